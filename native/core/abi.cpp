@@ -1,0 +1,282 @@
+// Version, errors, backends, devices, memory and streams of the ABI. The operations are in core/<family>.
+#include "core/abi.h"
+
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "core/plugins.h"
+
+namespace cudamoe {
+
+Check& check_stream(Check& check, const cudamoe_stream* stream) {
+  check.require(stream != nullptr, "stream is null; create one with cudamoe_stream_create");
+  if (check.ok()) check.require(stream->alive == cudamoe_stream::kAlive, "stream %p is not a live stream", static_cast<const void*>(stream));
+  return check;
+}
+
+namespace {
+
+Check& check_device(Check& check, const cudamoe_device* device) {
+  check.require(device != nullptr, "device is null; open one with cudamoe_device_open");
+  if (check.ok()) check.require(device->alive == cudamoe_device::kAlive, "device %p is not an open device", static_cast<const void*>(device));
+  return check;
+}
+
+template <size_t N>
+void copy_text(char (&destination)[N], const std::string& source) {
+  std::memset(destination, 0, N);
+  std::memcpy(destination, source.data(), source.size() < N ? source.size() : N - 1);
+}
+
+}  // namespace
+}  // namespace cudamoe
+
+using namespace cudamoe;
+
+extern "C" {
+
+int32_t cudamoe_abi_version(void) { return CUDAMOE_ABI_VERSION; }
+
+const char* cudamoe_version(void) { return CUDAMOE_VERSION_TEXT; }
+
+int64_t cudamoe_last_error(char* buffer, int64_t capacity) {
+  const std::string& text = last_error();
+  if (buffer != nullptr && capacity > 0) {
+    const auto room = static_cast<size_t>(capacity - 1);
+    const size_t length = text.size() < room ? text.size() : room;
+    std::memcpy(buffer, text.data(), length);
+    buffer[length] = '\0';
+  }
+  return static_cast<int64_t>(text.size());
+}
+
+int64_t cudamoe_struct_size(const char* name) {
+  if (name == nullptr) return -1;
+#define CUDAMOE_SIZE(type) \
+  if (std::strcmp(name, #type) == 0) return static_cast<int64_t>(sizeof(type));
+#define CUDAMOE_ARGS_SIZE(operation) CUDAMOE_SIZE(cudamoe_##operation##_args)
+  CUDAMOE_OPERATIONS(CUDAMOE_ARGS_SIZE)
+  CUDAMOE_SIZE(cudamoe_backend_info)
+  CUDAMOE_SIZE(cudamoe_device_info)
+  CUDAMOE_SIZE(cudamoe_embedding_table)
+  CUDAMOE_SIZE(cudamoe_embedding_feature)
+  CUDAMOE_SIZE(cudamoe_loss_task)
+  CUDAMOE_SIZE(cudamoe_optimizer_tensor)
+#undef CUDAMOE_ARGS_SIZE
+#undef CUDAMOE_SIZE
+  return -1;
+}
+
+int32_t cudamoe_backend_count(void) { return plugin_count(); }
+
+cudamoe_status cudamoe_backend_get_info(int32_t index, cudamoe_backend_info* info) {
+  const char* function = "cudamoe_backend_get_info";
+  try {
+    Check check(function);
+    check.range("index", index, 0, plugin_count() - 1).arguments(info);
+    if (!check.ok()) return check.status();
+    const Plugin& plugin = load_plugin(index);
+    info->usable = plugin.backend != nullptr;
+    copy_text(info->name, plugin.name);
+    copy_text(info->library, plugin.library);
+    copy_text(info->reason, plugin.reason);
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device) {
+  const char* function = "cudamoe_device_open";
+  try {
+    Check check(function);
+    check.require(device != nullptr, "device is null; it must point to a handle");
+    if (!check.ok()) return check.status();
+    *device = nullptr;
+    check.require(spec != nullptr, "spec is null; it must be a name such as \"cpu\"");
+    if (!check.ok()) return check.status();
+    const std::string text = spec;
+    const size_t colon = text.find(':');
+    const std::string name = text.substr(0, colon);
+    const std::string options = colon == std::string::npos ? "" : text.substr(colon + 1);
+    auto opened = std::make_unique<cudamoe_device>();
+    const cudamoe_status status = open_backend_device(name, options, &opened->backend, &opened->device);
+    if (status != CUDAMOE_OK) return status;
+    *device = opened.release();
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_device_close(cudamoe_device* device) {
+  const char* function = "cudamoe_device_close";
+  if (device == nullptr) return CUDAMOE_OK;
+  try {
+    Check check(function);
+    check_device(check, device);
+    if (!check.ok()) return check.status();
+    {
+      const std::lock_guard lock(device->mutex);
+      check.require(device->streams.load() == 0, "%lld streams are still open; destroy them first", static_cast<long long>(device->streams.load()));
+      check.require(device->allocations.empty(), "%zu allocations (%lld bytes) are still live; free them first", device->allocations.size(),
+                    static_cast<long long>(device->live_bytes));
+      if (!check.ok()) return check.status();
+    }
+    device->backend->device_close(device->device);
+    device->alive = 0;
+    delete device;
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_info* info) {
+  const char* function = "cudamoe_device_get_info";
+  try {
+    Check check(function);
+    check_device(check, device).arguments(info);
+    if (!check.ok()) return check.status();
+    const uint32_t struct_size = info->struct_size;
+    std::memset(info, 0, sizeof *info);
+    info->struct_size = struct_size;
+    device->backend->device_info(device->device, info);
+    copy_text(info->backend, device->backend->name);
+    const std::lock_guard lock(device->mutex);
+    info->live_bytes = device->live_bytes;
+    info->live_allocations = static_cast<int64_t>(device->allocations.size());
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer) {
+  const char* function = "cudamoe_memory_allocate";
+  try {
+    Check check(function);
+    check_device(check, device).count("bytes", bytes);
+    check.require(pointer != nullptr, "pointer is null; it must point to a pointer");
+    if (!check.ok()) return check.status();
+    *pointer = nullptr;
+    void* memory = nullptr;
+    const cudamoe_status status = device->backend->allocate(device->device, bytes, &memory);
+    if (status != CUDAMOE_OK) return status;
+    try {
+      const std::lock_guard lock(device->mutex);
+      device->allocations.emplace(memory, bytes);
+      device->live_bytes += bytes;
+    } catch (...) {
+      device->backend->release(device->device, memory, bytes);
+      throw;
+    }
+    *pointer = memory;
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer) {
+  const char* function = "cudamoe_memory_free";
+  if (pointer == nullptr) return CUDAMOE_OK;
+  try {
+    Check check(function);
+    check_device(check, device);
+    if (!check.ok()) return check.status();
+    int64_t bytes = 0;
+    {
+      const std::lock_guard lock(device->mutex);
+      const auto found = device->allocations.find(pointer);
+      check.require(found != device->allocations.end(), "pointer %p is not a live allocation of this device", pointer);
+      if (!check.ok()) return check.status();
+      bytes = found->second;
+      device->live_bytes -= bytes;
+      device->allocations.erase(found);
+    }
+    device->backend->release(device->device, pointer, bytes);
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_memory_copy(cudamoe_stream* stream, void* destination, const void* source, int64_t bytes, int32_t direction) {
+  const char* function = "cudamoe_memory_copy";
+  try {
+    Check check(function);
+    check_stream(check, stream).count("bytes", bytes).range("direction", direction, CUDAMOE_HOST_TO_DEVICE, CUDAMOE_DEVICE_TO_DEVICE);
+    check.data("destination", destination, 1, bytes).data("source", source, 1, bytes);
+    check.disjoint("destination", destination, bytes, "source", source, bytes);
+    if (!check.ok()) return check.status();
+    return stream->owner->backend->copy(stream->stream, destination, source, bytes, direction);
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_memory_fill(cudamoe_stream* stream, void* destination, int32_t value, int64_t bytes) {
+  const char* function = "cudamoe_memory_fill";
+  try {
+    Check check(function);
+    check_stream(check, stream).range("value", value, 0, 255).count("bytes", bytes).data("destination", destination, 1, bytes);
+    if (!check.ok()) return check.status();
+    return stream->owner->backend->fill(stream->stream, destination, value, bytes);
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** stream) {
+  const char* function = "cudamoe_stream_create";
+  try {
+    Check check(function);
+    check.require(stream != nullptr, "stream is null; it must point to a handle");
+    if (!check.ok()) return check.status();
+    *stream = nullptr;
+    check_device(check, device);
+    if (!check.ok()) return check.status();
+    auto created = std::make_unique<cudamoe_stream>();
+    created->owner = device;
+    const cudamoe_status status = device->backend->stream_create(device->device, &created->stream);
+    if (status != CUDAMOE_OK) return status;
+    device->streams.fetch_add(1);
+    *stream = created.release();
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_stream_destroy(cudamoe_stream* stream) {
+  const char* function = "cudamoe_stream_destroy";
+  if (stream == nullptr) return CUDAMOE_OK;
+  try {
+    Check check(function);
+    check_stream(check, stream);
+    if (!check.ok()) return check.status();
+    stream->owner->backend->stream_destroy(stream->stream);
+    stream->owner->streams.fetch_sub(1);
+    stream->alive = 0;
+    delete stream;
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream) {
+  const char* function = "cudamoe_stream_synchronize";
+  try {
+    Check check(function);
+    check_stream(check, stream);
+    if (!check.ok()) return check.status();
+    return stream->owner->backend->stream_synchronize(stream->stream);
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+}  // extern "C"

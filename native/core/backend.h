@@ -1,0 +1,83 @@
+// What a backend is: a table of functions. The cpu backend is built in; others are plug-ins, shared libraries that export
+// `cudamoe_backend_entry` and are opened from this library's own folder.
+//
+// The ABI layer (native/core/<family>) checks all arguments before it calls a backend, so a backend may rely on every rule that
+// cudamoe.h states. An entry that is null means that the backend lacks the operation: the ABI answers CUDAMOE_ERROR_UNSUPPORTED.
+#pragma once
+
+#include <cstdint>
+
+#include "cudamoe.h"
+
+// Every operation of the ABI that runs on a stream: X(name) stands for cudamoe_<name> with cudamoe_<name>_args.
+#define CUDAMOE_OPERATIONS(X) \
+  X(gemm_pack)                \
+  X(gemm_forward)             \
+  X(gemm_dgrad)               \
+  X(gemm_wgrad)               \
+  X(embedding_forward)        \
+  X(embedding_update)         \
+  X(embedding_gradient)       \
+  X(gate_forward)             \
+  X(gate_backward)            \
+  X(routing)                  \
+  X(combine_forward)          \
+  X(combine_backward)         \
+  X(layer_norm_forward)       \
+  X(layer_norm_backward)      \
+  X(loss)                     \
+  X(balance_gram)             \
+  X(balance_factored_gram)    \
+  X(balance_combine)          \
+  X(balance_average)          \
+  X(optimizer_norm)           \
+  X(optimizer_step)
+
+// Every size query: X(name, operation) stands for cudamoe_<name>(stream, const cudamoe_<operation>_args*, int64_t* bytes).
+#define CUDAMOE_QUERIES(X)                                \
+  X(gemm_packed_bytes, gemm_pack)                         \
+  X(gemm_forward_workspace, gemm_forward)                 \
+  X(gemm_dgrad_workspace, gemm_dgrad)                     \
+  X(gemm_wgrad_workspace, gemm_wgrad)                     \
+  X(embedding_update_workspace, embedding_update)         \
+  X(embedding_gradient_workspace, embedding_gradient)     \
+  X(gate_forward_workspace, gate_forward)                 \
+  X(routing_workspace, routing)                           \
+  X(combine_backward_workspace, combine_backward)         \
+  X(layer_norm_backward_workspace, layer_norm_backward)   \
+  X(loss_workspace, loss)                                 \
+  X(balance_gram_workspace, balance_gram)                 \
+  X(optimizer_norm_workspace, optimizer_norm)
+
+namespace cudamoe {
+
+// Grows with every change of this table.
+inline constexpr uint32_t kBackendVersion = 1;
+
+struct Backend {
+  uint32_t version;
+  const char* name;
+
+  // Devices and streams are the backend's own objects. On failure these set the message with fail().
+  cudamoe_status (*device_open)(const char* options, void** device);
+  void (*device_close)(void* device);
+  void (*device_info)(void* device, cudamoe_device_info* info);
+  cudamoe_status (*allocate)(void* device, int64_t bytes, void** pointer);
+  void (*release)(void* device, void* pointer, int64_t bytes);
+  cudamoe_status (*stream_create)(void* device, void** stream);
+  void (*stream_destroy)(void* stream);
+  cudamoe_status (*stream_synchronize)(void* stream);
+  cudamoe_status (*copy)(void* stream, void* destination, const void* source, int64_t bytes, int32_t direction);
+  cudamoe_status (*fill)(void* stream, void* destination, int32_t value, int64_t bytes);
+
+#define CUDAMOE_ENTRY(name) cudamoe_status (*name)(void* stream, const cudamoe_##name##_args& args);
+  CUDAMOE_OPERATIONS(CUDAMOE_ENTRY)
+#undef CUDAMOE_ENTRY
+#define CUDAMOE_ENTRY(name, operation) int64_t (*name)(void* stream, const cudamoe_##operation##_args& args);
+  CUDAMOE_QUERIES(CUDAMOE_ENTRY)
+#undef CUDAMOE_ENTRY
+};
+
+const Backend& cpu_backend();
+
+}  // namespace cudamoe

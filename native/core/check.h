@@ -1,0 +1,76 @@
+// Argument checks of the ABI. A check that fails stores a message that names the function, the field, the value and the rule;
+// after the first failure the others do nothing, so a function lists its checks in a row and asks for the status once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "core/error.h"
+
+namespace cudamoe {
+
+// Rows, columns and strides are limited so that products of two of them fit into int64 with room for the element size.
+inline constexpr int64_t kMaxCount = int64_t{1} << 48;
+
+// a * b, or kOverflow when that does not fit. Both must be >= 0.
+inline constexpr int64_t kOverflow = -1;
+inline int64_t checked_product(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) || product > (int64_t{1} << 60) ? kOverflow : product;
+}
+
+inline int64_t dtype_bytes(int32_t dtype) { return dtype == CUDAMOE_BF16 ? 2 : 4; }
+
+class Check {
+ public:
+  explicit Check(const char* function) : function_(function) {}
+
+  bool ok() const { return status_ == CUDAMOE_OK; }
+  cudamoe_status status() const { return status_; }
+  const char* function() const { return function_; }
+
+  // struct_size, and zeros in the part of a newer, larger struct that this library does not know.
+  template <class Args>
+  Check& arguments(const Args* args) {
+    if (!ok()) return *this;
+    if (args == nullptr) return reject("args is null");
+    return struct_size(args, args->struct_size, sizeof(Args));
+  }
+
+  Check& range(const char* field, int64_t value, int64_t low, int64_t high);
+  Check& count(const char* field, int64_t value, int64_t low = 0) { return range(field, value, low, kMaxCount); }
+  // A number that must be finite and within [low, high].
+  Check& real(const char* field, double value, double low, double high = std::numeric_limits<double>::max());
+  Check& flag(const char* field, int32_t value) { return range(field, value, 0, 1); }
+  Check& dtype(const char* field, int32_t value) { return range(field, value, CUDAMOE_F32, CUDAMOE_BF16); }
+  Check& zero(const char* field, int64_t value);
+  // Not null and aligned.
+  Check& pointer(const char* field, const void* pointer, size_t alignment);
+  // As pointer, but null is accepted.
+  Check& optional(const char* field, const void* pointer, size_t alignment);
+  // Required when `elements` > 0: an empty matrix may have a null pointer.
+  Check& data(const char* field, const void* pointer, size_t alignment, int64_t elements);
+  Check& must_be_null(const char* field, const void* pointer, const char* reason);
+  // low <= stride, and (rows - 1) * stride + width addressable.
+  Check& stride(const char* field, int64_t stride, int64_t low, int64_t rows);
+  Check& workspace(const void* pointer, int64_t bytes, int64_t needed);
+  // The byte ranges of an output and another matrix must be disjoint; null or empty ones are.
+  Check& disjoint(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes);
+  // The general case: message after "function: ".
+  [[gnu::format(printf, 3, 4)]] Check& require(bool condition, const char* format, ...);
+
+ private:
+  Check& reject(const char* message);
+  Check& struct_size(const void* args, uint32_t given, size_t known);
+
+  const char* function_;
+  cudamoe_status status_ = CUDAMOE_OK;
+};
+
+// Bytes that rows of `width` elements at `stride` span; 0 for an empty matrix. Strides and counts must have been checked.
+inline int64_t span_bytes(int64_t rows, int64_t width, int64_t stride, int64_t element_bytes) {
+  return rows <= 0 || width <= 0 ? 0 : ((rows - 1) * stride + width) * element_bytes;
+}
+
+}  // namespace cudamoe

@@ -1,0 +1,19 @@
+// The calling thread's last error message, and the one way to set it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cudamoe.h"
+
+namespace cudamoe {
+
+// Stores the formatted message for the calling thread and returns `status`.
+[[gnu::format(printf, 2, 3)]] cudamoe_status fail(cudamoe_status status, const char* format, ...) noexcept;
+
+const std::string& last_error() noexcept;
+
+// Maps the exception that is being handled to a status and a message. Call it in a catch-all only.
+cudamoe_status fail_from_exception(const char* function) noexcept;
+
+}  // namespace cudamoe

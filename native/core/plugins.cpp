@@ -1,0 +1,86 @@
+#include "core/plugins.h"
+
+#include <dlfcn.h>
+
+#include <array>
+#include <mutex>
+
+#include "core/error.h"
+
+namespace cudamoe {
+namespace {
+
+constexpr std::array<const char*, 3> kNames = {"cuda", "simt", "cpu"};
+
+std::string own_folder() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&cudamoe_abi_version), &info) == 0 || info.dli_fname == nullptr) return ".";
+  const std::string file = info.dli_fname;
+  const size_t slash = file.rfind('/');
+  return slash == std::string::npos ? "." : file.substr(0, slash);
+}
+
+Plugin load(const std::string& name) {
+  Plugin plugin{name, "", "", nullptr};
+  if (name == "cpu") {
+    plugin.backend = &cpu_backend();
+    return plugin;
+  }
+  plugin.library = own_folder() + "/libcudamoe_" + name + ".so";
+  void* library = dlopen(plugin.library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* error = dlerror();
+    plugin.reason = error != nullptr ? error : "the library could not be opened";
+    return plugin;
+  }
+  using Entry = const Backend* (*)();
+  const auto entry = reinterpret_cast<Entry>(dlsym(library, "cudamoe_backend_entry"));
+  if (entry == nullptr) {
+    plugin.reason = "the library does not export cudamoe_backend_entry";
+    return plugin;
+  }
+  const Backend* backend = entry();
+  if (backend == nullptr || backend->version != kBackendVersion) {
+    plugin.reason = "the library was built for another version of CudaMoE; build both from the same source";
+    return plugin;
+  }
+  plugin.backend = backend;
+  return plugin;
+}
+
+}  // namespace
+
+int32_t plugin_count() { return static_cast<int32_t>(kNames.size()); }
+
+const Plugin& load_plugin(int32_t index) {
+  static std::array<Plugin, kNames.size()> plugins;
+  static std::array<std::once_flag, kNames.size()> once;
+  const auto i = static_cast<size_t>(index);
+  std::call_once(once[i], [&] { plugins[i] = load(kNames[i]); });
+  return plugins[i];
+}
+
+cudamoe_status open_backend_device(const std::string& name, const std::string& options, const Backend** backend, void** device) {
+  if (name == "auto") {
+    if (!options.empty()) return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec is \"auto:%s\"; auto takes no options", options.c_str());
+    const Plugin& cuda = load_plugin(0);
+    if (cuda.backend != nullptr && cuda.backend->device_open("", device) == CUDAMOE_OK) {
+      *backend = cuda.backend;
+      return CUDAMOE_OK;
+    }
+    *backend = &cpu_backend();
+    return cpu_backend().device_open("", device);
+  }
+  for (int32_t i = 0; i < plugin_count(); ++i) {
+    if (name != kNames[static_cast<size_t>(i)]) continue;
+    const Plugin& plugin = load_plugin(i);
+    if (plugin.backend == nullptr) {
+      return fail(CUDAMOE_ERROR_DEVICE, "cudamoe_device_open: the %s backend is not usable: %s", name.c_str(), plugin.reason.c_str());
+    }
+    *backend = plugin.backend;
+    return plugin.backend->device_open(options.c_str(), device);
+  }
+  return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec names the backend \"%s\"; it must be cpu, cuda, simt or auto", name.c_str());
+}
+
+}  // namespace cudamoe

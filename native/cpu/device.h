@@ -1,0 +1,85 @@
+// The cpu device: an instruction-set level, a thread arena, and streams whose operations run before the call returns.
+#pragma once
+
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "core/backend.h"
+#include "core/error.h"
+
+namespace cudamoe::cpu {
+
+enum class Level { kSse4, kAvx2, kAvx512, kAvx512Bf16 };
+
+// The level in use, the same for the whole process: the best that processor and operating system allow, lowered by
+// CUDAMOE_CPU_LEVEL. Highway's dynamic dispatch follows it; kernels outside Highway (bf16 products) ask here.
+Level level();
+
+class Device {
+ public:
+  explicit Device(int threads) : threads_(threads), arena_(threads) {}
+
+  int threads() const { return threads_; }
+
+  // Runs body(tile) for tile = 0 .. tiles-1. Threads take the next tile when they are free, so a slow or busy core only takes
+  // fewer of them. The result must not depend on who runs a tile. `cost` estimates the nanoseconds of all tiles on one thread: what is
+  // not worth waking a thread for runs on the caller's.
+  template <class Body>
+  void for_tiles(int64_t tiles, double cost, Body&& body) {
+    constexpr double kWorthwhile = 15e3;
+    if (threads_ == 1 || tiles <= 1 || cost < kWorthwhile) {
+      for (int64_t tile = 0; tile < tiles; ++tile) body(tile);
+      return;
+    }
+    std::atomic<int64_t> next{0};
+    const int workers = tiles < threads_ ? static_cast<int>(tiles) : threads_;
+    arena_.execute([&] {
+      tbb::parallel_for(
+          0, workers,
+          [&](int) {
+            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles; tile = next.fetch_add(1, std::memory_order_relaxed)) body(tile);
+          },
+          tbb::simple_partitioner{});
+    });
+  }
+
+ private:
+  int threads_;
+  tbb::task_arena arena_;
+};
+
+class Stream {
+ public:
+  explicit Stream(Device& device) : device_(device) {}
+
+  Device& device() { return device_; }
+
+  // Notes bad data that an operation met; the first text is kept until it is taken.
+  [[gnu::format(printf, 2, 3)]] void report(const char* format, ...);
+  // CUDAMOE_ERROR_REPORTED with the first report since the last call, or CUDAMOE_OK.
+  cudamoe_status take_report();
+
+ private:
+  Device& device_;
+  std::mutex mutex_;
+  int64_t reports_ = 0;
+  char first_[512] = {};
+};
+
+inline Stream& stream_of(void* stream) { return *static_cast<Stream*>(stream); }
+
+// Each family fills its entries of the table.
+void register_gemm(Backend& table);
+void register_embedding(Backend& table);
+void register_gating(Backend& table);
+void register_combine(Backend& table);
+void register_norm(Backend& table);
+void register_loss(Backend& table);
+void register_balance(Backend& table);
+void register_optimizer(Backend& table);
+
+}  // namespace cudamoe::cpu

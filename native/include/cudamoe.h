@@ -1,0 +1,725 @@
+/*
+ * CudaMoE: the C ABI.
+ *
+ * One library, `libcudamoe`, exports these functions. A device is opened by name ("cpu", "cpu:threads=2"); every operation
+ * runs on a stream of a device. The same operation means the same on every backend.
+ *
+ * Rules that hold for every function
+ *   - It returns a cudamoe_status. On anything but CUDAMOE_OK the calling thread's message is had from cudamoe_last_error; it
+ *     names the function, the field, the value that was given and the rule that it broke.
+ *   - It checks every argument that can be checked without reading device memory, before it does anything. No exception
+ *     and no abort crosses the boundary.
+ *   - Argument structs begin with `struct_size`, which the caller sets to sizeof(the struct). A larger struct from a newer
+ *     caller is accepted if the bytes that this library does not know are zero; a smaller one is refused.
+ *   - Fields named `reserved` must be 0.
+ *   - Pointers are device pointers unless the comment says "host". On the cpu backend device memory is host memory.
+ *   - Matrices are row-major. Strides and counts are in elements (not bytes), as int64. A stride may be larger than the row.
+ *   - Device pointers are aligned to their element at least (4 bytes for float); 64-byte alignment is faster.
+ *   - Unless `accumulate` is set, an operation writes every element of its outputs, also for empty inputs and for
+ *     experts with no rows. Outputs may not overlap inputs unless the comment allows it.
+ *   - An operation allocates no memory that outlives it; work space is the caller's. cudamoe_<op>_workspace says how many
+ *     bytes <op> needs for given arguments (pointers are not read by it and may be null).
+ *   - The same inputs on the same device give the same bits, whatever the number of threads.
+ *
+ * Threads: a device may be used from any thread. A stream must not be used from two threads at once.
+ */
+#ifndef CUDAMOE_H
+#define CUDAMOE_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#if defined(CUDAMOE_BUILD)
+#define CUDAMOE_API __declspec(dllexport)
+#else
+#define CUDAMOE_API __declspec(dllimport)
+#endif
+#else
+#define CUDAMOE_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Status, version, errors                                                                                              */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+typedef int32_t cudamoe_status;
+enum {
+  CUDAMOE_OK = 0,
+  CUDAMOE_ERROR_ARGUMENT = -1,      /* an argument broke a rule that the header states */
+  CUDAMOE_ERROR_UNSUPPORTED = -2,   /* a valid request that this backend or build cannot serve */
+  CUDAMOE_ERROR_OUT_OF_MEMORY = -3, /* host or device memory could not be had */
+  CUDAMOE_ERROR_DEVICE = -4,        /* a device or its driver failed, or no usable device was found */
+  CUDAMOE_ERROR_REPORTED = -5,      /* an operation met bad data on the device, e.g. an embedding row out of bounds */
+  CUDAMOE_ERROR_INTERNAL = -6       /* a defect of this library */
+};
+
+/* Grows by one with every incompatible change of this header. A caller compares it with the one that it was built for. */
+#define CUDAMOE_ABI_VERSION 1
+CUDAMOE_API int32_t cudamoe_abi_version(void);
+
+/* "major.minor.patch", static storage. */
+CUDAMOE_API const char* cudamoe_version(void);
+
+/* Copies the calling thread's last message (UTF-8, always terminated when capacity > 0) and returns its full length in bytes
+ * without the terminator; 0 when there was no error yet. buffer may be null when capacity is 0. */
+CUDAMOE_API int64_t cudamoe_last_error(char* buffer, int64_t capacity);
+
+/* Size in bytes of the struct of that name as this library was built ("cudamoe_gemm_forward_args", ...); -1 if unknown. */
+CUDAMOE_API int64_t cudamoe_struct_size(const char* name);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Data types and activations                                                                                            */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/* Element types. bf16 is the upper half of an f32, rounded to nearest even, NaN kept. */
+enum { CUDAMOE_F32 = 0, CUDAMOE_BF16 = 1 };
+
+enum {
+  CUDAMOE_ACTIVATION_NONE = 0,
+  CUDAMOE_ACTIVATION_RELU = 1,
+  CUDAMOE_ACTIVATION_LEAKY_RELU = 2, /* slope `activation_slope` below zero */
+  CUDAMOE_ACTIVATION_GELU = 3,       /* x * Phi(x), the exact form with erf */
+  CUDAMOE_ACTIVATION_SILU = 4,       /* x * sigmoid(x) */
+  CUDAMOE_ACTIVATION_SIGMOID = 5,
+  CUDAMOE_ACTIVATION_TANH = 6
+};
+/* The derivative of none, ReLU, LeakyReLU, sigmoid and tanh is taken from the activation's output; GELU and SiLU need the
+ * pre-activation (the value before the activation), which cudamoe_gemm_forward can store. */
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* Backends, devices, memory, streams                                                                                   */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct cudamoe_device cudamoe_device;
+typedef struct cudamoe_stream cudamoe_stream;
+
+typedef struct cudamoe_backend_info {
+  uint32_t struct_size;
+  int32_t usable;     /* 1 when a device of this backend can be opened here */
+  char name[16];      /* "cpu", "cuda", "simt" */
+  char library[512];  /* the file that was looked for or loaded; empty for a built-in backend */
+  char reason[512];   /* why it is not usable; empty when usable */
+} cudamoe_backend_info;
+
+/* Number of backends that this library knows, usable or not. */
+CUDAMOE_API int32_t cudamoe_backend_count(void);
+/* Fills info for backend `index` (0 <= index < count). Tries to load the plug-in when that was not tried yet. */
+CUDAMOE_API cudamoe_status cudamoe_backend_get_info(int32_t index, cudamoe_backend_info* info);
+
+typedef struct cudamoe_device_info {
+  uint32_t struct_size;
+  int32_t threads;          /* worker threads of a cpu device, caller included; multiprocessors of a GPU */
+  int32_t host_accessible;  /* 1 when device pointers can be read and written by the host */
+  int32_t supports_bf16;    /* 1 when bf16 products run on instructions of their own; bf16 is accepted everywhere */
+  int64_t memory_bytes;     /* physical memory of the device */
+  int64_t live_bytes;       /* bytes handed out by cudamoe_memory_allocate and not yet freed */
+  int64_t live_allocations; /* their number */
+  char backend[16];         /* "cpu" */
+  char name[128];           /* processor or GPU name */
+  char level[32];           /* instruction set in use: "sse4", "avx2", "avx512", "avx512bf16"; "sm_90" */
+} cudamoe_device_info;
+
+/* Opens a device. spec (host, UTF-8): "cpu", "cpu:threads=N" (N >= 1; default: the processors that this process may use),
+ * "cuda:N", "simt", or "auto" (cuda where a usable GPU is, else cpu). The environment variable CUDAMOE_CPU_LEVEL (sse4, avx2,
+ * avx512, avx512bf16) lowers the instruction set of all cpu devices of the process; a level the machine lacks is an error. */
+CUDAMOE_API cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device);
+/* Closes a device. Its streams and memory must have been released before; else CUDAMOE_ERROR_ARGUMENT and it stays open. Null is
+ * accepted and does nothing. */
+CUDAMOE_API cudamoe_status cudamoe_device_close(cudamoe_device* device);
+CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_info* info);
+
+/* Allocates `bytes` >= 0 of device memory, aligned to 64 bytes (2 MiB, with huge pages asked for, from 4 MiB up), zeroed. */
+CUDAMOE_API cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
+/* Frees memory of cudamoe_memory_allocate. Null is accepted. A pointer that is not live is an error, not a crash. */
+CUDAMOE_API cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer);
+enum { CUDAMOE_HOST_TO_DEVICE = 0, CUDAMOE_DEVICE_TO_HOST = 1, CUDAMOE_DEVICE_TO_DEVICE = 2 };
+/* Copies bytes in stream order; the ranges may not overlap. A copy to the host has ended when the call returns. */
+CUDAMOE_API cudamoe_status cudamoe_memory_copy(cudamoe_stream* stream, void* destination, const void* source, int64_t bytes,
+                                               int32_t direction);
+/* Sets every byte to `value` (0..255) in stream order. */
+CUDAMOE_API cudamoe_status cudamoe_memory_fill(cudamoe_stream* stream, void* destination, int32_t value, int64_t bytes);
+
+CUDAMOE_API cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** stream);
+CUDAMOE_API cudamoe_status cudamoe_stream_destroy(cudamoe_stream* stream);
+/* Waits for all work of the stream. Returns CUDAMOE_ERROR_REPORTED once, with the first offender named, when an operation met bad
+ * data since the last call. */
+CUDAMOE_API cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* gemm: grouped matrix products                                                                                       */
+/* ------------------------------------------------------------------------------------------------------------------ */
+/*
+ * One weight matrix W[g] of shape [n, k] (out, in) a group g < groups. Groups are either
+ *   ragged:  offsets != null; rows offsets[g] .. offsets[g+1] of the row space 0 .. rows-1 belong to group g. offsets has
+ *            groups + 1 ascending entries, offsets[0] = 0, offsets[groups] <= rows; rows beyond the last group (dropped
+ *            ones) are not computed, and forward and dgrad leave their outputs as they were;
+ *   strided: offsets == null; every group has all `rows` rows, at `<matrix>_group_stride` from each other.
+ * A plain linear layer is one strided group. k, n >= 1; rows >= 0; 1 <= groups <= 65535.
+ */
+
+/* Reorders weights into the backend's own layout; run it once after each change of the weights. Transposed packs serve dgrad. */
+typedef struct cudamoe_gemm_pack_args {
+  uint32_t struct_size;
+  int32_t groups;
+  int64_t n, k;
+  const float* weights;         /* [groups, n, k], f32 */
+  int64_t weights_row_stride;   /* >= k */
+  int64_t weights_group_stride; /* >= n * row stride when groups > 1 */
+  int32_t transposed;           /* 0: for cudamoe_gemm_forward; 1: for cudamoe_gemm_dgrad */
+  int32_t dtype;                /* of the packed weights; bf16 makes the product a bf16 one with f32 accumulation */
+  void* packed;                 /* cudamoe_gemm_packed_bytes bytes, 64-byte aligned */
+  int64_t packed_bytes;
+} cudamoe_gemm_pack_args;
+CUDAMOE_API cudamoe_status cudamoe_gemm_packed_bytes(cudamoe_stream* stream, const cudamoe_gemm_pack_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_gemm_pack(cudamoe_stream* stream, const cudamoe_gemm_pack_args* args);
+
+/* y[r, :] = activation(x[gather ? gather[r] : r, :] * W[g]^T + bias[g]) for the rows r of each group g. */
+typedef struct cudamoe_gemm_forward_args {
+  uint32_t struct_size;
+  int32_t groups;
+  int64_t rows, n, k;
+  const int64_t* offsets; /* [groups + 1] or null, see above */
+  const int32_t* gather;  /* [rows] row of x for each row of y, or null; ragged groups only */
+  int64_t x_rows;         /* rows that x has, the bound of gather; ignored without gather */
+  const void* x;          /* [x rows, k] of x_dtype */
+  int64_t x_row_stride, x_group_stride; /* group stride: strided groups only; 0 = every group reads the same x */
+  const void* packed;                   /* from cudamoe_gemm_pack with transposed = 0 and the same groups, n, k */
+  const float* bias;                    /* [groups, n] or null */
+  int64_t bias_group_stride;
+  void* y; /* [rows, n] of y_dtype */
+  int64_t y_row_stride, y_group_stride;
+  void* preactivation; /* same layout and type as y, or null: the value before the activation */
+  int32_t x_dtype, packed_dtype, y_dtype;
+  int32_t activation;
+  float activation_slope;
+  int32_t accumulate; /* 1: y += product (+ bias); needs activation none */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_gemm_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_gemm_forward_workspace(cudamoe_stream* stream, const cudamoe_gemm_forward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_gemm_forward(cudamoe_stream* stream, const cudamoe_gemm_forward_args* args);
+
+/*
+ * dx[r, :] (+)= (dz[r, :] * W[g]) . activation'(below[r, :]) for the rows r of each group g.
+ * The second factor is the derivative of the activation that made this layer's input, so that the result is already the
+ * gradient before that activation: `below` is the activation's output (or its pre-activation for GELU and SiLU), in the
+ * layout of dx; null or activation none: no factor. With accumulate the factor applies to the product only.
+ */
+typedef struct cudamoe_gemm_dgrad_args {
+  uint32_t struct_size;
+  int32_t groups;
+  int64_t rows, n, k;
+  const int64_t* offsets;
+  const void* dz; /* [rows, n] of dz_dtype */
+  int64_t dz_row_stride, dz_group_stride;
+  const void* packed; /* from cudamoe_gemm_pack with transposed = 1 and the same groups, n, k */
+  void* dx;           /* [rows, k] of dx_dtype */
+  int64_t dx_row_stride, dx_group_stride; /* group stride: strided groups only, != 0 when groups > 1 */
+  const void* below;                      /* [rows, k] of dx_dtype or null */
+  int64_t below_row_stride, below_group_stride;
+  int32_t dz_dtype, packed_dtype, dx_dtype;
+  int32_t activation; /* of the layer below */
+  float activation_slope;
+  int32_t accumulate;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_gemm_dgrad_args;
+CUDAMOE_API cudamoe_status cudamoe_gemm_dgrad_workspace(cudamoe_stream* stream, const cudamoe_gemm_dgrad_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_gemm_dgrad(cudamoe_stream* stream, const cudamoe_gemm_dgrad_args* args);
+
+/* dw[g] (+)= sum over the rows r of group g of dz[r, :]^T x[gather ? gather[r] : r, :]; dbias[g] (+)= sum of dz[r, :].
+ * A group without rows gets zeros (nothing is added with accumulate). Rows are summed in ascending order. */
+typedef struct cudamoe_gemm_wgrad_args {
+  uint32_t struct_size;
+  int32_t groups;
+  int64_t rows, n, k;
+  const int64_t* offsets;
+  const int32_t* gather;
+  int64_t x_rows;
+  const void* dz; /* [rows, n] of dz_dtype */
+  int64_t dz_row_stride, dz_group_stride;
+  const void* x; /* [x rows, k] of x_dtype */
+  int64_t x_row_stride, x_group_stride;
+  float* dw; /* [groups, n, k] */
+  int64_t dw_row_stride, dw_group_stride;
+  float* dbias; /* [groups, n] or null */
+  int64_t dbias_group_stride;
+  int32_t dz_dtype, x_dtype;
+  int32_t compute_dtype; /* bf16: operands are rounded to bf16 first, sums stay f32 */
+  int32_t accumulate;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_gemm_wgrad_args;
+CUDAMOE_API cudamoe_status cudamoe_gemm_wgrad_workspace(cudamoe_stream* stream, const cudamoe_gemm_wgrad_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_gemm_wgrad(cudamoe_stream* stream, const cudamoe_gemm_wgrad_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* embedding: pooled look-ups in many tables, merged gradients, fused optimiser                                          */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum { CUDAMOE_POOLING_SUM = 0, CUDAMOE_POOLING_MEAN = 1 };
+enum {
+  CUDAMOE_BOUNDS_REPORT = 0, /* a bad id contributes nothing; cudamoe_stream_synchronize reports the first one and their number */
+  CUDAMOE_BOUNDS_CLAMP = 1   /* a bad id reads row 0 */
+};
+enum {
+  CUDAMOE_OPTIMIZER_SGD = 0,             /* no state; with momentum (dense only): state1 = velocity */
+  CUDAMOE_OPTIMIZER_ADAGRAD = 1,         /* state1 = sum of squares, shape of the parameter */
+  CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD = 2, /* embedding only; state1 = f32 [rows], sum of the row's mean squares */
+  CUDAMOE_OPTIMIZER_ADAMW = 3,           /* dense only; state1 = first, state2 = second moment */
+  CUDAMOE_OPTIMIZER_ROWWISE_ADAM = 4     /* embedding only; state1 = first moment [rows, dim], state2 = f32 [rows] second */
+};
+
+typedef struct cudamoe_embedding_table {
+  void* weights;      /* [rows, dim] of dtype */
+  int64_t rows;       /* 1 .. 2^31 - 1 */
+  int64_t row_stride; /* of weights and of a [rows, dim] state, >= dim */
+  float* state1;      /* as the optimiser says; may be null for a look-up */
+  float* state2;
+  int32_t dim;        /* >= 1 */
+  int32_t dtype;
+} cudamoe_embedding_table;
+
+typedef struct cudamoe_embedding_feature {
+  const int32_t* ids;     /* look-ups of all bags, one after the other */
+  const int32_t* offsets; /* [batch + 1] ascending from 0, bag b = ids[offsets[b] .. offsets[b + 1]); null: bag_size ids a bag */
+  int32_t bag_size;       /* >= 1, used when offsets is null */
+  int32_t table;          /* index into tables; several features may share a table */
+  int32_t pooling;
+  int32_t reserved;
+  int64_t column;         /* first column of this feature's dim columns in the output row */
+  int64_t lookups;        /* number of ids; without offsets batch * bag_size */
+} cudamoe_embedding_feature;
+
+/* output[b, column + j] = pooled over bag b of table[id, j]; an empty bag gives zeros. Mean divides by the number of ids. */
+typedef struct cudamoe_embedding_forward_args {
+  uint32_t struct_size;
+  int32_t table_count, feature_count;
+  int32_t output_dtype;
+  int64_t batch;
+  const cudamoe_embedding_table* tables;     /* host */
+  const cudamoe_embedding_feature* features; /* host */
+  void* output; /* [batch, ...]; columns that belong to no feature are not written */
+  int64_t output_row_stride;
+  int32_t bounds;
+  int32_t reserved;
+} cudamoe_embedding_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_embedding_forward_args* args);
+
+/* Sums the gradient of every touched row over its duplicates, in ascending (feature, look-up) order, and applies the optimiser
+ * to it: each touched row is read and written once. */
+typedef struct cudamoe_embedding_update_args {
+  uint32_t struct_size;
+  int32_t table_count, feature_count;
+  int32_t optimizer;
+  int64_t batch;
+  const cudamoe_embedding_table* tables;     /* host */
+  const cudamoe_embedding_feature* features; /* host */
+  const float* gradient; /* of the output, [batch, ...], same columns as in the forward */
+  int64_t gradient_row_stride;
+  float learning_rate, epsilon, beta1, beta2;
+  float weight_decay;      /* decoupled: row *= 1 - learning_rate * weight_decay, touched rows only */
+  float gradient_scale;    /* multiplies the gradient, e.g. for clipping; 1 for none */
+  int64_t step;            /* 1, 2, ...: for bias correction and for the rounding of bf16 weights */
+  uint64_t seed;           /* of the stochastic rounding of bf16 weights */
+  int32_t bounds;
+  int32_t reserved;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_embedding_update_args;
+CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_embedding_update_args* args);
+
+/* The merged gradient itself: for table t the touched rows in ascending order are unique_rows[starts[t] .. starts[t] + counts[t])
+ * where starts[t] is the number of look-ups of the tables before t, and values[i * values_row_stride ..] is their gradient. */
+typedef struct cudamoe_embedding_gradient_args {
+  uint32_t struct_size;
+  int32_t table_count, feature_count;
+  int32_t bounds;
+  int64_t batch;
+  const cudamoe_embedding_table* tables;     /* host; weights may be null */
+  const cudamoe_embedding_feature* features; /* host */
+  const float* gradient;
+  int64_t gradient_row_stride;
+  int32_t* unique_rows; /* [look-ups of all features] */
+  float* values;        /* [look-ups of all features, values_row_stride] */
+  int64_t values_row_stride; /* >= the largest dim */
+  int64_t* counts;      /* [table_count] */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_embedding_gradient_args;
+CUDAMOE_API cudamoe_status cudamoe_embedding_gradient_workspace(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_embedding_gradient(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* gating: fused gates, routing, balance and z losses                                                                    */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum {
+  CUDAMOE_SCORE_SOFTMAX_TOPK = 0, /* p = softmax(logits); the k largest keep their p */
+  CUDAMOE_SCORE_TOPK_SOFTMAX = 1, /* softmax over the k largest logits only */
+  CUDAMOE_SCORE_SIGMOID = 2,      /* p = sigmoid(logits); chosen by p + selection_bias, weighted by p */
+  CUDAMOE_SCORE_NOISY = 3         /* Shazeer et al. 2017, eq. 3 to 5: logits + N(0,1) * softplus(noise logits), then TOPK_SOFTMAX */
+};
+enum { CUDAMOE_MAX_TOPK = 64, CUDAMOE_MAX_EXPERTS = 4096 };
+
+/*
+ * All gates of all tasks in one pass over x. logits = x * W^T + bias with W [columns, k_in], columns = gates * experts, or with
+ * SCORE_NOISY gates * 2 * experts (for each gate first the clean, then the noise logits).
+ * Dense: top_k = 0; probabilities [rows, gates, experts] are the output. Sparse: 1 <= top_k <= experts; chosen experts in descending
+ * score (ties: lower index first), distinct for any bits of the logits: NaN ranks last.
+ * renormalise: the weights of the chosen are divided by their sum (SOFTMAX_TOPK and SIGMOID; sigmoid dense as well).
+ * A dense gate allows SOFTMAX_TOPK (plain softmax) and SIGMOID.
+ */
+typedef struct cudamoe_gate_forward_args {
+  uint32_t struct_size;
+  int32_t gates, experts, top_k;
+  int32_t score_mode;
+  int32_t renormalise;
+  int64_t rows, k_in;
+  const void* x; /* [rows, k_in] f32 */
+  int64_t x_row_stride;
+  const void* packed;          /* cudamoe_gemm_pack of W [columns, k_in], groups = 1, f32, not transposed */
+  const float* bias;           /* [columns] or null */
+  const float* selection_bias; /* [gates, experts] or null; SIGMOID only; changes the choice, not the weight */
+  float* logits;        /* [rows, columns]; needed by the backward of every mode but dense softmax; may be null otherwise */
+  float* probabilities; /* [rows, gates, experts]; may be null for a sparse gate without balance loss */
+  int32_t* chosen;      /* [rows, gates, top_k] expert ids; sparse only */
+  float* weights;       /* [rows, gates, top_k]; sparse only */
+  /* statistics, each may be null */
+  int64_t* expert_counts;      /* [gates, experts] rows that chose the expert; sparse only */
+  double* probability_sums;    /* [gates, experts] */
+  double* z_sums;              /* [gates] sum over rows of (log sum exp of the clean logits)^2 */
+  uint64_t seed; /* of the noise, with step and the sample's index row_offset + row */
+  int64_t step;  /* SCORE_NOISY: noise when >= 0, none (evaluation) when < 0 */
+  int64_t row_offset;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_gate_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_gate_forward_workspace(cudamoe_stream* stream, const cudamoe_gate_forward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_gate_forward(cudamoe_stream* stream, const cudamoe_gate_forward_args* args);
+
+/*
+ * dlogits [rows, columns] from the gradient of the outputs, plus the gradients of
+ *   balance loss  balance_coefficient * experts * sum_e (counts_e / (rows * top_k)) * (probability_sum_e / rows)  for each gate
+ *                 (Fedus et al. 2021, eq. 4; the counts are constants), sparse only;
+ *   z loss        z_coefficient * mean over rows of (log sum exp of the clean logits)^2 (Zoph et al. 2022, eq. 5), for each gate.
+ * The gradients on x and W follow by cudamoe_gemm_dgrad and cudamoe_gemm_wgrad.
+ */
+typedef struct cudamoe_gate_backward_args {
+  uint32_t struct_size;
+  int32_t gates, experts, top_k;
+  int32_t score_mode;
+  int32_t renormalise;
+  int64_t rows;
+  const float* logits;        /* as the forward stored them; may be null for a dense softmax without z loss */
+  const float* probabilities; /* as the forward stored them; may be null for a sparse gate without balance loss */
+  const int32_t* chosen;
+  const float* weights;
+  const float* dprobabilities; /* [rows, gates, experts], dense */
+  const float* dweights;       /* [rows, gates, top_k], sparse */
+  const int64_t* expert_counts; /* [gates, experts], for the balance loss */
+  float balance_coefficient, z_coefficient;
+  float* dlogits; /* [rows, columns] */
+  int64_t dlogits_row_stride;
+  uint64_t seed;
+  int64_t step;
+  int64_t row_offset;
+} cudamoe_gate_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_gate_backward(cudamoe_stream* stream, const cudamoe_gate_backward_args* args);
+
+enum {
+  CUDAMOE_ORDER_SAMPLE_MAJOR = 0, /* places are taken sample by sample, a sample's choices in their order */
+  CUDAMOE_ORDER_CHOICE_MAJOR = 1, /* all first choices before any second choice (GShard) */
+  CUDAMOE_ORDER_PRIORITY = 2      /* by descending weight; ties: lower pair first */
+};
+/*
+ * Sorts the pairs (sample, choice), pair = sample * choices + choice, by expert, stably in the order of `order`. slots
+ * 0 .. offsets[experts]-1 are the routed rows. With capacity > 0 an expert keeps its first `capacity` pairs under that order; the
+ * others are dropped: slot_of_pair = -1.
+ */
+typedef struct cudamoe_routing_args {
+  uint32_t struct_size;
+  int32_t experts;
+  int64_t samples;
+  int32_t choices; /* gates * top_k */
+  int32_t order;
+  int64_t capacity;      /* rows an expert may take; 0 = no limit */
+  const int32_t* chosen; /* [samples, choices], each 0 .. experts-1 */
+  const float* weights;  /* [samples, choices]; ORDER_PRIORITY only */
+  int64_t* offsets;      /* [experts + 1] */
+  int32_t* sample_of_slot; /* [samples * choices]; -1 beyond offsets[experts] */
+  int32_t* pair_of_slot;   /* [samples * choices]; -1 beyond offsets[experts] */
+  int32_t* slot_of_pair;   /* [samples, choices] */
+  int64_t* dropped;        /* [experts] or null */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_routing_args;
+CUDAMOE_API cudamoe_status cudamoe_routing_workspace(cudamoe_stream* stream, const cudamoe_routing_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_routing(cudamoe_stream* stream, const cudamoe_routing_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* combine: gate-weighted sums of expert outputs                                                                         */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Dense (slot_of_pair == null):  y[b, t, :] = sum_e (gates[b, t, e] + residual[t, e]) * expert[b, e, :]
+ * Sparse:                        y[b, t, :] = sum_j gates[b, t, j] * expert[slot_of_pair[b, t * choices + j], :], dropped slots give nothing
+ */
+typedef struct cudamoe_combine_forward_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  int64_t rows, width;
+  int32_t choices;  /* experts (dense) or choices a task (sparse) */
+  int32_t reserved;
+  const float* gates;          /* [rows, tasks, choices] */
+  const float* residual;       /* [tasks, choices] or null; dense only (AdaTT's native experts) */
+  const int32_t* slot_of_pair; /* [rows, tasks * choices] or null */
+  const void* expert; /* dense: element (b, e, j) at b * row_stride + e * expert_stride + j; sparse: row s at s * row_stride */
+  int64_t expert_row_stride, expert_stride;
+  int64_t expert_rows; /* sparse: rows of `expert`, the bound of the slots */
+  float* y; /* element (b, t, j) at b * y_row_stride + t * y_task_stride + j */
+  int64_t y_row_stride, y_task_stride;
+  int32_t expert_dtype;
+  int32_t reserved2;
+} cudamoe_combine_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_combine_forward(cudamoe_stream* stream, const cudamoe_combine_forward_args* args);
+
+/*
+ * Given dy (scaled by task_scale[t] when that is not null):
+ *   dexpert = sum of the weighted dy, times activation'(expert) when `activation` is not none (the activation that made the expert's
+ *             output, so that dexpert is the gradient before it; GELU and SiLU read `preactivation` in the layout of expert);
+ *             sparse: rows beyond the routed ones are not written
+ *   dgates[b, t, e] = <dy[b, t, :], expert>; 0 for dropped slots
+ *   dresidual[t, e] (+)= sum_b of the same, dense only
+ */
+typedef struct cudamoe_combine_backward_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  int64_t rows, width;
+  int32_t choices;
+  int32_t activation;
+  const float* gates;
+  const float* residual;
+  const int32_t* slot_of_pair; /* sparse */
+  const void* expert;
+  const void* preactivation;
+  int64_t expert_row_stride, expert_stride;
+  int64_t expert_rows;
+  const float* dy;
+  int64_t dy_row_stride, dy_task_stride;
+  const float* task_scale; /* [tasks] or null */
+  void* dexpert;           /* layout and type of expert */
+  int64_t dexpert_row_stride, dexpert_stride;
+  float* dgates;    /* [rows, tasks, choices] or null */
+  float* dresidual; /* [tasks, choices] or null; dense only */
+  int32_t expert_dtype;
+  float activation_slope;
+  int32_t accumulate_residual;
+  int32_t reserved;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_combine_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_combine_backward_workspace(cudamoe_stream* stream, const cudamoe_combine_backward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_combine_backward(cudamoe_stream* stream, const cudamoe_combine_backward_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* norm: layer normalisation                                                                                             */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/* y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over each row; the variance is the biased one. y may be x. */
+typedef struct cudamoe_layer_norm_forward_args {
+  uint32_t struct_size;
+  float epsilon;
+  int64_t rows, width;
+  const float* x;
+  int64_t x_row_stride;
+  const float* gamma; /* [width] or null = 1 */
+  const float* beta;  /* [width] or null = 0 */
+  float* y;
+  int64_t y_row_stride;
+  float* mean;                /* [rows] or null */
+  float* reciprocal_deviation; /* [rows] or null */
+} cudamoe_layer_norm_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_layer_norm_forward(cudamoe_stream* stream, const cudamoe_layer_norm_forward_args* args);
+
+/* dx may be dy. dgamma and dbeta are sums over the rows in a fixed order. */
+typedef struct cudamoe_layer_norm_backward_args {
+  uint32_t struct_size;
+  int32_t accumulate; /* of dgamma and dbeta */
+  int64_t rows, width;
+  const float* x;
+  int64_t x_row_stride;
+  const float* gamma;
+  const float* mean;
+  const float* reciprocal_deviation;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* dx;
+  int64_t dx_row_stride;
+  float* dgamma; /* [width] or null */
+  float* dbeta;  /* [width] or null */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_layer_norm_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward_workspace(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* loss                                                                                                                  */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum {
+  CUDAMOE_LOSS_BINARY = 0,  /* binary cross entropy with logits: max(x,0) - x*y + log(1 + exp(-|x|)), 0 <= y <= 1 */
+  CUDAMOE_LOSS_SQUARED = 1, /* (x - y)^2 */
+  CUDAMOE_LOSS_SOFTMAX = 2  /* softmax cross entropy over `classes` logits, label = class index as float */
+};
+/*
+ * For each task the weighted mean over its valid rows, loss = sum w * l / sum w, and the gradient of scale * loss on the logits.
+ * A row is valid when its label is not NaN and its weight is > 0. A task without valid rows has loss 0, weight sum 0 and zero gradient.
+ */
+typedef struct cudamoe_loss_task {
+  const float* logits; /* element (b, c) at b * logits_row_stride + c */
+  int64_t logits_row_stride;
+  const float* labels; /* element b at b * labels_stride; NaN = missing */
+  int64_t labels_stride;
+  const float* weights; /* element b at b * weights_stride, each >= 0 and finite; null = 1 */
+  int64_t weights_stride;
+  float* dlogits; /* or null: the loss only */
+  int64_t dlogits_row_stride;
+  int32_t kind;
+  int32_t classes; /* LOSS_SOFTMAX: >= 2; else 1 */
+  float scale;
+  int32_t reserved;
+} cudamoe_loss_task;
+
+typedef struct cudamoe_loss_args {
+  uint32_t struct_size;
+  int32_t task_count;
+  int64_t rows;
+  const cudamoe_loss_task* tasks; /* host */
+  double* losses;      /* [task_count] */
+  double* weight_sums; /* [task_count] */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_loss_args;
+CUDAMOE_API cudamoe_status cudamoe_loss_workspace(cudamoe_stream* stream, const cudamoe_loss_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_loss(cudamoe_stream* stream, const cudamoe_loss_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* balance: what a balancer of task gradients needs                                                                       */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum { CUDAMOE_MAX_TASKS = 64 };
+
+/* gram[i, j] = sum over rows and columns of gradient_i * gradient_j, the gradients flattened, accumulated in f64 partials of fixed chunks. */
+typedef struct cudamoe_balance_gram_args {
+  uint32_t struct_size;
+  int32_t tasks; /* 1 .. CUDAMOE_MAX_TASKS */
+  int64_t rows, width;
+  const float* gradients; /* element (t, b, j) at t * task_stride + b * row_stride + j */
+  int64_t task_stride, row_stride;
+  double* gram; /* [tasks, tasks], symmetric */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_balance_gram_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_gram_workspace(cudamoe_stream* stream, const cudamoe_balance_gram_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_balance_gram(cudamoe_stream* stream, const cudamoe_balance_gram_args* args);
+
+/*
+ * The same Gram matrix for gradients that are never formed: gradient_t = dZ_t * W_t with dZ_t [rows, h_t], W_t [h_t, width] gives
+ *   gram[i, j] = < dZ_i^T dZ_j , W_i W_j^T >  (Frobenius).
+ * The two [h, h] matrices (h = sum of h_t, blocks at `starts`) come from cudamoe_gemm_wgrad and cudamoe_gemm_forward.
+ */
+typedef struct cudamoe_balance_factored_gram_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  const int64_t* starts; /* host, [tasks + 1], ascending from 0: columns starts[t] .. starts[t+1] are task t's */
+  const float* gradient_products; /* [h, h] dZ^T dZ */
+  int64_t gradient_products_row_stride;
+  const float* weight_products; /* [h, h] W W^T */
+  int64_t weight_products_row_stride;
+  double* gram; /* [tasks, tasks] */
+} cudamoe_balance_factored_gram_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_factored_gram(cudamoe_stream* stream, const cudamoe_balance_factored_gram_args* args);
+
+/* output[b, j] (+)= sum_t weights[t] * gradients[t, b, j], summed in ascending t. A zero weight leaves a task out, NaN and all. */
+typedef struct cudamoe_balance_combine_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  int64_t rows, width;
+  const float* gradients;
+  int64_t task_stride, row_stride;
+  const float* weights; /* [tasks] */
+  float* output;        /* may be the first task's gradient */
+  int64_t output_row_stride;
+  int32_t accumulate;
+  int32_t reserved;
+} cudamoe_balance_combine_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_combine(cudamoe_stream* stream, const cudamoe_balance_combine_args* args);
+
+/* average = average + rate * (value - average), element-wise; a value that is not finite leaves its average as it was. */
+typedef struct cudamoe_balance_average_args {
+  uint32_t struct_size;
+  float rate; /* 0 .. 1 */
+  int64_t count;
+  const float* values;
+  float* averages;
+} cudamoe_balance_average_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_average(cudamoe_stream* stream, const cudamoe_balance_average_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* optimizer: many dense tensors in one call                                                                             */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct cudamoe_optimizer_tensor {
+  float* parameter;
+  const float* gradient;
+  float* state1;
+  float* state2;
+  int64_t count;
+  float learning_rate_scale; /* multiplies the learning rate; 1 for none, 0 freezes */
+  float weight_decay;
+} cudamoe_optimizer_tensor;
+
+/* norm[0] = sqrt(sum of squares of all gradients), f64, in an order fixed by the shapes. NaN or infinite when a gradient is. */
+typedef struct cudamoe_optimizer_norm_args {
+  uint32_t struct_size;
+  int32_t tensor_count;
+  const cudamoe_optimizer_tensor* tensors; /* host */
+  double* norm; /* [1] */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_optimizer_norm_args;
+CUDAMOE_API cudamoe_status cudamoe_optimizer_norm_workspace(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_optimizer_norm(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args);
+
+/*
+ * One step of all tensors, g = gradient * gradient_scale, further scaled by max_norm / norm[0] when norm is not null and norm[0] >
+ * max_norm > 0. When norm is not null and norm[0] is not finite nothing is changed.
+ *   SGD:     v = momentum * v + g (+ weight_decay * p); p -= lr * v          (no state when momentum is 0)
+ *   AdaGrad: s += g^2; p -= lr * g / (sqrt(s) + epsilon)                     (g includes weight_decay * p)
+ *   AdamW:   m, v moments with bias correction at `step`; p -= lr * (m^ / (sqrt(v^) + epsilon) + weight_decay * p)
+ */
+typedef struct cudamoe_optimizer_step_args {
+  uint32_t struct_size;
+  int32_t tensor_count;
+  const cudamoe_optimizer_tensor* tensors; /* host */
+  int32_t optimizer; /* CUDAMOE_OPTIMIZER_SGD, _ADAGRAD or _ADAMW */
+  float learning_rate, momentum, beta1, beta2, epsilon;
+  float gradient_scale;
+  float max_norm;
+  int64_t step; /* 1, 2, ... */
+  const double* norm;
+} cudamoe_optimizer_step_args;
+CUDAMOE_API cudamoe_status cudamoe_optimizer_step(cudamoe_stream* stream, const cudamoe_optimizer_step_args* args);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CUDAMOE_H */

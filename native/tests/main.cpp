@@ -1,0 +1,20 @@
+// Runs all tests, or exits with 77 (skipped) when CUDAMOE_CPU_LEVEL asks for a level that this machine does not have.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <string>
+
+#include "cudamoe.h"
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  cudamoe_device* device = nullptr;
+  if (cudamoe_device_open("cpu", &device) != CUDAMOE_OK) {
+    char text[512];
+    cudamoe_last_error(text, sizeof text);
+    std::fprintf(stderr, "skipped: %s\n", text);
+    return std::string(text).find("this machine has at most") != std::string::npos ? 77 : 1;
+  }
+  cudamoe_device_close(device);
+  return RUN_ALL_TESTS();
+}
