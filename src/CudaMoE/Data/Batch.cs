@@ -1,0 +1,145 @@
+using System.Runtime.InteropServices;
+using CudaMoE.Description;
+
+namespace CudaMoE.Data;
+
+/// <summary>One embedded input of a batch: how its ids are laid out and which table they point into.</summary>
+/// <param name="Name">The feature.</param>
+/// <param name="Table">The embedding table; inputs with the same table share it.</param>
+/// <param name="Rows">Rows of the table; ids are 0 to Rows - 1, 0 = unknown.</param>
+/// <param name="Dimension">Width of a row.</param>
+/// <param name="MultiHot">Whether a sample has a bag of ids (offsets) or exactly one.</param>
+/// <param name="Pooling">How a bag is pooled.</param>
+/// <param name="MaxLength">Most ids of a bag; 1 when not multi-hot.</param>
+public sealed record SparseInput(string Name, string Table, int Rows, int Dimension, bool MultiHot, PoolingKind Pooling, int MaxLength);
+
+/// <summary>The shape of the batches that a data set gives and a model takes.</summary>
+/// <param name="Sparse">Embedded inputs, in the order of the features.</param>
+/// <param name="DenseWidth">Numbers of a sample: dense features and vectors in the order of the features.</param>
+/// <param name="Tasks">Labels of a sample.</param>
+public sealed record BatchLayout(IReadOnlyList<SparseInput> Sparse, int DenseWidth, int Tasks);
+
+/// <summary>
+/// Samples in native host memory, aligned to 64 bytes, reused from batch to batch. Not thread-safe; a batch is either with its loader
+/// or with its reader.
+/// </summary>
+public sealed unsafe class Batch : IDisposable
+{
+    private readonly int*[] _ids;
+    private readonly int*[] _offsets;
+    private readonly long[] _idCapacity;
+    private readonly long[] _idCounts;
+    private float* _dense;
+    private float* _labels;
+    private float* _weights;
+    private int* _groups;
+    private bool _disposed;
+
+    /// <summary>Allocates room for <paramref name="capacity"/> samples.</summary>
+    public Batch(BatchLayout layout, int capacity)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(capacity, 1);
+        Layout = layout;
+        Capacity = capacity;
+        int inputs = layout.Sparse.Count;
+        _ids = new int*[inputs];
+        _offsets = new int*[inputs];
+        _idCapacity = new long[inputs];
+        _idCounts = new long[inputs];
+        for (int i = 0; i < inputs; i++)
+        {
+            SparseInput input = layout.Sparse[i];
+            ReserveIds(i, input.MultiHot ? capacity * (long)Math.Min(input.MaxLength, 8) : capacity);
+            if (input.MultiHot)
+                _offsets[i] = (int*)Allocate((capacity + 1L) * sizeof(int));
+        }
+
+        _dense = (float*)Allocate((long)capacity * layout.DenseWidth * sizeof(float));
+        _labels = (float*)Allocate((long)capacity * layout.Tasks * sizeof(float));
+        _weights = (float*)Allocate((long)capacity * layout.Tasks * sizeof(float));
+        _groups = (int*)Allocate((long)capacity * sizeof(int));
+    }
+
+    /// <summary>The shape.</summary>
+    public BatchLayout Layout { get; }
+
+    /// <summary>Most samples.</summary>
+    public int Capacity { get; }
+
+    /// <summary>Samples now; the loader sets it.</summary>
+    public int Rows { get; set; }
+
+    /// <summary>Index of this batch within its epoch.</summary>
+    public long Index { get; set; }
+
+    /// <summary>Ids of input <paramref name="input"/>: one a sample, or those of all bags one after the other.</summary>
+    public Span<int> Ids(int input) => new(_ids[input], checked((int)(Layout.Sparse[input].MultiHot ? _idCounts[input] : Rows)));
+
+    /// <summary>Native pointer of <see cref="Ids"/>.</summary>
+    public int* IdsPointer(int input) => _ids[input];
+
+    /// <summary>Start of each bag, [Rows + 1]; null for an input that is not multi-hot.</summary>
+    public int* OffsetsPointer(int input) => _offsets[input];
+
+    /// <summary>Number of ids of input <paramref name="input"/>.</summary>
+    public long IdCount(int input) => Layout.Sparse[input].MultiHot ? _idCounts[input] : Rows;
+
+    /// <summary>Makes room for <paramref name="count"/> ids of a multi-hot input and sets their number. Earlier ids are lost when it grows.</summary>
+    public void SetIdCount(int input, long count)
+    {
+        if (count > _idCapacity[input])
+            ReserveIds(input, Math.Max(count, _idCapacity[input] * 2));
+        _idCounts[input] = count;
+    }
+
+    /// <summary>[Rows, DenseWidth], row-major.</summary>
+    public Span<float> Dense => new(_dense, Rows * Layout.DenseWidth);
+
+    /// <summary>Native pointer of <see cref="Dense"/>.</summary>
+    public float* DensePointer => _dense;
+
+    /// <summary>Labels of task <paramref name="task"/>, [Rows]; NaN = missing. Multi-class labels are class indices.</summary>
+    public Span<float> Labels(int task) => new(_labels + ((long)task * Capacity), Rows);
+
+    /// <summary>Native pointer of <see cref="Labels"/>; tasks are <see cref="Capacity"/> elements apart.</summary>
+    public float* LabelsPointer(int task) => _labels + ((long)task * Capacity);
+
+    /// <summary>Sample weights of task <paramref name="task"/>, [Rows]; 0 where its mask leaves the row out.</summary>
+    public Span<float> Weights(int task) => new(_weights + ((long)task * Capacity), Rows);
+
+    /// <summary>Native pointer of <see cref="Weights"/>; tasks are <see cref="Capacity"/> elements apart.</summary>
+    public float* WeightsPointer(int task) => _weights + ((long)task * Capacity);
+
+    /// <summary>Group of each sample for GAUC, [Rows]; 0 when the data has no group column.</summary>
+    public Span<int> Groups => new(_groups, Rows);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        for (int i = 0; i < _ids.Length; i++)
+        {
+            NativeMemory.AlignedFree(_ids[i]);
+            NativeMemory.AlignedFree(_offsets[i]);
+        }
+
+        NativeMemory.AlignedFree(_dense);
+        NativeMemory.AlignedFree(_labels);
+        NativeMemory.AlignedFree(_weights);
+        NativeMemory.AlignedFree(_groups);
+        _dense = _labels = _weights = null;
+        _groups = null;
+    }
+
+    private static void* Allocate(long bytes) => NativeMemory.AlignedAlloc((nuint)Math.Max(bytes, 64), 64);
+
+    private void ReserveIds(int input, long count)
+    {
+        NativeMemory.AlignedFree(_ids[input]);
+        _ids[input] = null;
+        _ids[input] = (int*)Allocate(count * sizeof(int));
+        _idCapacity[input] = count;
+    }
+}
