@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <type_traits>
 
 #include "core/backend.h"
 #include "core/error.h"
@@ -25,14 +26,22 @@ class Device {
 
   int threads() const { return threads_; }
 
-  // Runs body(tile) for tile = 0 .. tiles-1. Threads take the next tile when they are free, so a slow or busy core only takes
-  // fewer of them. The result must not depend on who runs a tile. `cost` estimates the nanoseconds of all tiles on one thread: what is
-  // not worth waking a thread for runs on the caller's.
+  // Runs body(tile), or body(tile, worker), for tile = 0 .. tiles-1. Threads take the next tile when they are free, so a slow or busy
+  // core only takes fewer of them. The result must not depend on who runs a tile. `cost` estimates the nanoseconds of all tiles on one
+  // thread: what is not worth waking a thread for runs on the caller's. `worker` is 0 .. threads()-1 and no two tiles that run at the
+  // same time have the same one, so it can name a part of a work space.
   template <class Body>
   void for_tiles(int64_t tiles, double cost, Body&& body) {
+    const auto run = [&body](int64_t tile, [[maybe_unused]] int worker) {
+      if constexpr (std::is_invocable_v<Body&, int64_t, int>) {
+        body(tile, worker);
+      } else {
+        body(tile);
+      }
+    };
     constexpr double kWorthwhile = 15e3;
     if (threads_ == 1 || tiles <= 1 || cost < kWorthwhile) {
-      for (int64_t tile = 0; tile < tiles; ++tile) body(tile);
+      for (int64_t tile = 0; tile < tiles; ++tile) run(tile, 0);
       return;
     }
     std::atomic<int64_t> next{0};
@@ -40,8 +49,8 @@ class Device {
     arena_.execute([&] {
       tbb::parallel_for(
           0, workers,
-          [&](int) {
-            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles; tile = next.fetch_add(1, std::memory_order_relaxed)) body(tile);
+          [&](int worker) {
+            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles; tile = next.fetch_add(1, std::memory_order_relaxed)) run(tile, worker);
           },
           tbb::simple_partitioner{});
     });
