@@ -11,7 +11,8 @@ namespace cudamoe {
 
 Check& check_stream(Check& check, const cudamoe_stream* stream) {
   check.require(stream != nullptr, "stream is null; create one with cudamoe_stream_create");
-  if (check.ok()) check.require(stream->alive == cudamoe_stream::kAlive, "stream %p is not a live stream", static_cast<const void*>(stream));
+  if (check.ok())
+    check.require(stream->alive == cudamoe_stream::kAlive, "stream %p is not a live stream", static_cast<const void*>(stream));
   return check;
 }
 
@@ -19,7 +20,8 @@ namespace {
 
 Check& check_device(Check& check, const cudamoe_device* device) {
   check.require(device != nullptr, "device is null; open one with cudamoe_device_open");
-  if (check.ok()) check.require(device->alive == cudamoe_device::kAlive, "device %p is not an open device", static_cast<const void*>(device));
+  if (check.ok())
+    check.require(device->alive == cudamoe_device::kAlive, "device %p is not an open device", static_cast<const void*>(device));
   return check;
 }
 
@@ -119,7 +121,8 @@ cudamoe_status cudamoe_device_close(cudamoe_device* device) {
     if (!check.ok()) return check.status();
     {
       const std::lock_guard lock(device->mutex);
-      check.require(device->streams.load() == 0, "%lld streams are still open; destroy them first", static_cast<long long>(device->streams.load()));
+      check.require(device->streams.load() == 0, "%lld streams are still open; destroy them first",
+                    static_cast<long long>(device->streams.load()));
       check.require(device->allocations.empty(), "%zu allocations (%lld bytes) are still live; free them first", device->allocations.size(),
                     static_cast<long long>(device->live_bytes));
       if (!check.ok()) return check.status();

@@ -40,7 +40,8 @@ cudamoe_status run_operation(const char* function, cudamoe_stream* stream, const
     if (check.ok()) check_arguments(check, *args, stream);
     if (!check.ok()) return check.status();
     auto* run = stream->owner->backend->*entry;
-    if (run == nullptr) return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: the %s backend does not have this operation", function, stream->owner->backend->name);
+    if (run == nullptr)
+      return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: the %s backend does not have this operation", function, stream->owner->backend->name);
     return run(stream->stream, *args);
   } catch (...) {
     return fail_from_exception(function);
@@ -58,7 +59,8 @@ cudamoe_status run_query(const char* function, cudamoe_stream* stream, const Arg
     if (check.ok()) check_shape(check, *args);
     if (!check.ok()) return check.status();
     auto* run = stream->owner->backend->*entry;
-    if (run == nullptr) return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: the %s backend does not have this operation", function, stream->owner->backend->name);
+    if (run == nullptr)
+      return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: the %s backend does not have this operation", function, stream->owner->backend->name);
     *bytes = run(stream->stream, *args);
     return CUDAMOE_OK;
   } catch (...) {

@@ -34,19 +34,19 @@
   X(optimizer_step)
 
 // Every size query: X(name, operation) stands for cudamoe_<name>(stream, const cudamoe_<operation>_args*, int64_t* bytes).
-#define CUDAMOE_QUERIES(X)                                \
-  X(gemm_packed_bytes, gemm_pack)                         \
-  X(gemm_forward_workspace, gemm_forward)                 \
-  X(gemm_dgrad_workspace, gemm_dgrad)                     \
-  X(gemm_wgrad_workspace, gemm_wgrad)                     \
-  X(embedding_update_workspace, embedding_update)         \
-  X(embedding_gradient_workspace, embedding_gradient)     \
-  X(gate_forward_workspace, gate_forward)                 \
-  X(routing_workspace, routing)                           \
-  X(combine_backward_workspace, combine_backward)         \
-  X(layer_norm_backward_workspace, layer_norm_backward)   \
-  X(loss_workspace, loss)                                 \
-  X(balance_gram_workspace, balance_gram)                 \
+#define CUDAMOE_QUERIES(X)                              \
+  X(gemm_packed_bytes, gemm_pack)                       \
+  X(gemm_forward_workspace, gemm_forward)               \
+  X(gemm_dgrad_workspace, gemm_dgrad)                   \
+  X(gemm_wgrad_workspace, gemm_wgrad)                   \
+  X(embedding_update_workspace, embedding_update)       \
+  X(embedding_gradient_workspace, embedding_gradient)   \
+  X(gate_forward_workspace, gate_forward)               \
+  X(routing_workspace, routing)                         \
+  X(combine_backward_workspace, combine_backward)       \
+  X(layer_norm_backward_workspace, layer_norm_backward) \
+  X(loss_workspace, loss)                               \
+  X(balance_gram_workspace, balance_gram)               \
   X(optimizer_norm_workspace, optimizer_norm)
 
 namespace cudamoe {

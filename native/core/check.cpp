@@ -30,23 +30,24 @@ Check& Check::struct_size(const void* args, uint32_t given, size_t known) {
   const auto* bytes = static_cast<const unsigned char*>(args);
   if (given > 65536) return require(false, "struct_size is %u; it must be at most 65536", given);
   for (size_t i = known; i < given; ++i) {
-    if (bytes[i] != 0) return require(false, "struct_size is %u and byte %zu is set; this library knows %zu bytes, use a newer one", given, i, known);
+    if (bytes[i] != 0)
+      return require(false, "struct_size is %u and byte %zu is set; this library knows %zu bytes, use a newer one", given, i, known);
   }
   return *this;
 }
 
 Check& Check::range(const char* field, int64_t value, int64_t low, int64_t high) {
   if (low == high) return require(value == low, "%s is %lld; it must be %lld", field, ll(value), ll(low));
-  return require(value >= low && value <= high, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low), ll(high));
+  return require(value >= low && value <= high, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low),
+                 ll(high));
 }
 
 Check& Check::real(const char* field, double value, double low, double high) {
-  return require(std::isfinite(value) && value >= low && value <= high, "%s is %g; it must be a number from %g to %g", field, value, low, high);
+  return require(std::isfinite(value) && value >= low && value <= high, "%s is %g; it must be a number from %g to %g", field, value, low,
+                 high);
 }
 
-Check& Check::zero(const char* field, int64_t value) {
-  return require(value == 0, "%s is %lld; it must be 0", field, ll(value));
-}
+Check& Check::zero(const char* field, int64_t value) { return require(value == 0, "%s is %lld; it must be 0", field, ll(value)); }
 
 Check& Check::pointer(const char* field, const void* pointer, size_t alignment) {
   require(pointer != nullptr, "%s is null; it must point to device memory", field);
@@ -54,7 +55,8 @@ Check& Check::pointer(const char* field, const void* pointer, size_t alignment) 
 }
 
 Check& Check::optional(const char* field, const void* pointer, size_t alignment) {
-  return require(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "%s is %p; it must be aligned to %zu bytes", field, pointer, alignment);
+  return require(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "%s is %p; it must be aligned to %zu bytes", field, pointer,
+                 alignment);
 }
 
 Check& Check::data(const char* field, const void* pointer, size_t alignment, int64_t elements) {
@@ -67,7 +69,8 @@ Check& Check::must_be_null(const char* field, const void* pointer, const char* r
 
 Check& Check::stride(const char* field, int64_t stride, int64_t low, int64_t rows) {
   range(field, stride, low, kMaxCount);
-  return require(!ok() || checked_product(rows, stride) != kOverflow, "%s is %lld; %lld rows of it exceed the address space", field, ll(stride), ll(rows));
+  return require(!ok() || checked_product(rows, stride) != kOverflow, "%s is %lld; %lld rows of it exceed the address space", field,
+                 ll(stride), ll(rows));
 }
 
 Check& Check::workspace(const void* pointer, int64_t bytes, int64_t needed) {
@@ -79,7 +82,8 @@ Check& Check::disjoint(const char* a_field, const void* a, int64_t a_bytes, cons
   if (!ok() || a == nullptr || b == nullptr || a_bytes <= 0 || b_bytes <= 0) return *this;
   const auto a0 = reinterpret_cast<uintptr_t>(a), b0 = reinterpret_cast<uintptr_t>(b);
   const bool apart = a0 + static_cast<uintptr_t>(a_bytes) <= b0 || b0 + static_cast<uintptr_t>(b_bytes) <= a0;
-  return require(apart, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b, ll(b_bytes));
+  return require(apart, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b,
+                 ll(b_bytes));
 }
 
 }  // namespace cudamoe

@@ -62,7 +62,8 @@ const Plugin& load_plugin(int32_t index) {
 
 cudamoe_status open_backend_device(const std::string& name, const std::string& options, const Backend** backend, void** device) {
   if (name == "auto") {
-    if (!options.empty()) return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec is \"auto:%s\"; auto takes no options", options.c_str());
+    if (!options.empty())
+      return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec is \"auto:%s\"; auto takes no options", options.c_str());
     const Plugin& cuda = load_plugin(0);
     if (cuda.backend != nullptr && cuda.backend->device_open("", device) == CUDAMOE_OK) {
       *backend = cuda.backend;
@@ -80,7 +81,8 @@ cudamoe_status open_backend_device(const std::string& name, const std::string& o
     *backend = plugin.backend;
     return plugin.backend->device_open(options.c_str(), device);
   }
-  return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec names the backend \"%s\"; it must be cpu, cuda, simt or auto", name.c_str());
+  return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec names the backend \"%s\"; it must be cpu, cuda, simt or auto",
+              name.c_str());
 }
 
 }  // namespace cudamoe

@@ -119,7 +119,8 @@ cudamoe_status device_open(const char* options, void** device) {
     if (end == nullptr || end == text.c_str() + length || *end != '\0') {
       return fail(CUDAMOE_ERROR_ARGUMENT, "%s: spec is \"cpu:%s\"; the cpu backend takes \"cpu\" or \"cpu:threads=N\"", function, options);
     }
-    if (value < 1 || value > kMaxThreads) return fail(CUDAMOE_ERROR_ARGUMENT, "%s: threads is %ld; it must be at least 1 and at most %d", function, value, kMaxThreads);
+    if (value < 1 || value > kMaxThreads)
+      return fail(CUDAMOE_ERROR_ARGUMENT, "%s: threads is %ld; it must be at least 1 and at most %d", function, value, kMaxThreads);
     threads = static_cast<int>(value);
   }
   if (!level_choice().error.empty()) return fail(CUDAMOE_ERROR_ARGUMENT, "%s: %s", function, level_choice().error.c_str());

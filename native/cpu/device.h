@@ -50,7 +50,9 @@ class Device {
       tbb::parallel_for(
           0, workers,
           [&](int worker) {
-            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles; tile = next.fetch_add(1, std::memory_order_relaxed)) run(tile, worker);
+            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles;
+                 tile = next.fetch_add(1, std::memory_order_relaxed))
+              run(tile, worker);
           },
           tbb::simple_partitioner{});
     });

@@ -135,13 +135,20 @@ HWY_INLINE VecF32 activation_derivative(F32 d, VecF32 below, [[maybe_unused]] fl
 template <class Body>
 HWY_INLINE void with_activation(int32_t activation, Body&& body) {
   switch (activation) {
-    case CUDAMOE_ACTIVATION_RELU: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_RELU>());
-    case CUDAMOE_ACTIVATION_LEAKY_RELU: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_LEAKY_RELU>());
-    case CUDAMOE_ACTIVATION_GELU: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_GELU>());
-    case CUDAMOE_ACTIVATION_SILU: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_SILU>());
-    case CUDAMOE_ACTIVATION_SIGMOID: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_SIGMOID>());
-    case CUDAMOE_ACTIVATION_TANH: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_TANH>());
-    default: return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_NONE>());
+    case CUDAMOE_ACTIVATION_RELU:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_RELU>());
+    case CUDAMOE_ACTIVATION_LEAKY_RELU:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_LEAKY_RELU>());
+    case CUDAMOE_ACTIVATION_GELU:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_GELU>());
+    case CUDAMOE_ACTIVATION_SILU:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_SILU>());
+    case CUDAMOE_ACTIVATION_SIGMOID:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_SIGMOID>());
+    case CUDAMOE_ACTIVATION_TANH:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_TANH>());
+    default:
+      return body(std::integral_constant<int32_t, CUDAMOE_ACTIVATION_NONE>());
   }
 }
 

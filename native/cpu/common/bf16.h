@@ -17,7 +17,8 @@ inline float to_f32(Bf16 value) { return std::bit_cast<float>(static_cast<uint32
 
 inline Bf16 to_bf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // a NaN whose upper half might be that of infinity
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+    return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // a NaN whose upper half might be that of infinity
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
 }
 

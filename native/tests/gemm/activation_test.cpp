@@ -16,10 +16,18 @@ void evaluate_for_test(int function, const float* in, float* out, int64_t count)
   for (int64_t i = 0; i < count; i += kLanes) {
     const VecF32 x = load(d, in + i);
     switch (function) {
-      case 0: store(d, exp(d, x), out + i); break;
-      case 1: store(d, normal(d, x).cdf, out + i); break;
-      case 2: store(d, normal(d, x).density, out + i); break;
-      case 3: store(d, round_to_bf16(d, x), out + i); break;
+      case 0:
+        store(d, exp(d, x), out + i);
+        break;
+      case 1:
+        store(d, normal(d, x).cdf, out + i);
+        break;
+      case 2:
+        store(d, normal(d, x).density, out + i);
+        break;
+      case 3:
+        store(d, round_to_bf16(d, x), out + i);
+        break;
       default:
         with_activation((function - 10) % 10, [&](auto activation) HWY_ATTR {
           store(d, function < 20 ? activate<activation()>(d, x, 0.25f) : activation_derivative<activation()>(d, x, 0.25f), out + i);
@@ -63,7 +71,9 @@ std::vector<float> sweep() {
   return values;
 }
 
-bool is_normal(double value) { return std::fabs(value) >= std::numeric_limits<float>::min() && std::fabs(value) <= std::numeric_limits<float>::max(); }
+bool is_normal(double value) {
+  return std::fabs(value) >= std::numeric_limits<float>::min() && std::fabs(value) <= std::numeric_limits<float>::max();
+}
 
 // Largest error in units of 2^-24 of the reference, over inputs for which `measured`, a factor of the reference, is a normal f32.
 double worst_error(int function, const std::function<double(double)>& reference, const std::function<double(double)>& measured, float* at) {
@@ -115,13 +125,10 @@ TEST(Activation, IsAsAccurateAsItSays) {
 
 TEST(Activation, DerivativesMatchDifferencesOfTheReference) {
   // Activation by number; the value given to the derivative is the output, or the input for GELU (3) and SiLU (4).
-  const std::function<double(double)> functions[] = {[](double x) { return x; },
-                                                     [](double x) { return x > 0 ? x : 0; },
-                                                     [](double x) { return x > 0 ? x : 0.25 * x; },
-                                                     [](double x) { return x * cdf(x); },
-                                                     [](double x) { return x * sigmoid(x); },
-                                                     sigmoid,
-                                                     [](double x) { return std::tanh(x); }};
+  const std::function<double(double)> functions[] = {
+      [](double x) { return x; },           [](double x) { return x > 0 ? x : 0; },  [](double x) { return x > 0 ? x : 0.25 * x; },
+      [](double x) { return x * cdf(x); },  [](double x) { return x * sigmoid(x); }, sigmoid,
+      [](double x) { return std::tanh(x); }};
   for (int activation = 0; activation < 7; ++activation) {
     std::vector<float> in, out(160);
     for (int i = 0; i < 160; ++i) in.push_back(static_cast<float>((i - 79.5) / 16));

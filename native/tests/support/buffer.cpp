@@ -13,7 +13,11 @@ void require(cudamoe_status status) {
 }  // namespace
 
 GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment)
-    : device_(device.device()), stream_(device.stream()), host_accessible_(device.info().host_accessible != 0), bytes_(bytes), misalignment_(misalignment) {
+    : device_(device.device()),
+      stream_(device.stream()),
+      host_accessible_(device.info().host_accessible != 0),
+      bytes_(bytes),
+      misalignment_(misalignment) {
   void* pointer = nullptr;
   const int64_t total = 2 * kBand + misalignment_ + bytes_;
   require(cudamoe_memory_allocate(device_, total, &pointer));
@@ -39,7 +43,9 @@ GuardedMemory::~GuardedMemory() {
 
 void GuardedMemory::write(const void* source) { require(cudamoe_memory_copy(stream_, data(), source, bytes_, CUDAMOE_HOST_TO_DEVICE)); }
 
-void GuardedMemory::read(void* destination) const { require(cudamoe_memory_copy(stream_, destination, data(), bytes_, CUDAMOE_DEVICE_TO_HOST)); }
+void GuardedMemory::read(void* destination) const {
+  require(cudamoe_memory_copy(stream_, destination, data(), bytes_, CUDAMOE_DEVICE_TO_HOST));
+}
 
 // 0xFF bytes are a quiet NaN as f32, f64 and bf16, and -1 as an integer.
 void GuardedMemory::poison() { require(cudamoe_memory_fill(stream_, data(), 0xFF, bytes_)); }

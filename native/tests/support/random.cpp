@@ -19,7 +19,8 @@ uint64_t test_seed() {
 Random::Random(uint64_t salt) : seed_(test_seed()), state_(seed_ * 0x9E3779B97F4A7C15u + salt * 0xD1B54A32D192ED03u) {}
 
 Random::~Random() {
-  if (::testing::Test::HasFailure()) std::fprintf(stderr, "random data from CUDAMOE_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed_));
+  if (::testing::Test::HasFailure())
+    std::fprintf(stderr, "random data from CUDAMOE_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed_));
 }
 
 // SplitMix64 (Steele, Lea, Flood 2014).

@@ -42,8 +42,8 @@ TEST(Support, RelativeErrorSeesNanAndSize) {
 
 TEST(Support, Bf16RoundsToNearestEven) {
   EXPECT_EQ(from_bf16(to_bf16(1.0f)), 1.0f);
-  EXPECT_EQ(to_bf16(1.0f + 0x1p-8f), to_bf16(1.0f));                        // half way, down to even
-  EXPECT_EQ(from_bf16(to_bf16(1.0f + 3 * 0x1p-8f)), 1.0f + 0x1p-6f);        // half way, up to even
+  EXPECT_EQ(to_bf16(1.0f + 0x1p-8f), to_bf16(1.0f));                  // half way, down to even
+  EXPECT_EQ(from_bf16(to_bf16(1.0f + 3 * 0x1p-8f)), 1.0f + 0x1p-6f);  // half way, up to even
   EXPECT_TRUE(std::isinf(from_bf16(to_bf16(std::numeric_limits<float>::max()))));
   EXPECT_TRUE(std::isnan(from_bf16(to_bf16(std::numeric_limits<float>::quiet_NaN()))));
 }

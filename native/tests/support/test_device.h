@@ -34,8 +34,8 @@ class TestDevice {
 #define CUDAMOE_ASSERT_OK(call) ASSERT_EQ((call), CUDAMOE_OK) << cudamoe::test::last_error()
 
 // An ABI call that must be refused as a bad argument with a message that contains `words` (the field and the rule).
-#define CUDAMOE_EXPECT_REFUSED(call, words)                                                                       \
-  do {                                                                                                            \
-    EXPECT_EQ((call), CUDAMOE_ERROR_ARGUMENT);                                                                    \
-    EXPECT_NE(cudamoe::test::last_error().find(words), std::string::npos) << cudamoe::test::last_error();         \
+#define CUDAMOE_EXPECT_REFUSED(call, words)                                                               \
+  do {                                                                                                    \
+    EXPECT_EQ((call), CUDAMOE_ERROR_ARGUMENT);                                                            \
+    EXPECT_NE(cudamoe::test::last_error().find(words), std::string::npos) << cudamoe::test::last_error(); \
   } while (false)

@@ -242,9 +242,25 @@ public sealed class RunLogTests : IDisposable
     {
         yield return new RunStartedEvent
         {
-            Step = 0, Name = "census", Version = "0.1.0", Device = "cpu: x", Level = "avx2", Threads = 2, Architecture = "mmoe",
-            Tasks = ["income", "mårried"], Experts = 4, DenseParameters = 5, EmbeddingParameters = long.MaxValue, TrainRows = 1,
-            ValidationRows = 2, TestRows = 3, BatchSize = 4, Epochs = 5, StepsPerEpoch = 6, Seed = ulong.MaxValue, Balancer = "equal",
+            Step = 0,
+            Name = "census",
+            Version = "0.1.0",
+            Device = "cpu: x",
+            Level = "avx2",
+            Threads = 2,
+            Architecture = "mmoe",
+            Tasks = ["income", "mårried"],
+            Experts = 4,
+            DenseParameters = 5,
+            EmbeddingParameters = long.MaxValue,
+            TrainRows = 1,
+            ValidationRows = 2,
+            TestRows = 3,
+            BatchSize = 4,
+            Epochs = 5,
+            StepsPerEpoch = 6,
+            Seed = ulong.MaxValue,
+            Balancer = "equal",
             BalancerPlace = "tower_input",
         };
         yield return new RunResumedEvent { Step = 0, Checkpoint = "checkpoints/1", Version = "0.1.0", Device = "cpu: x", Level = "avx2", Threads = 2 };

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Builds, runs and tests CudaMoE on Linux. `./build.sh help` lists the commands; docs/building.md explains them.
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+cd "$ROOT"
+. tools/common.sh
+. tools/prerequisites.sh
+. tools/compile.sh
+
+usage() {
+  cat <<'TEXT'
+Usage: ./build.sh <command> [options]
+
+  run [arguments]     build, then train and evaluate a mixture of experts on the census data;
+                      arguments are passed on to the tool instead (`./build.sh run devices`)
+  build               build the native library, the C# projects and the tool
+  test [--native|--managed]
+                      run all tests (or one side) and print their number
+  bench [--native|--model|--managed] [arguments]
+                      measure the kernels, the model configurations and the C# layer
+  sanitize [address|thread]
+                      run the native tests under ASan + UBSan, then under TSan (or one of the two)
+  coverage            run all tests instrumented and print the covered lines of native/ and src/
+  soak [--seconds N]  train for N seconds (default 600) and check that memory stays flat
+  format [--check]    format C++ and C#; --check only says what is not formatted
+  clean               delete everything that this script has built
+  help                print this text
+
+What is missing is installed from the distribution's packages (apt-get, as root or with sudo).
+Exit codes: 0 done, 1 failed, 2 usage, 3 the machine lacks something, 130 interrupted.
+TEXT
+}
+
+# Build outputs only: downloads of the package managers and results under runs/ stay.
+clean() {
+  rm -rf build
+  find src tests benchmarks samples -type d \( -name bin -o -name obj -o -name TestResults \) -prune -exec rm -rf {} +
+}
+
+command="${1:-help}"
+[ $# -eq 0 ] || shift
+case "$command" in
+  run)
+    require_packages build
+    build_native
+    build_managed
+    . tools/run.sh
+    run_tool "$@"
+    ;;
+  build)
+    [ $# -eq 0 ] || usage_error "build takes no arguments"
+    require_packages build
+    build_native
+    build_managed
+    ;;
+  test)
+    . tools/test.sh
+    test_all "$@"
+    ;;
+  bench)
+    . tools/bench.sh
+    bench "$@"
+    ;;
+  sanitize)
+    . tools/sanitize.sh
+    sanitize "$@"
+    ;;
+  coverage)
+    [ $# -eq 0 ] || usage_error "coverage takes no arguments"
+    . tools/coverage.sh
+    coverage
+    ;;
+  soak)
+    require_packages build
+    build_native
+    build_managed
+    . tools/soak.sh
+    soak "$@"
+    ;;
+  format)
+    . tools/format.sh
+    format_sources "$@"
+    ;;
+  clean)
+    [ $# -eq 0 ] || usage_error "clean takes no arguments"
+    clean
+    ;;
+  help | -h | --help) usage ;;
+  *) usage_error "\"$command\" is not a command" ;;
+esac

@@ -1,0 +1,46 @@
+# Runs the native tests under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+
+sanitize() { # address, thread, or nothing for both
+  [ $# -le 1 ] || usage_error "sanitize takes one option"
+  case "${1:-all}" in
+    all | address | thread) ;;
+    *) usage_error "sanitize takes address or thread, not \"$1\"" ;;
+  esac
+  require_packages test
+  start_counts sanitize
+  case "${1:-all}" in all | address) sanitize_address ;; esac
+  case "${1:-all}" in all | thread) sanitize_thread ;; esac
+  finish_counts
+}
+
+# -O2: the checks cost more than -O3 gains, and the build is shorter.
+SANITIZER_FLAGS="-O2 -g1 -fno-math-errno -fno-trapping-math"
+
+build_sanitized() { # folder sanitizers
+  configure "$1" "-DCUDAMOE_SANITIZE=$2" "-DCMAKE_CXX_FLAGS_RELEASE=$SANITIZER_FLAGS"
+  step "build $(basename "$1")" ninja -C "$1" -j "$JOBS" cudamoe_tests
+}
+
+sanitize_address() {
+  build_sanitized "$BUILD/address" address,undefined
+  # An allocation that cannot be had must come back as null, as it does without the sanitizer.
+  ASAN_OPTIONS="allocator_may_return_null=1:detect_stack_use_after_return=1:strict_string_checks=1" UBSAN_OPTIONS="print_stacktrace=1" \
+    test_native "$BUILD/address" "address " -R '^native_'
+}
+
+# At the highest level of this machine only: how work is split between threads does not depend on the level.
+sanitize_thread() {
+  local folder="$BUILD/thread" log="$LOGS/thread.log" status=run
+  build_sanitized "$folder" thread
+  mkdir -p "$folder/test-results"
+  rm -f "$folder/test-results/threads.xml"
+  TSAN_OPTIONS="suppressions='$ROOT/tools/tsan.supp':second_deadlock_stack=1:allocator_may_return_null=1" \
+    "$folder/native/tests/cudamoe_tests" --gtest_output="xml:$folder/test-results/threads.xml" >"$log" 2>&1 </dev/null || status=fail
+  if [ $status = fail ]; then
+    grep -A 30 -E ': Failure$|^\[  FAILED  \]|WARNING: ThreadSanitizer|FATAL' "$log" | head -n 200 >&2 || true
+    printf 'error: tests failed under ThreadSanitizer; the whole output is in %s\n' "${log#"$ROOT/"}" >&2
+  fi
+  count_native_suite "$folder/test-results/threads.xml" "thread" $status
+}
+
+. tools/test.sh
