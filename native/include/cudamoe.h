@@ -207,7 +207,8 @@ CUDAMOE_API cudamoe_status cudamoe_gemm_forward(cudamoe_stream* stream, const cu
  * dx[r, :] (+)= (dz[r, :] * W[g]) . activation'(below[r, :]) for the rows r of each group g.
  * The second factor is the derivative of the activation that made this layer's input, so that the result is already the
  * gradient before that activation: `below` is the activation's output (or its pre-activation for GELU and SiLU), in the
- * layout of dx; null or activation none: no factor. With accumulate the factor applies to the product only.
+ * layout of dx; null or activation none: no factor. With accumulate the factor applies to the whole sum,
+ * dx = (dx + dz * W) . activation'(below): the last of several contributions to dx applies it.
  */
 typedef struct cudamoe_gemm_dgrad_args {
   uint32_t struct_size;

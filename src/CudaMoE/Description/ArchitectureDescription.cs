@@ -1,7 +1,7 @@
 namespace CudaMoE.Description;
 
 /// <summary>
-/// The network: feature row → optional projection → bottom or experts → a tower a task → logits. Every hidden layer is linear, bias, activation;
+/// The network: feature row → optional layer normalisation → optional projection → bottom or experts → a tower a task → logits. Every hidden layer is linear, bias, activation;
 /// every tower ends with a linear layer to the task's logits.
 /// </summary>
 public sealed record ArchitectureDescription
@@ -12,7 +12,7 @@ public sealed record ArchitectureDescription
     /// <summary>Width of a first linear layer with activation on the feature row; null = none.</summary>
     public int? Projection { get; init; }
 
-    /// <summary>Layer normalisation of the feature row (after the projection, if there is one).</summary>
+    /// <summary>Layer normalisation of the feature row, before the projection.</summary>
     public bool LayerNorm { get; init; }
 
     /// <summary>Hidden widths of the bottom: shared by all tasks (shared_bottom) or one a task (single_task). May be empty.</summary>

@@ -1,0 +1,56 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace CudaMoE.Interop;
+
+/// <summary>Owns a native device.</summary>
+internal sealed class DeviceHandle : SafeHandleZeroOrMinusOneIsInvalid
+{
+    public DeviceHandle(nint handle)
+        : base(ownsHandle: true) => SetHandle(handle);
+
+    protected override bool ReleaseHandle() => NativeMethods.DeviceClose(handle) == 0;
+}
+
+/// <summary>Owns a native stream and keeps its device alive.</summary>
+internal sealed class StreamHandle : SafeHandleZeroOrMinusOneIsInvalid
+{
+    private readonly DeviceHandle _device;
+
+    public StreamHandle(DeviceHandle device, nint handle)
+        : base(ownsHandle: true)
+    {
+        bool added = false;
+        device.DangerousAddRef(ref added);
+        _device = device;
+        SetHandle(handle);
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        bool ok = NativeMethods.StreamDestroy(handle) == 0;
+        _device.DangerousRelease();
+        return ok;
+    }
+}
+
+/// <summary>Owns device memory and keeps its device alive.</summary>
+internal sealed unsafe class MemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
+{
+    private readonly DeviceHandle _device;
+
+    public MemoryHandle(DeviceHandle device, nint pointer)
+        : base(ownsHandle: true)
+    {
+        bool added = false;
+        device.DangerousAddRef(ref added);
+        _device = device;
+        SetHandle(pointer);
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        bool ok = NativeMethods.MemoryFree(_device.DangerousGetHandle(), (void*)handle) == 0;
+        _device.DangerousRelease();
+        return ok;
+    }
+}

@@ -1,0 +1,160 @@
+using System.Runtime.InteropServices;
+
+namespace CudaMoE.Interop;
+
+/// <summary>The functions of cudamoe.h, one to one. Handles are opaque pointers; every call returns a status, see <see cref="NativeStatus"/>.</summary>
+internal static unsafe partial class NativeMethods
+{
+    /// <summary>The library's name; <see cref="NativeLibraryLoader"/> finds the file.</summary>
+    public const string Library = "cudamoe";
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_abi_version")]
+    public static partial int AbiVersion();
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_version")]
+    public static partial byte* Version();
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_last_error")]
+    public static partial long LastError(byte* buffer, long capacity);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_struct_size", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial long StructSize(string name);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_backend_count")]
+    public static partial int BackendCount();
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_backend_get_info")]
+    public static partial int BackendGetInfo(int index, BackendInfo* info);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_device_open", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int DeviceOpen(string spec, nint* device);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_device_close")]
+    public static partial int DeviceClose(nint device);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_device_get_info")]
+    public static partial int DeviceGetInfo(nint device, DeviceInfo* info);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_memory_allocate")]
+    public static partial int MemoryAllocate(nint device, long bytes, void** pointer);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_memory_free")]
+    public static partial int MemoryFree(nint device, void* pointer);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_memory_copy")]
+    public static partial int MemoryCopy(nint stream, void* destination, void* source, long bytes, int direction);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_memory_fill")]
+    public static partial int MemoryFill(nint stream, void* destination, int value, long bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_stream_create")]
+    public static partial int StreamCreate(nint device, nint* stream);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_stream_destroy")]
+    public static partial int StreamDestroy(nint stream);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_stream_synchronize")]
+    public static partial int StreamSynchronize(nint stream);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_packed_bytes")]
+    public static partial int GemmPackedBytes(nint stream, GemmPackArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_pack")]
+    public static partial int GemmPack(nint stream, GemmPackArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_forward_workspace")]
+    public static partial int GemmForwardWorkspace(nint stream, GemmForwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_forward")]
+    public static partial int GemmForward(nint stream, GemmForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_dgrad_workspace")]
+    public static partial int GemmDgradWorkspace(nint stream, GemmDgradArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_dgrad")]
+    public static partial int GemmDgrad(nint stream, GemmDgradArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_wgrad_workspace")]
+    public static partial int GemmWgradWorkspace(nint stream, GemmWgradArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gemm_wgrad")]
+    public static partial int GemmWgrad(nint stream, GemmWgradArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_forward")]
+    public static partial int EmbeddingForward(nint stream, EmbeddingForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_update_workspace")]
+    public static partial int EmbeddingUpdateWorkspace(nint stream, EmbeddingUpdateArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_update")]
+    public static partial int EmbeddingUpdate(nint stream, EmbeddingUpdateArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_gradient_workspace")]
+    public static partial int EmbeddingGradientWorkspace(nint stream, EmbeddingGradientArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_gradient")]
+    public static partial int EmbeddingGradient(nint stream, EmbeddingGradientArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gate_forward_workspace")]
+    public static partial int GateForwardWorkspace(nint stream, GateForwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gate_forward")]
+    public static partial int GateForward(nint stream, GateForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gate_backward")]
+    public static partial int GateBackward(nint stream, GateBackwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_routing_workspace")]
+    public static partial int RoutingWorkspace(nint stream, RoutingArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_routing")]
+    public static partial int Routing(nint stream, RoutingArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_combine_forward")]
+    public static partial int CombineForward(nint stream, CombineForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_combine_backward_workspace")]
+    public static partial int CombineBackwardWorkspace(nint stream, CombineBackwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_combine_backward")]
+    public static partial int CombineBackward(nint stream, CombineBackwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_forward")]
+    public static partial int LayerNormForward(nint stream, LayerNormForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_backward_workspace")]
+    public static partial int LayerNormBackwardWorkspace(nint stream, LayerNormBackwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_backward")]
+    public static partial int LayerNormBackward(nint stream, LayerNormBackwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_loss_workspace")]
+    public static partial int LossWorkspace(nint stream, LossArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_loss")]
+    public static partial int Loss(nint stream, LossArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_gram_workspace")]
+    public static partial int BalanceGramWorkspace(nint stream, BalanceGramArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_gram")]
+    public static partial int BalanceGram(nint stream, BalanceGramArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_factored_gram")]
+    public static partial int BalanceFactoredGram(nint stream, BalanceFactoredGramArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_combine")]
+    public static partial int BalanceCombine(nint stream, BalanceCombineArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_average")]
+    public static partial int BalanceAverage(nint stream, BalanceAverageArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_optimizer_norm_workspace")]
+    public static partial int OptimizerNormWorkspace(nint stream, OptimizerNormArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_optimizer_norm")]
+    public static partial int OptimizerNorm(nint stream, OptimizerNormArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_optimizer_step")]
+    public static partial int OptimizerStep(nint stream, OptimizerStepArgs* args);
+}

@@ -1,0 +1,297 @@
+using System.Runtime.InteropServices;
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Interop;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Layers;
+
+/// <summary>
+/// The feature row: pooled embeddings of all categorical features side by side, in the order of the features, then the dense numbers. Its
+/// backward is the fused update of the tables' touched rows.
+/// </summary>
+internal sealed unsafe class EmbeddingLayer : IDisposable
+{
+    private readonly LayerContext _context;
+    private readonly BatchLayout _layout;
+    private readonly OptimizerDescription _optimizer;
+    private readonly ulong _seed;
+    private readonly List<DeviceBuffer> _memory = [];
+    private readonly int _tableCount;
+    private EmbeddingTable* _tables;
+    private EmbeddingFeature* _features;
+    private EmbeddingForwardArgs _forward;
+    private EmbeddingUpdateArgs _update;
+    private DeviceBuffer? _workspace;
+    private long _workspaceBytes;
+
+    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout)
+    {
+        if (!context.Device.Info.HostAccessible)
+            throw new NativeUnsupportedException($"device {context.Device.Spec}: batches are read from host memory, which this device cannot access");
+        _context = context;
+        _layout = layout;
+        _optimizer = description.Training.EmbeddingOptimizer;
+        _seed = description.Training.Seed;
+        EmbeddingWidth = layout.Sparse.Sum(s => (long)s.Dimension);
+        Output = context.Reserve("features", EmbeddingWidth + layout.DenseWidth);
+        if (context.Training && EmbeddingWidth > 0)
+            OutputGradient = context.Reserve("features.gradient", Output.Columns);
+
+        List<SparseInput> tables = [.. layout.Sparse.GroupBy(s => s.Table).Select(g => g.First())];
+        _tableCount = tables.Count;
+        _tables = (EmbeddingTable*)NativeMemory.AllocZeroed((nuint)Math.Max(tables.Count, 1), (nuint)sizeof(EmbeddingTable));
+        _features = (EmbeddingFeature*)NativeMemory.AllocZeroed((nuint)Math.Max(layout.Sparse.Count, 1), (nuint)sizeof(EmbeddingFeature));
+        bool bf16 = description.Architecture.EmbeddingPrecision == Precision.Bf16;
+        for (int t = 0; t < tables.Count; t++)
+            AddTable(t, tables[t], bf16);
+        long column = 0;
+        for (int f = 0; f < layout.Sparse.Count; f++)
+        {
+            SparseInput input = layout.Sparse[f];
+            _features[f] = new()
+            {
+                BagSize = 1,
+                Table = tables.FindIndex(t => t.Table == input.Table),
+                Pooling = (int)input.Pooling,
+                Column = column,
+            };
+            column += input.Dimension;
+        }
+
+        context.OnBind(Bind);
+    }
+
+    /// <summary>Columns of the row that come from tables.</summary>
+    public long EmbeddingWidth { get; }
+
+    /// <summary>[rows, embedding width + dense width].</summary>
+    public Slot Output { get; }
+
+    /// <summary>Gradient of <see cref="Output"/>; the table columns are what <see cref="Update"/> reads. Null when there are no tables.</summary>
+    public Slot? OutputGradient { get; }
+
+    public void Forward(Batch batch)
+    {
+        SetBatch(batch);
+        _forward.Batch = batch.Rows;
+        if (EmbeddingWidth > 0)
+        {
+            fixed (EmbeddingForwardArgs* args = &_forward)
+                NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, args));
+        }
+
+        CopyDense(batch);
+    }
+
+    /// <summary>Applies the optimiser to the rows that the last forward touched.</summary>
+    public void Update(Batch batch, float learningRate, long step)
+    {
+        if (EmbeddingWidth == 0)
+            return;
+        SetBatch(batch);
+        _update.Batch = batch.Rows;
+        _update.LearningRate = learningRate;
+        _update.Step = step;
+        fixed (EmbeddingUpdateArgs* args = &_update)
+        {
+            long bytes;
+            NativeStatus.Check(NativeMethods.EmbeddingUpdateWorkspace(_context.Stream.Native, args, &bytes));
+            if (bytes > _workspaceBytes)
+                GrowWorkspace(bytes);
+            _update.Workspace = (void*)(_workspace?.Pointer ?? 0);
+            _update.WorkspaceBytes = _workspaceBytes;
+            NativeStatus.Check(NativeMethods.EmbeddingUpdate(_context.Stream.Native, args));
+        }
+    }
+
+    /// <summary>Adds the gradient of the last forward's look-ups to dense matrices, one a table, [rows, dimension] without gaps.</summary>
+    public void DenseGradients(Batch batch, IReadOnlyList<float[]> gradients)
+    {
+        if (EmbeddingWidth == 0)
+            return;
+        SetBatch(batch);
+        long lookups = 0;
+        long width = 1;
+        for (int f = 0; f < _layout.Sparse.Count; f++)
+        {
+            lookups += _features[f].Lookups;
+            width = Math.Max(width, _layout.Sparse[f].Dimension);
+        }
+
+        using DeviceBuffer rows = _context.Device.Allocate(lookups * sizeof(int));
+        using DeviceBuffer values = _context.Device.Allocate(lookups * width * sizeof(float));
+        using DeviceBuffer counts = _context.Device.Allocate((long)_tableCount * sizeof(long));
+        EmbeddingGradientArgs args = new()
+        {
+            StructSize = (uint)sizeof(EmbeddingGradientArgs),
+            TableCount = _tableCount,
+            FeatureCount = _layout.Sparse.Count,
+            Batch = batch.Rows,
+            Tables = _tables,
+            Features = _features,
+            Gradient = OutputGradient!.Data,
+            GradientRowStride = OutputGradient.RowStride,
+            UniqueRows = (int*)rows.Pointer,
+            Values = (float*)values.Pointer,
+            ValuesRowStride = width,
+            Counts = (long*)counts.Pointer,
+        };
+        long bytes;
+        NativeStatus.Check(NativeMethods.EmbeddingGradientWorkspace(_context.Stream.Native, &args, &bytes));
+        using DeviceBuffer workspace = _context.Device.Allocate(bytes);
+        args.Workspace = (void*)workspace.Pointer;
+        args.WorkspaceBytes = bytes;
+        NativeStatus.Check(NativeMethods.EmbeddingGradient(_context.Stream.Native, &args));
+        _context.Stream.Synchronize();
+        long start = 0;
+        for (int t = 0; t < _tableCount; t++)
+        {
+            int dimension = _tables[t].Dim;
+            long unique = args.Counts[t];
+            for (long i = 0; i < unique; i++)
+            {
+                long row = args.UniqueRows[start + i];
+                for (int j = 0; j < dimension; j++)
+                    gradients[t][(row * dimension) + j] += args.Values[((start + i) * width) + j];
+            }
+
+            for (int f = 0; f < _layout.Sparse.Count; f++)
+            {
+                if (_features[f].Table == t)
+                    start += _features[f].Lookups;
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        _workspace?.Dispose();
+        foreach (DeviceBuffer buffer in _memory)
+            buffer.Dispose();
+        _memory.Clear();
+        NativeMemory.Free(_tables);
+        NativeMemory.Free(_features);
+        _tables = null;
+        _features = null;
+    }
+
+    private void AddTable(int index, SparseInput input, bool bf16)
+    {
+        long elements = checked((long)input.Rows * input.Dimension);
+        DeviceBuffer weights = Allocate(elements * (bf16 ? 2 : sizeof(float)));
+        (long state1, long state2) = (_context.Training, _optimizer.Type) switch
+        {
+            (false, _) or (_, OptimizerType.Sgd) => (0L, 0L),
+            (_, OptimizerType.RowwiseAdagrad) => (input.Rows, 0L),
+            (_, OptimizerType.Adagrad) => (elements, 0L),
+            _ => (elements, input.Rows),
+        };
+        DeviceBuffer? first = state1 == 0 ? null : Allocate(state1 * sizeof(float));
+        DeviceBuffer? second = state2 == 0 ? null : Allocate(state2 * sizeof(float));
+        _tables[index] = new()
+        {
+            Weights = (void*)weights.Pointer,
+            Rows = input.Rows,
+            RowStride = input.Dimension,
+            State1 = first == null ? null : (float*)first.Pointer,
+            State2 = second == null ? null : (float*)second.Pointer,
+            Dim = input.Dimension,
+            Dtype = bf16 ? NativeConstants.Bf16 : NativeConstants.F32,
+        };
+        Parameter parameter = new(
+            $"embeddings.{input.Table}.weight",
+            ParameterKind.Embedding,
+            bf16 ? ElementType.Bf16 : ElementType.F32,
+            [input.Rows, input.Dimension],
+            () => weights.Pointer,
+            () => 0,
+            () => first?.Pointer ?? 0,
+            () => second?.Pointer ?? 0)
+        {
+            State1Count = state1,
+            State2Count = state2,
+        };
+        _context.Parameters.AddTable(parameter);
+    }
+
+    private DeviceBuffer Allocate(long bytes)
+    {
+        DeviceBuffer buffer = _context.Device.Allocate(bytes);
+        _memory.Add(buffer);
+        return buffer;
+    }
+
+    private void SetBatch(Batch batch)
+    {
+        for (int f = 0; f < _layout.Sparse.Count; f++)
+        {
+            _features[f].Ids = batch.IdsPointer(f);
+            _features[f].Offsets = batch.OffsetsPointer(f);
+            _features[f].Lookups = batch.IdCount(f);
+        }
+    }
+
+    private void CopyDense(Batch batch)
+    {
+        int width = _layout.DenseWidth;
+        if (width == 0)
+            return;
+        float* source = batch.DensePointer;
+        float* target = Output.Data + EmbeddingWidth;
+        long bytes = (long)width * sizeof(float);
+        for (int row = 0; row < batch.Rows; row++, source += width, target += Output.RowStride)
+            Buffer.MemoryCopy(source, target, bytes, bytes);
+    }
+
+    private void GrowWorkspace(long bytes)
+    {
+        _workspace?.Dispose();
+        _workspace = null;
+        _workspaceBytes = 0;
+        _workspace = _context.Device.Allocate(bytes);
+        _workspaceBytes = bytes;
+    }
+
+    private void Bind()
+    {
+        _forward = new()
+        {
+            StructSize = (uint)sizeof(EmbeddingForwardArgs),
+            TableCount = _tableCount,
+            FeatureCount = _layout.Sparse.Count,
+            Tables = _tables,
+            Features = _features,
+            Output = (void*)Output.Pointer,
+            OutputRowStride = Output.RowStride,
+            Bounds = NativeConstants.BoundsReport,
+        };
+        if (OutputGradient == null)
+            return;
+        _update = new()
+        {
+            StructSize = (uint)sizeof(EmbeddingUpdateArgs),
+            TableCount = _tableCount,
+            FeatureCount = _layout.Sparse.Count,
+            Optimizer = _optimizer.Type switch
+            {
+                OptimizerType.Sgd => 0,
+                OptimizerType.Adagrad => 1,
+                OptimizerType.RowwiseAdagrad => 2,
+                OptimizerType.RowwiseAdam => 4,
+                _ => throw new DescriptionException($"training.embedding_optimizer.type is {_optimizer.Type}; it must be sgd, adagrad, rowwise_adagrad or rowwise_adam"),
+            },
+            Tables = _tables,
+            Features = _features,
+            Gradient = OutputGradient.Data,
+            GradientRowStride = OutputGradient.RowStride,
+            Epsilon = _optimizer.Epsilon,
+            Beta1 = _optimizer.Beta1,
+            Beta2 = _optimizer.Beta2,
+            WeightDecay = _optimizer.WeightDecay,
+            GradientScale = 1,
+            Seed = _seed,
+            Bounds = NativeConstants.BoundsReport,
+        };
+    }
+}

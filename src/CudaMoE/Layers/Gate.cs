@@ -1,0 +1,293 @@
+using CudaMoE.Description;
+using CudaMoE.Interop;
+
+namespace CudaMoE.Layers;
+
+/// <summary>
+/// The gates of a mixture, all tasks' in one pass over the input: weights over all experts (dense) or over the chosen ones (sparse).
+/// </summary>
+internal sealed unsafe class Gate
+{
+    private readonly LayerContext _context;
+    private readonly GateDescription _description;
+    private readonly int _gates;
+    private readonly int _experts;
+    private readonly long _columns;
+    private readonly Slot _x;
+    private readonly ulong _seed;
+    private readonly ParameterBlock _weight;
+    private readonly ParameterBlock? _bias;
+    private readonly Slot? _logits;
+    private readonly Slot? _probabilities;
+    private readonly Slot? _chosen;
+    private readonly Slot? _weights;
+    private readonly Slot? _dlogits;
+    private nint _packed;
+    private nint _packedTransposed;
+    private nint _counts;
+    private nint _sums;
+    private nint _zSums;
+    private GemmPackArgs _pack;
+    private GemmPackArgs _packTransposed;
+    private GateForwardArgs _forward;
+    private GateBackwardArgs _backward;
+    private GemmDgradArgs _dgrad;
+    private GemmWgradArgs _wgrad;
+
+    public Gate(LayerContext context, GateDescription description, int gates, int experts, Slot x, ulong seed)
+    {
+        _context = context;
+        _description = description;
+        _gates = gates;
+        _experts = experts;
+        _x = x;
+        _seed = seed;
+        _columns = (long)gates * experts * (description.Score == ScoreMode.Noisy ? 2 : 1);
+        _weight = context.Parameters.Add("gate.weight", ParameterKind.Weight, _columns, x.Columns);
+        _bias = description.Bias ? context.Parameters.Add("gate.bias", ParameterKind.Bias, _columns) : null;
+        int k = description.TopK ?? 0;
+        bool plainSoftmax = k == 0 && description.Score == ScoreMode.SoftmaxTopk && description.ZLoss == 0;
+        if (context.Training && !plainSoftmax)
+            _logits = context.ReserveExact("gate.logits", _columns);
+        if (k == 0 || description.BalanceLoss > 0 || description.Score != ScoreMode.Sigmoid)
+            _probabilities = context.ReserveExact("gate.probabilities", (long)gates * experts);
+        if (k > 0)
+        {
+            _chosen = context.ReserveExact("gate.chosen", (long)gates * k);
+            _weights = context.ReserveExact("gate.weights", (long)gates * k);
+        }
+
+        context.Activations.Reserve("gate.counts", (long)gates * experts * sizeof(long), p => _counts = p);
+        context.Activations.Reserve("gate.sums", (long)gates * experts * sizeof(double), p => _sums = p);
+        context.Activations.Reserve("gate.z", (long)gates * sizeof(double), p => _zSums = p);
+        if (context.Training)
+        {
+            _dlogits = context.ReserveExact("gate.dlogits", _columns);
+            OutputGradient = context.ReserveExact("gate.gradient", (long)gates * (k > 0 ? k : experts));
+        }
+
+        _pack = PackArgs(0);
+        _packTransposed = PackArgs(1);
+        ReservePacked(ref _pack, p => _packed = p);
+        if (context.Training)
+            ReservePacked(ref _packTransposed, p => _packedTransposed = p);
+        context.OnBind(Bind);
+    }
+
+    public int Gates => _gates;
+
+    public int Experts => _experts;
+
+    public bool Sparse => _description.TopK != null;
+
+    /// <summary>Choices of a gate: experts when dense, top k when sparse.</summary>
+    public int Choices => _description.TopK ?? _experts;
+
+    /// <summary>[rows, gates, choices] the weights of the mixture.</summary>
+    public Slot Output => _weights ?? _probabilities!;
+
+    /// <summary>[rows, gates, choices] where the gradient of <see cref="Output"/> is to be written.</summary>
+    public Slot OutputGradient { get; } = null!;
+
+    public nint ChosenPointer => _chosen!.Pointer;
+
+    public nint WeightsPointer => _weights!.Pointer;
+
+    /// <summary>[gates, experts] sums over the last batch of the probabilities (dense) since the last forward.</summary>
+    public ReadOnlySpan<double> ProbabilitySums => new((void*)_sums, _gates * _experts);
+
+    /// <summary>[gates, experts] rows of the last batch that chose an expert; zeros for dense gates.</summary>
+    public ReadOnlySpan<long> ExpertCounts => new((void*)_counts, _gates * _experts);
+
+    /// <summary>The balance and z losses of the last batch, times their coefficients.</summary>
+    public double AuxiliaryLoss(long rows)
+    {
+        double loss = 0;
+        if (rows == 0)
+            return 0;
+        for (int g = 0; g < _gates; g++)
+        {
+            if (Sparse && _description.BalanceLoss > 0)
+            {
+                double sum = 0;
+                for (int e = 0; e < _experts; e++)
+                    sum += ExpertCounts[(g * _experts) + e] / ((double)rows * Choices) * (ProbabilitySums[(g * _experts) + e] / rows);
+                loss += _description.BalanceLoss * _experts * sum;
+            }
+
+            if (_description.ZLoss > 0)
+                loss += _description.ZLoss * ((double*)_zSums)[g] / rows;
+        }
+
+        return loss;
+    }
+
+    public void Pack()
+    {
+        fixed (GemmPackArgs* args = &_pack)
+            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        if (!_context.Training)
+            return;
+        fixed (GemmPackArgs* args = &_packTransposed)
+            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+    }
+
+    /// <summary>Runs the gates; <paramref name="step"/> below 0 means without noise.</summary>
+    public void Forward(long rows, long step)
+    {
+        _forward.Rows = rows;
+        _forward.Step = step;
+        _forward.Workspace = (void*)_context.Workspace;
+        _forward.WorkspaceBytes = _context.WorkspaceBytes;
+        fixed (GateForwardArgs* args = &_forward)
+            NativeStatus.Check(NativeMethods.GateForward(_context.Stream.Native, args));
+    }
+
+    /// <summary>From <see cref="OutputGradient"/> to the gradient of the logits, and the parameters' gradients.</summary>
+    public void BackwardWeights(long rows, long step, bool weights = true, bool auxiliary = true)
+    {
+        _backward.Rows = rows;
+        _backward.Step = step;
+        _backward.BalanceCoefficient = auxiliary ? _description.BalanceLoss : 0;
+        _backward.ZCoefficient = auxiliary ? _description.ZLoss : 0;
+        fixed (GateBackwardArgs* args = &_backward)
+            NativeStatus.Check(NativeMethods.GateBackward(_context.Stream.Native, args));
+        if (!weights)
+            return;
+        _wgrad.Rows = rows;
+        _wgrad.XRows = rows;
+        _wgrad.Workspace = (void*)_context.Workspace;
+        _wgrad.WorkspaceBytes = _context.WorkspaceBytes;
+        fixed (GemmWgradArgs* args = &_wgrad)
+            NativeStatus.Check(NativeMethods.GemmWgrad(_context.Stream.Native, args));
+    }
+
+    /// <summary>The gates' part of the input's gradient.</summary>
+    public void BackwardInput(long rows, in InputGradientTarget target)
+    {
+        _dgrad.Rows = rows;
+        _dgrad.Dx = (void*)target.Dx.Pointer;
+        _dgrad.DxRowStride = target.Dx.RowStride;
+        _dgrad.Accumulate = target.Accumulate ? 1 : 0;
+        _dgrad.Activation = target.Below == null ? 0 : (int)target.Activation;
+        _dgrad.Below = target.Below == null ? null : (void*)target.Below.Pointer;
+        _dgrad.BelowRowStride = target.Below?.RowStride ?? 0;
+        _dgrad.Workspace = (void*)_context.Workspace;
+        _dgrad.WorkspaceBytes = _context.WorkspaceBytes;
+        fixed (GemmDgradArgs* args = &_dgrad)
+            NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, args));
+    }
+
+    private GemmPackArgs PackArgs(int transposed) => new()
+    {
+        StructSize = (uint)sizeof(GemmPackArgs),
+        Groups = 1,
+        N = _columns,
+        K = _x.Columns,
+        WeightsRowStride = _x.Columns,
+        Transposed = transposed,
+        Dtype = NativeConstants.F32,
+    };
+
+    private void ReservePacked(ref GemmPackArgs pack, Action<nint> assign)
+    {
+        long bytes;
+        fixed (GemmPackArgs* args = &pack)
+            NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, args, &bytes));
+        pack.PackedBytes = bytes;
+        _context.Packed.Reserve("gate.packed", bytes, assign);
+    }
+
+    private void Bind()
+    {
+        _pack.Weights = _weight.Value;
+        _pack.Packed = (void*)_packed;
+        _packTransposed.Weights = _weight.Value;
+        _packTransposed.Packed = (void*)_packedTransposed;
+        int k = _description.TopK ?? 0;
+        _forward = new()
+        {
+            StructSize = (uint)sizeof(GateForwardArgs),
+            Gates = _gates,
+            Experts = _experts,
+            TopK = k,
+            ScoreMode = (int)_description.Score,
+            Renormalise = _description.Renormalize ? 1 : 0,
+            Rows = _context.MaxRows,
+            KIn = _x.Columns,
+            X = (void*)_x.Pointer,
+            XRowStride = _x.RowStride,
+            Packed = (void*)_packed,
+            Bias = _bias == null ? null : _bias.Value,
+            Logits = _logits == null ? null : _logits.Data,
+            Probabilities = _probabilities == null ? null : _probabilities.Data,
+            Chosen = _chosen == null ? null : (int*)_chosen.Pointer,
+            Weights = _weights == null ? null : _weights.Data,
+            ExpertCounts = k > 0 ? (long*)_counts : null,
+            ProbabilitySums = _probabilities == null ? null : (double*)_sums,
+            ZSums = _description.ZLoss > 0 ? (double*)_zSums : null,
+            Seed = _seed,
+            Step = -1,
+        };
+        long bytes;
+        fixed (GateForwardArgs* args = &_forward)
+            NativeStatus.Check(NativeMethods.GateForwardWorkspace(_context.Stream.Native, args, &bytes));
+        _context.NeedWorkspace(bytes);
+        if (!_context.Training)
+            return;
+
+        _backward = new()
+        {
+            StructSize = (uint)sizeof(GateBackwardArgs),
+            Gates = _gates,
+            Experts = _experts,
+            TopK = k,
+            ScoreMode = (int)_description.Score,
+            Renormalise = _description.Renormalize ? 1 : 0,
+            Logits = _logits == null ? null : _logits.Data,
+            Probabilities = _probabilities == null ? null : _probabilities.Data,
+            Chosen = _chosen == null ? null : (int*)_chosen.Pointer,
+            Weights = _weights == null ? null : _weights.Data,
+            Dprobabilities = k == 0 ? OutputGradient.Data : null,
+            Dweights = k > 0 ? OutputGradient.Data : null,
+            ExpertCounts = k > 0 ? (long*)_counts : null,
+            Dlogits = _dlogits!.Data,
+            DlogitsRowStride = _dlogits.RowStride,
+            Seed = _seed,
+        };
+        _dgrad = new()
+        {
+            StructSize = (uint)sizeof(GemmDgradArgs),
+            Groups = 1,
+            Rows = _context.MaxRows,
+            N = _columns,
+            K = _x.Columns,
+            Dz = _dlogits.Data,
+            DzRowStride = _dlogits.RowStride,
+            Packed = (void*)_packedTransposed,
+            DxRowStride = _x.RowStride,
+            ActivationSlope = _context.ActivationSlope,
+        };
+        fixed (GemmDgradArgs* args = &_dgrad)
+            NativeStatus.Check(NativeMethods.GemmDgradWorkspace(_context.Stream.Native, args, &bytes));
+        _context.NeedWorkspace(bytes);
+        _wgrad = new()
+        {
+            StructSize = (uint)sizeof(GemmWgradArgs),
+            Groups = 1,
+            Rows = _context.MaxRows,
+            N = _columns,
+            K = _x.Columns,
+            Dz = _dlogits.Data,
+            DzRowStride = _dlogits.RowStride,
+            X = (void*)_x.Pointer,
+            XRowStride = _x.RowStride,
+            Dw = _weight.Gradient,
+            DwRowStride = _x.Columns,
+            Dbias = _bias == null ? null : _bias.Gradient,
+        };
+        fixed (GemmWgradArgs* args = &_wgrad)
+            NativeStatus.Check(NativeMethods.GemmWgradWorkspace(_context.Stream.Native, args, &bytes));
+        _context.NeedWorkspace(bytes);
+    }
+}

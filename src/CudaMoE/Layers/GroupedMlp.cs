@@ -1,0 +1,148 @@
+using CudaMoE.Description;
+
+namespace CudaMoE.Layers;
+
+/// <summary>Wiring of a <see cref="GroupedMlp"/>.</summary>
+internal sealed record GroupedMlpPlan
+{
+    /// <summary>Prefix of the parameter names, e.g. "experts" or "towers".</summary>
+    public required string Name { get; init; }
+
+    /// <summary>One name a group for parameters of their own ("towers.income.layers.0.weight"); null = one parameter [groups, out, in].</summary>
+    public IReadOnlyList<string>? GroupNames { get; init; }
+
+    public required int Groups { get; init; }
+
+    /// <summary>Widths of the layers; at least one.</summary>
+    public required IReadOnlyList<int> Widths { get; init; }
+
+    public required ActivationKind Activation { get; init; }
+
+    /// <summary>Whether the last layer has the activation too (experts, bottoms) or none (towers, whose outputs are logits).</summary>
+    public bool ActivateLast { get; init; } = true;
+
+    public required Slot X { get; init; }
+
+    /// <summary>Width of a group's input.</summary>
+    public required long InputWidth { get; init; }
+
+    public required GroupInput Input { get; init; }
+
+    public Routing? Routing { get; init; }
+
+    /// <summary>Leading input columns whose gradient is wanted; null = all.</summary>
+    public long? InputGradientColumns { get; init; }
+}
+
+/// <summary>Equal multi-layer perceptrons run as grouped products: towers, experts, bottoms. Outputs lie side by side.</summary>
+internal sealed class GroupedMlp
+{
+    private readonly LayerContext _context;
+    private readonly GroupedMlpPlan _plan;
+    private readonly List<Linear> _layers = [];
+    private readonly List<Slot> _outputs = [];
+    private readonly List<Slot?> _preactivations = [];
+    private readonly List<Slot> _gradients = [];
+
+    public GroupedMlp(LayerContext context, GroupedMlpPlan plan)
+    {
+        _context = context;
+        _plan = plan;
+        Slot x = plan.X;
+        long k = plan.InputWidth;
+        bool routed = plan.Input == GroupInput.Routed;
+        for (int i = 0; i < plan.Widths.Count; i++)
+        {
+            long n = plan.Widths[i];
+            bool last = i == plan.Widths.Count - 1;
+            ActivationKind activation = last && !plan.ActivateLast ? ActivationKind.None : plan.Activation;
+            Slot y = ReserveOutput($"{plan.Name}.{i}.output", n);
+            bool keepsInput = activation is ActivationKind.Gelu or ActivationKind.Silu;
+            Slot? preactivation = context.Training && keepsInput ? ReserveOutput($"{plan.Name}.{i}.preactivation", n) : null;
+            Linear layer = new(context, new()
+            {
+                Groups = plan.Groups,
+                N = n,
+                K = k,
+                Input = routed ? GroupInput.Routed : i == 0 ? plan.Input : plan.Groups == 1 ? GroupInput.Shared : GroupInput.Strided,
+                X = x,
+                Y = y,
+                Weight = AddParameters(i, "weight", ParameterKind.Weight, n, k),
+                Bias = AddParameters(i, "bias", ParameterKind.Bias, n),
+                Activation = activation,
+                Preactivation = preactivation,
+                Routing = plan.Routing,
+                Gather = routed && i == 0,
+                InputGradientColumns = i == 0 ? plan.InputGradientColumns : null,
+            });
+            _layers.Add(layer);
+            _outputs.Add(y);
+            _preactivations.Add(preactivation);
+            if (context.Training)
+                _gradients.Add(ReserveOutput($"{plan.Name}.{i}.gradient", n));
+            x = y;
+            k = n;
+        }
+    }
+
+    /// <summary>[rows, groups * last width]; routed: [slots, last width].</summary>
+    public Slot Output => _outputs[^1];
+
+    /// <summary>What the derivative of the output's activation is taken from.</summary>
+    public Slot OutputFactor => _preactivations[^1] ?? _outputs[^1];
+
+    /// <summary>The pre-activation of the output; null when its activation does not need one.</summary>
+    public Slot? OutputPreactivation => _preactivations[^1];
+
+    /// <summary>Where the gradient of the output, before its activation, is to be written for the backward.</summary>
+    public Slot OutputGradient => _gradients[^1];
+
+    /// <summary>Where the gradient of the first layer's output, before its activation, is after the backward of the others.</summary>
+    public Slot FirstGradient => _gradients[0];
+
+    public Linear First => _layers[0];
+
+    public int OutputWidth => _plan.Widths[^1];
+
+    public void Pack()
+    {
+        foreach (Linear layer in _layers)
+            layer.Pack();
+    }
+
+    public void Forward(long rows)
+    {
+        foreach (Linear layer in _layers)
+            layer.Forward(rows);
+    }
+
+    /// <summary>
+    /// From <see cref="OutputGradient"/>: parameter gradients (unless <paramref name="weights"/> is false) and the gradients between the layers, down
+    /// to <see cref="FirstGradient"/>. The input's gradient is a call of its own on <see cref="First"/>.
+    /// </summary>
+    public void Backward(long rows, bool weights = true)
+    {
+        for (int i = _layers.Count - 1; i >= 0; i--)
+        {
+            if (weights)
+                _layers[i].BackwardWeights(rows, _gradients[i]);
+            if (i > 0)
+                _layers[i].BackwardInput(rows, _gradients[i], new InputGradientTarget(_gradients[i - 1], false, _preactivations[i - 1] ?? _outputs[i - 1], _plan.Activation));
+        }
+    }
+
+    /// <summary>The gradient of the input, from <see cref="FirstGradient"/>.</summary>
+    public void BackwardInput(long rows, in InputGradientTarget target) => _layers[0].BackwardInput(rows, _gradients[0], target);
+
+    private Slot ReserveOutput(string name, long width) =>
+        _plan.Routing == null
+            ? _context.Reserve(name, width * _plan.Groups)
+            : Slot.Reserve(_context.Activations, name, _plan.Routing.MaxSlots, width);
+
+    private ParameterBlock AddParameters(int layer, string what, ParameterKind kind, params long[] shape)
+    {
+        if (_plan.GroupNames != null)
+            return _context.Parameters.AddGroup([.. _plan.GroupNames.Select(group => $"{_plan.Name}.{group}.layers.{layer}.{what}")], kind, shape);
+        return _context.Parameters.Add($"{_plan.Name}.layers.{layer}.{what}", kind, _plan.Groups == 1 ? shape : [_plan.Groups, .. shape]);
+    }
+}

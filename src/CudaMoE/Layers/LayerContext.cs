@@ -1,0 +1,80 @@
+using CudaMoE.Description;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Layers;
+
+/// <summary>
+/// What layers share while a model is built and run: the device, the parameters, one arena of activations and gradients sized for the
+/// largest batch, and one work space. Layers are made (they reserve), the context commits, layers bind (they learn addresses and ask for
+/// work space), then they run.
+/// </summary>
+internal sealed class LayerContext : IDisposable
+{
+    private readonly List<Action> _bindings = [];
+    private DeviceBuffer? _workspace;
+    private long _workspaceBytes;
+
+    public LayerContext(Device device, ModelDescription description, int maxRows, bool training)
+    {
+        Device = device;
+        Stream = device.CreateStream();
+        MaxRows = maxRows;
+        Training = training;
+        Precision = description.Architecture.Precision;
+        ActivationSlope = description.Architecture.ActivationSlope;
+        Parameters = new ParameterSet(device, training, description.Training.Optimizer);
+    }
+
+    public Device Device { get; }
+
+    public DeviceStream Stream { get; }
+
+    public ParameterSet Parameters { get; }
+
+    public Arena Activations { get; } = new();
+
+    public Arena Packed { get; } = new();
+
+    public int MaxRows { get; }
+
+    public bool Training { get; }
+
+    public Precision Precision { get; }
+
+    public float ActivationSlope { get; }
+
+    public nint Workspace { get; private set; }
+
+    public long WorkspaceBytes => _workspaceBytes;
+
+    /// <summary>Runs <paramref name="bind"/> once all addresses are known.</summary>
+    public void OnBind(Action bind) => _bindings.Add(bind);
+
+    /// <summary>Makes the shared work space at least that large; only while binding.</summary>
+    public void NeedWorkspace(long bytes) => _workspaceBytes = Math.Max(_workspaceBytes, bytes);
+
+    public Slot Reserve(string name, long columns) => Slot.Reserve(Activations, name, MaxRows, columns);
+
+    public Slot ReserveExact(string name, long columns) => Slot.ReserveExact(Activations, name, MaxRows, columns, columns);
+
+    /// <summary>Allocates all memory and binds all layers.</summary>
+    public void Commit()
+    {
+        Parameters.Commit();
+        Activations.Commit(Device);
+        Packed.Commit(Device);
+        foreach (Action bind in _bindings)
+            bind();
+        _workspace = Device.Allocate(_workspaceBytes);
+        Workspace = _workspace.Pointer;
+    }
+
+    public void Dispose()
+    {
+        _workspace?.Dispose();
+        Packed.Dispose();
+        Activations.Dispose();
+        Parameters.Dispose();
+        Stream.Dispose();
+    }
+}

@@ -1,0 +1,56 @@
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Layers;
+
+/// <summary>
+/// A matrix with a place in an arena: [rows, <see cref="Columns"/>], rows <see cref="RowStride"/> elements apart. Its address is known once the
+/// arena is committed. Layers are wired through slots before any memory exists.
+/// </summary>
+internal sealed class Slot
+{
+    private readonly Slot? _parent;
+    private readonly long _column;
+    private nint _pointer;
+
+    private Slot(long columns, long rowStride, Slot? parent, long column)
+    {
+        Columns = columns;
+        RowStride = rowStride;
+        _parent = parent;
+        _column = column;
+    }
+
+    public long Columns { get; }
+
+    public long RowStride { get; }
+
+    public nint Pointer => _parent == null ? _pointer : _parent.Pointer + (nint)(_column * sizeof(float));
+
+    public unsafe float* Data => (float*)Pointer;
+
+    /// <summary>Reserves [rows, columns] of f32; rows start at multiples of 64 bytes.</summary>
+    public static Slot Reserve(Arena arena, string name, long rows, long columns)
+    {
+        const long lane = 16;
+        long stride = columns >= lane ? (columns + lane - 1) / lane * lane : columns;
+        return ReserveExact(arena, name, rows, columns, stride);
+    }
+
+    /// <summary>Reserves [rows, columns] of f32 with the given stride; columns without gaps when that equals columns.</summary>
+    public static Slot ReserveExact(Arena arena, string name, long rows, long columns, long rowStride)
+    {
+        Slot slot = new(columns, rowStride, null, 0);
+        arena.Reserve(name, checked(rows * rowStride * sizeof(float)), pointer => slot._pointer = pointer);
+        return slot;
+    }
+
+    /// <summary>A range of the columns.</summary>
+    public Slot Slice(long column, long columns)
+    {
+        if (column < 0 || column + columns > Columns)
+            throw new ArgumentOutOfRangeException(nameof(column), $"columns {column} to {column + columns} of {Columns}");
+        return new(columns, RowStride, this, column);
+    }
+
+    public Tensor View(long rows) => new(Pointer, rows, Columns, RowStride);
+}

@@ -1,0 +1,89 @@
+using CudaMoE.Interop;
+
+namespace CudaMoE.Tensors;
+
+/// <summary>
+/// A processor or GPU that runs operations. Open it once and share it; it closes when it and everything made on it is disposed.
+/// </summary>
+/// <remarks>All members are safe for concurrent use. Do not dispose it while a call on it is under way.</remarks>
+public sealed class Device : IDisposable
+{
+    private readonly DeviceHandle _handle;
+
+    private Device(DeviceHandle handle, string spec)
+    {
+        _handle = handle;
+        Spec = spec;
+        Info = QueryInfo();
+    }
+
+    /// <summary>The name it was opened by.</summary>
+    public string Spec { get; }
+
+    /// <summary>What it is; live numbers as of opening, see <see cref="QueryInfo"/>.</summary>
+    public DeviceProperties Info { get; }
+
+    internal DeviceHandle Handle => _handle;
+
+    /// <summary>Opens a device.</summary>
+    /// <param name="spec">"cpu", "cpu:threads=N", "cuda:N", "simt", or "auto" (cuda where there is one, else cpu).</param>
+    /// <exception cref="NativeLibraryException">The native library is missing.</exception>
+    /// <exception cref="NativeException">The name is wrong or the device is not usable; the message says why.</exception>
+    public static unsafe Device Open(string spec = "auto")
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        NativeLibraryLoader.EnsureLoaded();
+        nint handle;
+        NativeStatus.Check(NativeMethods.DeviceOpen(spec, &handle));
+        return new(new DeviceHandle(handle), spec);
+    }
+
+    /// <summary>The device's properties and its live allocations now.</summary>
+    public unsafe DeviceProperties QueryInfo()
+    {
+        ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
+        DeviceInfo info = new() { StructSize = (uint)sizeof(DeviceInfo) };
+        NativeStatus.Check(NativeMethods.DeviceGetInfo(_handle.DangerousGetHandle(), &info));
+        return new(
+            BackendReport.Utf8(info.Backend),
+            BackendReport.Utf8(info.Name),
+            BackendReport.Utf8(info.Level),
+            info.Threads,
+            info.HostAccessible != 0,
+            info.SupportsBf16 != 0,
+            info.MemoryBytes,
+            info.LiveBytes,
+            info.LiveAllocations);
+    }
+
+    /// <summary>Creates a stream; operations on it run in order.</summary>
+    public DeviceStream CreateStream() => new(this);
+
+    /// <summary>Allocates zeroed memory, aligned to 64 bytes.</summary>
+    /// <param name="bytes">At least 0.</param>
+    public DeviceBuffer Allocate(long bytes) => new(this, bytes);
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+}
+
+/// <summary>What a device is.</summary>
+/// <param name="Backend">"cpu", "cuda" or "simt".</param>
+/// <param name="Name">The processor's or GPU's name.</param>
+/// <param name="Level">Instruction set in use, e.g. "avx512bf16" or "sm_90".</param>
+/// <param name="Threads">Worker threads, the caller included; multiprocessors of a GPU.</param>
+/// <param name="HostAccessible">Whether the host can read and write device memory.</param>
+/// <param name="SupportsBf16">Whether bf16 products have instructions of their own.</param>
+/// <param name="MemoryBytes">Physical memory.</param>
+/// <param name="LiveBytes">Bytes allocated and not yet freed.</param>
+/// <param name="LiveAllocations">Their number.</param>
+public sealed record DeviceProperties(
+    string Backend,
+    string Name,
+    string Level,
+    int Threads,
+    bool HostAccessible,
+    bool SupportsBf16,
+    long MemoryBytes,
+    long LiveBytes,
+    long LiveAllocations);

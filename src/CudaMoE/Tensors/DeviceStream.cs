@@ -1,0 +1,50 @@
+using CudaMoE.Interop;
+
+namespace CudaMoE.Tensors;
+
+/// <summary>An ordered queue of operations on a device.</summary>
+/// <remarks>Not thread-safe: use a stream from one thread at a time.</remarks>
+public sealed unsafe class DeviceStream : IDisposable
+{
+    private readonly StreamHandle _handle;
+
+    internal DeviceStream(Device device)
+    {
+        Device = device;
+        nint handle;
+        NativeStatus.Check(NativeMethods.StreamCreate(device.Handle.DangerousGetHandle(), &handle));
+        _handle = new StreamHandle(device.Handle, handle);
+    }
+
+    /// <summary>The device.</summary>
+    public Device Device { get; }
+
+    /// <summary>The native handle, valid until this is disposed.</summary>
+    internal nint Native => _handle.DangerousGetHandle();
+
+    /// <summary>Waits for all operations.</summary>
+    /// <exception cref="ReportedDataException">An operation met bad data since the last call.</exception>
+    public void Synchronize() => NativeStatus.Check(NativeMethods.StreamSynchronize(Native));
+
+    /// <summary>Copies from host memory to device memory.</summary>
+    public void CopyToDevice<T>(ReadOnlySpan<T> source, nint destination)
+        where T : unmanaged
+    {
+        fixed (T* pointer = source)
+            NativeStatus.Check(NativeMethods.MemoryCopy(Native, (void*)destination, pointer, (long)source.Length * sizeof(T), NativeConstants.HostToDevice));
+    }
+
+    /// <summary>Copies from device memory to host memory, and waits for it.</summary>
+    public void CopyToHost<T>(nint source, Span<T> destination)
+        where T : unmanaged
+    {
+        fixed (T* pointer = destination)
+            NativeStatus.Check(NativeMethods.MemoryCopy(Native, pointer, (void*)source, (long)destination.Length * sizeof(T), NativeConstants.DeviceToHost));
+    }
+
+    /// <summary>Sets every byte.</summary>
+    public void Fill(nint destination, byte value, long bytes) => NativeStatus.Check(NativeMethods.MemoryFill(Native, (void*)destination, value, bytes));
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+}
