@@ -1,0 +1,28 @@
+using System.Diagnostics;
+using CudaMoE.Tests.Checkpoints;
+
+namespace CudaMoE.Tests.Support;
+
+/// <summary>Runs a part of this assembly in a process of its own, for tests that kill it.</summary>
+internal static class ChildProcess
+{
+    /// <summary>Starts <c>dotnet CudaMoE.Tests.dll arguments</c> with its standard output redirected.</summary>
+    public static Process Start(params string[] arguments)
+    {
+        ProcessStartInfo start = new(Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "dotnet" ? path : "dotnet")
+        {
+            RedirectStandardOutput = true,
+            UseShellExecute = false,
+        };
+        start.ArgumentList.Add(typeof(ChildProcess).Assembly.Location);
+        foreach (string argument in arguments)
+            start.ArgumentList.Add(argument);
+        return Process.Start(start)!;
+    }
+
+    private static int Main(string[] arguments) => arguments switch
+    {
+        ["checkpoint-writer", string folder, string stopAt] => CheckpointWriterProcess.Run(folder, stopAt),
+        _ => 2,
+    };
+}
