@@ -16,8 +16,8 @@ inline constexpr int64_t kMaxCount = int64_t{1} << 48;
 // a * b, or kOverflow when that does not fit. Both must be >= 0.
 inline constexpr int64_t kOverflow = -1;
 inline int64_t checked_product(int64_t a, int64_t b) {
-  int64_t product;
-  return __builtin_mul_overflow(a, b, &product) || product > (int64_t{1} << 60) ? kOverflow : product;
+  constexpr int64_t kLimit = int64_t{1} << 60;
+  return b != 0 && a > kLimit / b ? kOverflow : a * b;
 }
 
 inline int64_t dtype_bytes(int32_t dtype) { return dtype == CUDAMOE_BF16 ? 2 : 4; }
@@ -58,7 +58,7 @@ class Check {
   // The byte ranges of an output and another matrix must be disjoint; null or empty ones are.
   Check& disjoint(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes);
   // The general case: message after "function: ".
-  [[gnu::format(printf, 3, 4)]] Check& require(bool condition, const char* format, ...);
+  CUDAMOE_PRINTF(3, 4) Check& require(bool condition, const char* format, ...);
 
  private:
   Check& reject(const char* message);

@@ -6,10 +6,17 @@
 
 #include "cudamoe.h"
 
+// Lets the compiler check a function that formats like printf: the positions of the format and of the first value, `this` included.
+#if defined(__GNUC__) || defined(__clang__)
+#define CUDAMOE_PRINTF(text, first) [[gnu::format(printf, text, first)]]
+#else
+#define CUDAMOE_PRINTF(text, first)
+#endif
+
 namespace cudamoe {
 
 // Stores the formatted message for the calling thread and returns `status`.
-[[gnu::format(printf, 2, 3)]] cudamoe_status fail(cudamoe_status status, const char* format, ...) noexcept;
+CUDAMOE_PRINTF(2, 3) cudamoe_status fail(cudamoe_status status, const char* format, ...) noexcept;
 
 const std::string& last_error() noexcept;
 

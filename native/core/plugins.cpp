@@ -1,24 +1,15 @@
 #include "core/plugins.h"
 
-#include <dlfcn.h>
-
 #include <array>
 #include <mutex>
 
 #include "core/error.h"
+#include "core/shared_library.h"
 
 namespace cudamoe {
 namespace {
 
 constexpr std::array<const char*, 3> kNames = {"cuda", "simt", "cpu"};
-
-std::string own_folder() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&cudamoe_abi_version), &info) == 0 || info.dli_fname == nullptr) return ".";
-  const std::string file = info.dli_fname;
-  const size_t slash = file.rfind('/');
-  return slash == std::string::npos ? "." : file.substr(0, slash);
-}
 
 Plugin load(const std::string& name) {
   Plugin plugin{name, "", "", nullptr};
@@ -26,15 +17,11 @@ Plugin load(const std::string& name) {
     plugin.backend = &cpu_backend();
     return plugin;
   }
-  plugin.library = own_folder() + "/libcudamoe_" + name + ".so";
-  void* library = dlopen(plugin.library.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* error = dlerror();
-    plugin.reason = error != nullptr ? error : "the library could not be opened";
-    return plugin;
-  }
+  plugin.library = own_folder() + "/" + plugin_file_name(name);
+  void* library = open_library(plugin.library, plugin.reason);
+  if (library == nullptr) return plugin;
   using Entry = const Backend* (*)();
-  const auto entry = reinterpret_cast<Entry>(dlsym(library, "cudamoe_backend_entry"));
+  const auto entry = reinterpret_cast<Entry>(find_symbol(library, "cudamoe_backend_entry"));
   if (entry == nullptr) {
     plugin.reason = "the library does not export cudamoe_backend_entry";
     return plugin;

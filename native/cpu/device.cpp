@@ -2,22 +2,17 @@
 
 #include <hwy/highway.h>
 #include <hwy/targets.h>
-#include <sched.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <new>
 #include <string>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
+#include "cpu/cpuid.h"
+#include "cpu/system.h"
 
 namespace cudamoe::cpu {
 namespace {
@@ -28,14 +23,7 @@ constexpr int64_t kHugeFrom = int64_t{4} << 20;
 constexpr int kMaxThreads = 1024;
 
 // The part of avx512bf16 that Highway's level does not cover.
-bool has_avx512_bf16() {
-#if defined(__x86_64__)
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 5)) != 0;
-#else
-  return false;
-#endif
-}
+bool has_avx512_bf16() { return (cpuid(7, 1).eax & (1u << 5)) != 0; }
 
 Level best_level() {
   const int64_t targets = hwy::SupportedTargets();  // CPUID and XCR0
@@ -46,7 +34,7 @@ Level best_level() {
 constexpr const char* kLevelNames[] = {"sse4", "avx2", "avx512", "avx512bf16"};
 
 const char* level_name(Level level) {
-#if defined(__x86_64__)
+#if HWY_ARCH_X86_64
   return kLevelNames[static_cast<int>(level)];
 #else
   return "portable";
@@ -74,7 +62,7 @@ LevelChoice choose_level() {
       choice.level = static_cast<Level>(index);
     }
   }
-#if defined(__x86_64__)
+#if HWY_ARCH_X86_64
   int64_t disabled = 0;
   if (choice.level < Level::kAvx512) disabled |= HWY_AVX3 | HWY_AVX3_DL;
   if (choice.level < Level::kAvx2) disabled |= HWY_AVX2;
@@ -87,24 +75,6 @@ LevelChoice choose_level() {
 const LevelChoice& level_choice() {
   static const LevelChoice choice = choose_level();
   return choice;
-}
-
-int usable_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return online > 0 ? static_cast<int>(online) : 1;
-}
-
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) {
-      const size_t colon = line.find(':');
-      if (colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
-    }
-  }
-  return "unknown processor";
 }
 
 cudamoe_status device_open(const char* options, void** device) {
@@ -134,8 +104,9 @@ void device_info(void* device, cudamoe_device_info* info) {
   info->threads = static_cast<Device*>(device)->threads();
   info->host_accessible = 1;
   info->supports_bf16 = level() == Level::kAvx512Bf16;
-  info->memory_bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-  std::snprintf(info->name, sizeof info->name, "%s", processor_name().c_str());
+  info->memory_bytes = physical_memory();
+  const std::string brand = processor_brand();
+  std::snprintf(info->name, sizeof info->name, "%s", brand.empty() ? "unknown processor" : brand.c_str());
   std::snprintf(info->level, sizeof info->level, "%s", level_name(level()));
 }
 
@@ -143,17 +114,17 @@ cudamoe_status allocate(void*, int64_t bytes, void** pointer) {
   const bool huge = bytes >= kHugeFrom;
   const int64_t alignment = huge ? kHugePage : kAlignment;
   const int64_t rounded = ((bytes > 0 ? bytes : 1) + alignment - 1) / alignment * alignment;
-  void* memory = nullptr;
-  if (posix_memalign(&memory, static_cast<size_t>(alignment), static_cast<size_t>(rounded)) != 0) {
+  // Memory is zeroed here, so more than the machine has must be refused even where the system would promise it.
+  void* memory = rounded <= physical_memory() ? allocate_aligned(rounded, alignment, huge) : nullptr;
+  if (memory == nullptr) {
     return fail(CUDAMOE_ERROR_OUT_OF_MEMORY, "cudamoe_memory_allocate: %lld bytes could not be had", static_cast<long long>(bytes));
   }
-  if (huge) madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // advice only: without huge pages it is slower, not wrong
   std::memset(memory, 0, static_cast<size_t>(rounded));
   *pointer = memory;
   return CUDAMOE_OK;
 }
 
-void release(void*, void* pointer, int64_t) { std::free(pointer); }
+void release(void*, void* pointer, int64_t) { release_aligned(pointer); }
 
 cudamoe_status stream_create(void* device, void** stream) {
   *stream = new Stream(*static_cast<Device*>(device));

@@ -70,7 +70,7 @@ class Stream {
   Device& device() { return device_; }
 
   // Notes bad data that an operation met; the first text is kept until it is taken.
-  [[gnu::format(printf, 2, 3)]] void report(const char* format, ...);
+  CUDAMOE_PRINTF(2, 3) void report(const char* format, ...);
   // CUDAMOE_ERROR_REPORTED with the first report since the last call, or CUDAMOE_OK.
   cudamoe_status take_report();
 

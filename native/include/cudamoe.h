@@ -99,10 +99,10 @@ typedef struct cudamoe_stream cudamoe_stream;
 
 typedef struct cudamoe_backend_info {
   uint32_t struct_size;
-  int32_t usable;     /* 1 when a device of this backend can be opened here */
-  char name[16];      /* "cpu", "cuda", "simt" */
-  char library[512];  /* the file that was looked for or loaded; empty for a built-in backend */
-  char reason[512];   /* why it is not usable; empty when usable */
+  int32_t usable;    /* 1 when a device of this backend can be opened here */
+  char name[16];     /* "cpu", "cuda", "simt" */
+  char library[512]; /* the file that was looked for or loaded; empty for a built-in backend */
+  char reason[512];  /* why it is not usable; empty when usable */
 } cudamoe_backend_info;
 
 /* Number of backends that this library knows, usable or not. */
@@ -182,10 +182,10 @@ typedef struct cudamoe_gemm_forward_args {
   uint32_t struct_size;
   int32_t groups;
   int64_t rows, n, k;
-  const int64_t* offsets; /* [groups + 1] or null, see above */
-  const int32_t* gather;  /* [rows] row of x for each row of y, or null; ragged groups only */
-  int64_t x_rows;         /* rows that x has, the bound of gather; ignored without gather */
-  const void* x;          /* [x rows, k] of x_dtype */
+  const int64_t* offsets;               /* [groups + 1] or null, see above */
+  const int32_t* gather;                /* [rows] row of x for each row of y, or null; ragged groups only */
+  int64_t x_rows;                       /* rows that x has, the bound of gather; ignored without gather */
+  const void* x;                        /* [x rows, k] of x_dtype */
   int64_t x_row_stride, x_group_stride; /* group stride: strided groups only; 0 = every group reads the same x */
   const void* packed;                   /* from cudamoe_gemm_pack with transposed = 0 and the same groups, n, k */
   const float* bias;                    /* [groups, n] or null */
@@ -217,8 +217,8 @@ typedef struct cudamoe_gemm_dgrad_args {
   const int64_t* offsets;
   const void* dz; /* [rows, n] of dz_dtype */
   int64_t dz_row_stride, dz_group_stride;
-  const void* packed; /* from cudamoe_gemm_pack with transposed = 1 and the same groups, n, k */
-  void* dx;           /* [rows, k] of dx_dtype */
+  const void* packed;                     /* from cudamoe_gemm_pack with transposed = 1 and the same groups, n, k */
+  void* dx;                               /* [rows, k] of dx_dtype */
   int64_t dx_row_stride, dx_group_stride; /* group stride: strided groups only, != 0 when groups > 1 */
   const void* below;                      /* [rows, k] of dx_dtype or null */
   int64_t below_row_stride, below_group_stride;
@@ -281,7 +281,7 @@ typedef struct cudamoe_embedding_table {
   int64_t row_stride; /* of weights and of a [rows, dim] state, >= dim */
   float* state1;      /* as the optimiser says; may be null for a look-up */
   float* state2;
-  int32_t dim;        /* >= 1 */
+  int32_t dim; /* >= 1 */
   int32_t dtype;
 } cudamoe_embedding_table;
 
@@ -292,8 +292,8 @@ typedef struct cudamoe_embedding_feature {
   int32_t table;          /* index into tables; several features may share a table */
   int32_t pooling;
   int32_t reserved;
-  int64_t column;         /* first column of this feature's dim columns in the output row */
-  int64_t lookups;        /* number of ids; without offsets batch * bag_size */
+  int64_t column;  /* first column of this feature's dim columns in the output row */
+  int64_t lookups; /* number of ids; without offsets batch * bag_size */
 } cudamoe_embedding_feature;
 
 /* output[b, column + j] = pooled over bag b of table[id, j]; an empty bag gives zeros. Mean divides by the number of ids. */
@@ -304,7 +304,7 @@ typedef struct cudamoe_embedding_forward_args {
   int64_t batch;
   const cudamoe_embedding_table* tables;     /* host */
   const cudamoe_embedding_feature* features; /* host */
-  void* output; /* [batch, ...]; columns that belong to no feature are not written */
+  void* output;                              /* [batch, ...]; columns that belong to no feature are not written */
   int64_t output_row_stride;
   int32_t bounds;
   int32_t reserved;
@@ -320,19 +320,20 @@ typedef struct cudamoe_embedding_update_args {
   int64_t batch;
   const cudamoe_embedding_table* tables;     /* host */
   const cudamoe_embedding_feature* features; /* host */
-  const float* gradient; /* of the output, [batch, ...], same columns as in the forward */
+  const float* gradient;                     /* of the output, [batch, ...], same columns as in the forward */
   int64_t gradient_row_stride;
   float learning_rate, epsilon, beta1, beta2;
-  float weight_decay;      /* decoupled: row *= 1 - learning_rate * weight_decay, touched rows only */
-  float gradient_scale;    /* multiplies the gradient, e.g. for clipping; 1 for none */
-  int64_t step;            /* 1, 2, ...: for bias correction and for the rounding of bf16 weights */
-  uint64_t seed;           /* of the stochastic rounding of bf16 weights */
+  float weight_decay;   /* decoupled: row *= 1 - learning_rate * weight_decay, touched rows only */
+  float gradient_scale; /* multiplies the gradient, e.g. for clipping; 1 for none */
+  int64_t step;         /* 1, 2, ...: for bias correction and for the rounding of bf16 weights */
+  uint64_t seed;        /* of the stochastic rounding of bf16 weights */
   int32_t bounds;
   int32_t reserved;
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_embedding_update_args;
-CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args,
+                                                              int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_embedding_update_args* args);
 
 /* The merged gradient itself: for table t the touched rows in ascending order are unique_rows[starts[t] .. starts[t] + counts[t])
@@ -346,14 +347,15 @@ typedef struct cudamoe_embedding_gradient_args {
   const cudamoe_embedding_feature* features; /* host */
   const float* gradient;
   int64_t gradient_row_stride;
-  int32_t* unique_rows; /* [look-ups of all features] */
-  float* values;        /* [look-ups of all features, values_row_stride] */
+  int32_t* unique_rows;      /* [look-ups of all features] */
+  float* values;             /* [look-ups of all features, values_row_stride] */
   int64_t values_row_stride; /* >= the largest dim */
-  int64_t* counts;      /* [table_count] */
+  int64_t* counts;           /* [table_count] */
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_embedding_gradient_args;
-CUDAMOE_API cudamoe_status cudamoe_embedding_gradient_workspace(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_embedding_gradient_workspace(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args,
+                                                                int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_embedding_gradient(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -387,16 +389,16 @@ typedef struct cudamoe_gate_forward_args {
   const void* packed;          /* cudamoe_gemm_pack of W [columns, k_in], groups = 1, f32, not transposed */
   const float* bias;           /* [columns] or null */
   const float* selection_bias; /* [gates, experts] or null; SIGMOID only; changes the choice, not the weight */
-  float* logits;        /* [rows, columns]; needed by the backward of every mode but dense softmax; may be null otherwise */
-  float* probabilities; /* [rows, gates, experts]; may be null for a sparse gate without balance loss */
-  int32_t* chosen;      /* [rows, gates, top_k] expert ids; sparse only */
-  float* weights;       /* [rows, gates, top_k]; sparse only */
+  float* logits;               /* [rows, columns]; needed by the backward of every mode but dense softmax; may be null otherwise */
+  float* probabilities;        /* [rows, gates, experts]; may be null for a sparse gate without balance loss */
+  int32_t* chosen;             /* [rows, gates, top_k] expert ids; sparse only */
+  float* weights;              /* [rows, gates, top_k]; sparse only */
   /* statistics, each may be null */
-  int64_t* expert_counts;      /* [gates, experts] rows that chose the expert; sparse only */
-  double* probability_sums;    /* [gates, experts] */
-  double* z_sums;              /* [gates] sum over rows of (log sum exp of the clean logits)^2 */
-  uint64_t seed; /* of the noise, with step and the sample's index row_offset + row */
-  int64_t step;  /* SCORE_NOISY: noise when >= 0, none (evaluation) when < 0 */
+  int64_t* expert_counts;   /* [gates, experts] rows that chose the expert; sparse only */
+  double* probability_sums; /* [gates, experts] */
+  double* z_sums;           /* [gates] sum over rows of (log sum exp of the clean logits)^2 */
+  uint64_t seed;            /* of the noise, with step and the sample's index row_offset + row */
+  int64_t step;             /* SCORE_NOISY: noise when >= 0, none (evaluation) when < 0 */
   int64_t row_offset;
   void* workspace;
   int64_t workspace_bytes;
@@ -421,8 +423,8 @@ typedef struct cudamoe_gate_backward_args {
   const float* probabilities; /* as the forward stored them; may be null for a sparse gate without balance loss */
   const int32_t* chosen;
   const float* weights;
-  const float* dprobabilities; /* [rows, gates, experts], dense */
-  const float* dweights;       /* [rows, gates, top_k], sparse */
+  const float* dprobabilities;  /* [rows, gates, experts], dense */
+  const float* dweights;        /* [rows, gates, top_k], sparse */
   const int64_t* expert_counts; /* [gates, experts], for the balance loss */
   float balance_coefficient, z_coefficient;
   float* dlogits; /* [rows, columns] */
@@ -449,10 +451,10 @@ typedef struct cudamoe_routing_args {
   int64_t samples;
   int32_t choices; /* gates * top_k */
   int32_t order;
-  int64_t capacity;      /* rows an expert may take; 0 = no limit */
-  const int32_t* chosen; /* [samples, choices], each 0 .. experts-1 */
-  const float* weights;  /* [samples, choices]; ORDER_PRIORITY only */
-  int64_t* offsets;      /* [experts + 1] */
+  int64_t capacity;        /* rows an expert may take; 0 = no limit */
+  const int32_t* chosen;   /* [samples, choices], each 0 .. experts-1 */
+  const float* weights;    /* [samples, choices]; ORDER_PRIORITY only */
+  int64_t* offsets;        /* [experts + 1] */
   int32_t* sample_of_slot; /* [samples * choices]; -1 beyond offsets[experts] */
   int32_t* pair_of_slot;   /* [samples * choices]; -1 beyond offsets[experts] */
   int32_t* slot_of_pair;   /* [samples, choices] */
@@ -469,21 +471,22 @@ CUDAMOE_API cudamoe_status cudamoe_routing(cudamoe_stream* stream, const cudamoe
 
 /*
  * Dense (slot_of_pair == null):  y[b, t, :] = sum_e (gates[b, t, e] + residual[t, e]) * expert[b, e, :]
- * Sparse:                        y[b, t, :] = sum_j gates[b, t, j] * expert[slot_of_pair[b, t * choices + j], :], dropped slots give nothing
+ * Sparse:                        y[b, t, :] = sum_j gates[b, t, j] * expert[slot_of_pair[b, t * choices + j], :], dropped slots give
+ * nothing
  */
 typedef struct cudamoe_combine_forward_args {
   uint32_t struct_size;
   int32_t tasks;
   int64_t rows, width;
-  int32_t choices;  /* experts (dense) or choices a task (sparse) */
+  int32_t choices; /* experts (dense) or choices a task (sparse) */
   int32_t reserved;
   const float* gates;          /* [rows, tasks, choices] */
   const float* residual;       /* [tasks, choices] or null; dense only (AdaTT's native experts) */
   const int32_t* slot_of_pair; /* [rows, tasks * choices] or null */
-  const void* expert; /* dense: element (b, e, j) at b * row_stride + e * expert_stride + j; sparse: row s at s * row_stride */
+  const void* expert;          /* dense: element (b, e, j) at b * row_stride + e * expert_stride + j; sparse: row s at s * row_stride */
   int64_t expert_row_stride, expert_stride;
   int64_t expert_rows; /* sparse: rows of `expert`, the bound of the slots */
-  float* y; /* element (b, t, j) at b * y_row_stride + t * y_task_stride + j */
+  float* y;            /* element (b, t, j) at b * y_row_stride + t * y_task_stride + j */
   int64_t y_row_stride, y_task_stride;
   int32_t expert_dtype;
   int32_t reserved2;
@@ -525,7 +528,8 @@ typedef struct cudamoe_combine_backward_args {
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_combine_backward_args;
-CUDAMOE_API cudamoe_status cudamoe_combine_backward_workspace(cudamoe_stream* stream, const cudamoe_combine_backward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_combine_backward_workspace(cudamoe_stream* stream, const cudamoe_combine_backward_args* args,
+                                                              int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_combine_backward(cudamoe_stream* stream, const cudamoe_combine_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -543,7 +547,7 @@ typedef struct cudamoe_layer_norm_forward_args {
   const float* beta;  /* [width] or null = 0 */
   float* y;
   int64_t y_row_stride;
-  float* mean;                /* [rows] or null */
+  float* mean;                 /* [rows] or null */
   float* reciprocal_deviation; /* [rows] or null */
 } cudamoe_layer_norm_forward_args;
 CUDAMOE_API cudamoe_status cudamoe_layer_norm_forward(cudamoe_stream* stream, const cudamoe_layer_norm_forward_args* args);
@@ -567,7 +571,8 @@ typedef struct cudamoe_layer_norm_backward_args {
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_layer_norm_backward_args;
-CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward_workspace(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward_workspace(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args,
+                                                                 int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -603,8 +608,8 @@ typedef struct cudamoe_loss_args {
   int32_t task_count;
   int64_t rows;
   const cudamoe_loss_task* tasks; /* host */
-  double* losses;      /* [task_count] */
-  double* weight_sums; /* [task_count] */
+  double* losses;                 /* [task_count] */
+  double* weight_sums;            /* [task_count] */
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_loss_args;
@@ -617,7 +622,8 @@ CUDAMOE_API cudamoe_status cudamoe_loss(cudamoe_stream* stream, const cudamoe_lo
 
 enum { CUDAMOE_MAX_TASKS = 64 };
 
-/* gram[i, j] = sum over rows and columns of gradient_i * gradient_j, the gradients flattened, accumulated in f64 partials of fixed chunks. */
+/* gram[i, j] = sum over rows and columns of gradient_i * gradient_j, the gradients flattened, accumulated in f64 partials of fixed chunks.
+ */
 typedef struct cudamoe_balance_gram_args {
   uint32_t struct_size;
   int32_t tasks; /* 1 .. CUDAMOE_MAX_TASKS */
@@ -639,7 +645,7 @@ CUDAMOE_API cudamoe_status cudamoe_balance_gram(cudamoe_stream* stream, const cu
 typedef struct cudamoe_balance_factored_gram_args {
   uint32_t struct_size;
   int32_t tasks;
-  const int64_t* starts; /* host, [tasks + 1], ascending from 0: columns starts[t] .. starts[t+1] are task t's */
+  const int64_t* starts;          /* host, [tasks + 1], ascending from 0: columns starts[t] .. starts[t+1] are task t's */
   const float* gradient_products; /* [h, h] dZ^T dZ */
   int64_t gradient_products_row_stride;
   const float* weight_products; /* [h, h] W W^T */
@@ -692,11 +698,12 @@ typedef struct cudamoe_optimizer_norm_args {
   uint32_t struct_size;
   int32_t tensor_count;
   const cudamoe_optimizer_tensor* tensors; /* host */
-  double* norm; /* [1] */
+  double* norm;                            /* [1] */
   void* workspace;
   int64_t workspace_bytes;
 } cudamoe_optimizer_norm_args;
-CUDAMOE_API cudamoe_status cudamoe_optimizer_norm_workspace(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_optimizer_norm_workspace(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args,
+                                                            int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_optimizer_norm(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args);
 
 /*
@@ -710,7 +717,7 @@ typedef struct cudamoe_optimizer_step_args {
   uint32_t struct_size;
   int32_t tensor_count;
   const cudamoe_optimizer_tensor* tensors; /* host */
-  int32_t optimizer; /* CUDAMOE_OPTIMIZER_SGD, _ADAGRAD or _ADAMW */
+  int32_t optimizer;                       /* CUDAMOE_OPTIMIZER_SGD, _ADAGRAD or _ADAMW */
   float learning_rate, momentum, beta1, beta2, epsilon;
   float gradient_scale;
   float max_norm;
