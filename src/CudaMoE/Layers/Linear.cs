@@ -148,6 +148,22 @@ internal sealed unsafe class Linear
             NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, args));
     }
 
+    /// <summary>The product W W^T of a layer whose groups lie side by side, [n, n], as a forward pass with its own weights as input.</summary>
+    public GemmForwardArgs WeightProductArgs(Slot output) => new()
+    {
+        StructSize = (uint)sizeof(GemmForwardArgs),
+        Groups = 1,
+        Rows = _n,
+        N = _n,
+        K = _plan.K,
+        X = _plan.Weight.Value,
+        XRowStride = _plan.K,
+        Packed = (void*)_packed,
+        Y = output.Data,
+        YRowStride = output.RowStride,
+        PackedDtype = _dtype,
+    };
+
     private GemmPackArgs PackArgs(bool transposed, long k) => new()
     {
         StructSize = (uint)sizeof(GemmPackArgs),

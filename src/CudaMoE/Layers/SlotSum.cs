@@ -9,27 +9,29 @@ internal sealed unsafe class SlotSum
     private readonly LayerContext _context;
     private readonly Routing _routing;
     private readonly Slot _slots;
-    private readonly Slot _samples;
+    private readonly long _width;
     private nint _ones;
     private CombineForwardArgs _args;
 
     /// <param name="context">The context.</param>
     /// <param name="routing">The routing of the last forward.</param>
     /// <param name="slots">[slots, width].</param>
-    /// <param name="samples">[rows, width], overwritten.</param>
-    public SlotSum(LayerContext context, Routing routing, Slot slots, Slot samples)
+    public SlotSum(LayerContext context, Routing routing, Slot slots)
     {
         _context = context;
         _routing = routing;
         _slots = slots;
-        _samples = samples;
+        _width = slots.Columns;
         Arena arena = context.Activations;
         arena.Reserve("slot_sum.ones", routing.MaxSlots * sizeof(float), p => _ones = p);
         context.OnBind(Bind);
     }
 
-    public void Run(long rows)
+    /// <summary>Writes [rows, width] to <paramref name="samples"/>.</summary>
+    public void Run(long rows, Slot samples)
     {
+        _args.Y = samples.Data;
+        _args.YRowStride = samples.RowStride;
         _args.Rows = rows;
         _args.ExpertRows = _routing.Slots(rows);
         fixed (CombineForwardArgs* args = &_args)
@@ -45,15 +47,13 @@ internal sealed unsafe class SlotSum
         {
             StructSize = (uint)sizeof(CombineForwardArgs),
             Tasks = 1,
-            Width = _samples.Columns,
+            Width = _width,
             Choices = _routing.Choices,
             Gates = (float*)_ones,
             SlotOfPair = _routing.SlotOfPair,
             Expert = (void*)_slots.Pointer,
             ExpertRowStride = _slots.RowStride,
-            Y = _samples.Data,
-            YRowStride = _samples.RowStride,
-            YTaskStride = _samples.Columns,
+            YTaskStride = _width,
         };
     }
 }

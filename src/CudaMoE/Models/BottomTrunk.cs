@@ -1,0 +1,82 @@
+using CudaMoE.Description;
+using CudaMoE.Layers;
+
+namespace CudaMoE.Models;
+
+/// <summary>A shared bottom (one group), or one bottom a task (single-task networks over shared embeddings).</summary>
+internal sealed unsafe class BottomTrunk : Trunk
+{
+    private readonly LayerContext _context;
+    private readonly InputBlock _input;
+    private readonly GroupedMlp? _bottom;
+    private readonly int _groups;
+
+    /// <param name="context">The context.</param>
+    /// <param name="input">The input block.</param>
+    /// <param name="architecture">Bottom widths and activation.</param>
+    /// <param name="taskNames">One bottom for each of these; null = one for all.</param>
+    public BottomTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, IReadOnlyList<string>? taskNames)
+    {
+        _context = context;
+        _input = input;
+        _groups = architecture.Bottom.Count == 0 ? 1 : taskNames?.Count ?? 1;
+        if (architecture.Bottom.Count > 0)
+        {
+            _bottom = new(context, new()
+            {
+                Name = "bottom",
+                GroupNames = taskNames,
+                Groups = _groups,
+                Widths = architecture.Bottom,
+                Activation = architecture.Activation,
+                X = input.Output,
+                InputWidth = input.Output.Columns,
+                Input = GroupInput.Shared,
+            });
+            Activation = architecture.Activation;
+        }
+        else
+        {
+            Activation = input.Activation;
+        }
+
+        if (context.Training)
+            RepresentationGradient = _bottom?.OutputGradient ?? input.OutputGradient ?? context.Reserve("representation.gradient", input.Output.Columns);
+    }
+
+    public override Slot Representation => _bottom?.Output ?? _input.Output;
+
+    public override Slot RepresentationGradient { get; } = null!;
+
+    public override Slot? Factor => _bottom?.OutputFactor ?? _input.Factor;
+
+    public override ActivationKind Activation { get; }
+
+    public override bool Shared => _groups == 1;
+
+    public override int Width => (int)(Representation.Columns / _groups);
+
+    public override void Pack() => _bottom?.Pack();
+
+    public override void Forward(long rows, long step) => _bottom?.Forward(rows);
+
+    public override void Backward(long rows, long step, float* taskWeights)
+    {
+        if (_bottom == null)
+            return;
+        if (!Shared && taskWeights != null)
+            ScaleGroups(rows, taskWeights);
+        _bottom.Backward(rows);
+        if (_input.OutputGradient != null)
+            _bottom.BackwardInput(rows, new(_input.OutputGradient, Accumulate: false, _input.Factor, _input.Activation));
+    }
+
+    private void ScaleGroups(long rows, float* taskWeights)
+    {
+        for (int t = 0; t < _groups; t++)
+        {
+            Slot part = RepresentationGradient.Slice((long)t * Width, Width);
+            BalanceOperations.Scale(_context, part, rows, taskWeights + t);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+using CudaMoE.Description;
+using CudaMoE.Layers;
+
+namespace CudaMoE.Models;
+
+/// <summary>
+/// Multi-gate mixture of experts (Ma et al., KDD 2018, section 4.2): every gate mixes the outputs of the same experts. Dense gates weight all
+/// experts; sparse gates choose k of them, and only chosen (sample, expert) pairs are computed.
+/// </summary>
+internal sealed unsafe class MixtureTrunk : Trunk
+{
+    private readonly InputBlock _input;
+    private readonly Gate _gate;
+    private readonly Routing? _routing;
+    private readonly GroupedMlp _experts;
+    private readonly Combine _combine;
+    private readonly Slot? _slotGradient;
+    private readonly SlotSum? _slotSum;
+
+    public MixtureTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, int tasks, ulong seed)
+    {
+        _input = input;
+        ExpertsDescription experts = architecture.Experts!;
+        int gates = architecture.Gate.Sharing == GateSharing.Shared ? 1 : tasks;
+        _gate = new(context, architecture.Gate, gates, experts.Count, input.Output, seed);
+        if (_gate.Sparse)
+            _routing = new(context, architecture.Gate, experts.Count, gates, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
+        _experts = new(context, new()
+        {
+            Name = "experts",
+            Groups = experts.Count,
+            Widths = experts.Layers,
+            Activation = architecture.Activation,
+            X = input.Output,
+            InputWidth = input.Output.Columns,
+            Input = _routing == null ? GroupInput.Shared : GroupInput.Routed,
+            Routing = _routing,
+        });
+        _combine = new(context, _gate, _experts, _routing, architecture.Activation);
+        if (context.Training && _routing != null && input.OutputGradient != null)
+        {
+            _slotGradient = Slot.Reserve(context.Activations, "experts.input_gradient", _routing.MaxSlots, input.Output.Columns);
+            _slotSum = new(context, _routing, _slotGradient);
+        }
+    }
+
+    public override Slot Representation => _combine.Output;
+
+    public override Slot RepresentationGradient => _combine.OutputGradient;
+
+    public override Slot? Factor => null;
+
+    public override ActivationKind Activation => ActivationKind.None;
+
+    public override bool Shared => _gate.Gates == 1;
+
+    public override int Width => _experts.OutputWidth;
+
+    public override Gate Gate => _gate;
+
+    public override Routing? Routing => _routing;
+
+    public override void Pack()
+    {
+        _gate.Pack();
+        _experts.Pack();
+    }
+
+    public override void Forward(long rows, long step)
+    {
+        _gate.Forward(rows, step);
+        _routing?.Forward(rows);
+        _experts.Forward(rows);
+        _combine.Forward(rows);
+    }
+
+    public override void Backward(long rows, long step, float* taskWeights)
+    {
+        BackwardParameters(rows, step, Shared ? null : taskWeights);
+        if (_input.OutputGradient != null)
+            BackwardInput(rows, _input.OutputGradient);
+    }
+
+    /// <summary>Gradients of the parameters of experts and gates, each gate's part multiplied by its weight; the balance and z losses take part.</summary>
+    public void BackwardParameters(long rows, long step, float* taskWeights)
+    {
+        _combine.Backward(rows, taskWeights);
+        _experts.Backward(rows);
+        _gate.BackwardWeights(rows, step);
+    }
+
+    /// <summary>
+    /// The gradient on the trunk's input alone, written to <paramref name="target"/>, for the weighted sum of the tasks' gradients; neither parameters nor the
+    /// balance and z losses take part.
+    /// </summary>
+    public void BackwardInputOf(long rows, long step, float* taskWeights, Slot target)
+    {
+        _combine.Backward(rows, taskWeights);
+        _experts.Backward(rows, weights: false);
+        _gate.BackwardWeights(rows, step, weights: false, auxiliary: false);
+        BackwardInput(rows, target);
+    }
+
+    /// <summary>The gradient of the balance and z losses on the trunk's input.</summary>
+    public void BackwardAuxiliary(LayerContext context, long rows, long step, Slot target)
+    {
+        context.Stream.Fill(_gate.OutputGradient.Pointer, 0, rows * _gate.OutputGradient.RowStride * sizeof(float));
+        _gate.BackwardWeights(rows, step, weights: false, auxiliary: true);
+        _gate.BackwardInput(rows, new(target, Accumulate: false, _input.Factor, _input.Activation));
+    }
+
+    private void BackwardInput(long rows, Slot target)
+    {
+        if (_routing == null)
+        {
+            _experts.BackwardInput(rows, new(target, Accumulate: false, Below: null, ActivationKind.None));
+        }
+        else
+        {
+            _experts.BackwardInput(rows, new(_slotGradient!, Accumulate: false, Below: null, ActivationKind.None));
+            _slotSum!.Run(rows, target);
+        }
+
+        _gate.BackwardInput(rows, new(target, Accumulate: true, _input.Factor, _input.Activation));
+    }
+}

@@ -1,0 +1,337 @@
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Layers;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Models;
+
+/// <summary>
+/// A multi-task model on a device: weights, work memory for batches up to a fixed size, and the explicit forward and backward passes. After
+/// construction a step allocates nothing.
+/// </summary>
+/// <remarks>Not thread-safe: one thread at a time. Several models may share a device.</remarks>
+public sealed unsafe class MultiTaskModel : IDisposable
+{
+    private readonly LayerContext _context;
+    private readonly InputBlock _input;
+    private readonly Trunk _trunk;
+    private readonly Towers _towers;
+    private readonly LossLayer _loss;
+    private readonly DenseOptimizer? _optimizer;
+    private readonly IReadOnlyList<string> _taskNames;
+    private readonly Slot? _trunkGradients;
+    private readonly float[] _weightValues;
+    private nint _taskWeights;
+    private nint _ones;
+    private nint _gram;
+    private bool _packed;
+    private Batch? _batch;
+    private long _step;
+
+    /// <summary>Builds the model with freshly drawn weights.</summary>
+    /// <param name="device">The device; it must outlive the model.</param>
+    /// <param name="description">A validated description.</param>
+    /// <param name="layout">Shape of the batches, from the data set or its encoders.</param>
+    /// <param name="outputs">Logits of each task: 1, or the number of classes.</param>
+    /// <param name="maxRows">Largest batch, at least 1.</param>
+    /// <param name="training">Whether gradients and optimiser states are kept.</param>
+    public MultiTaskModel(Device device, ModelDescription description, BatchLayout layout, IReadOnlyList<int> outputs, int maxRows, bool training)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxRows, 1);
+        if (outputs.Count != description.Tasks.Count)
+            throw new ArgumentException($"outputs has {outputs.Count} entries for {description.Tasks.Count} tasks", nameof(outputs));
+        DescriptionValidator.Validate(description);
+        Description = description;
+        Layout = layout;
+        Outputs = outputs;
+        MaxRows = maxRows;
+        Training = training;
+        _taskNames = [.. description.Tasks.Select(t => t.Name)];
+        _weightValues = new float[outputs.Count];
+        _context = new(device, description, maxRows, training);
+        ArchitectureDescription architecture = description.Architecture;
+        _input = new(_context, description, layout);
+        _trunk = architecture.Type switch
+        {
+            ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
+            ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
+            _ => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
+        };
+        _towers = new(_context, _trunk, description, outputs);
+        BalancerType balancer = description.Training.Balancer.Type;
+        _loss = new(
+            _context,
+            description.Tasks,
+            outputs,
+            _towers.Logits,
+            _towers.LogitGradients,
+            [.. description.Tasks.Select(t => balancer == BalancerType.Equal ? 1.0 : t.Weight)]);
+        if (training)
+        {
+            _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
+            if (HasTrunkInputGradients)
+            {
+                _trunkGradients = _context.Reserve("trunk.task_gradients", _input.Output.Columns * (outputs.Count + 1));
+                _context.OnBind(() => BalanceOperations.NeedGramWorkspace(_context, TaskGradient(0), _input.Output.Columns, outputs.Count));
+            }
+        }
+
+        int tasks = outputs.Count;
+        _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
+        _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
+        _context.Activations.Reserve("trunk.gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
+        _context.Commit();
+        float[] ones = new float[tasks];
+        Array.Fill(ones, 1f);
+        _context.Stream.CopyToDevice<float>(ones, _ones);
+        ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
+        _input.Norm?.Initialize();
+    }
+
+    /// <summary>What it was built from.</summary>
+    public ModelDescription Description { get; }
+
+    /// <summary>Shape of its batches.</summary>
+    public BatchLayout Layout { get; }
+
+    /// <summary>Logits of each task.</summary>
+    public IReadOnlyList<int> Outputs { get; }
+
+    /// <summary>Largest batch.</summary>
+    public int MaxRows { get; }
+
+    /// <summary>Whether it can be trained.</summary>
+    public bool Training { get; }
+
+    /// <summary>The trained tensors, in a fixed order.</summary>
+    public IReadOnlyList<Parameter> Parameters => _context.Parameters.All;
+
+    /// <summary>Its device.</summary>
+    public Device Device => _context.Device;
+
+    /// <summary>Its stream.</summary>
+    public DeviceStream Stream => _context.Stream;
+
+    /// <summary>Bytes of device memory by use.</summary>
+    public ModelMemory Memory => new(
+        Parameters.Sum(p => p.Count * (p.Type == ElementType.F32 ? 4L : 2L)),
+        Parameters.Sum(p => (p.State1Count + p.State2Count) * 4L),
+        _context.Activations.Bytes,
+        _context.Packed.Bytes,
+        _context.WorkspaceBytes);
+
+    /// <summary>Whether the model has gates.</summary>
+    public bool HasGates => _trunk.Gate != null;
+
+    /// <summary>Gates of a mixture; 0 in other models.</summary>
+    public int GateCount => _trunk.Gate?.Gates ?? 0;
+
+    /// <summary>Experts of a mixture; 0 in other models.</summary>
+    public int ExpertCount => _trunk.Gate?.Experts ?? 0;
+
+    /// <summary>Whether the gates choose k experts.</summary>
+    public bool IsSparse => _trunk.Gate?.Sparse ?? false;
+
+    /// <summary>Sums over the last batch's rows of the gate probabilities, [gates, experts]; empty when there are none.</summary>
+    public ReadOnlySpan<double> GateSums => _trunk.Gate == null ? [] : _trunk.Gate.ProbabilitySums;
+
+    /// <summary>Rows of the last batch that chose each expert, [gates, experts]; sparse mixtures only.</summary>
+    public ReadOnlySpan<long> ExpertCounts => IsSparse ? _trunk.Gate!.ExpertCounts : [];
+
+    /// <summary>Pairs of the last batch that found no place, [experts]; sparse mixtures only.</summary>
+    public ReadOnlySpan<long> DroppedPairs => _trunk.Routing == null ? [] : new(_trunk.Routing.Dropped, ExpertCount);
+
+    /// <summary>Mean loss of each task over its valid rows of the last <see cref="ComputeLosses"/>.</summary>
+    public ReadOnlySpan<double> Losses => _loss.Losses;
+
+    /// <summary>Weight of each task's valid rows of the last <see cref="ComputeLosses"/>; 0 = the task had no labels.</summary>
+    public ReadOnlySpan<double> LossWeights => _loss.WeightSums;
+
+    /// <summary>Balance and z losses of the last batch, times their coefficients.</summary>
+    public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss(_batch?.Rows ?? 0) ?? 0;
+
+    private bool HasTrunkInputGradients =>
+        _trunk is MixtureTrunk && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
+        Description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
+
+    /// <summary>Must be called after parameters were changed from outside.</summary>
+    public void ParametersChanged() => _packed = false;
+
+    /// <summary>Computes the logits of a batch.</summary>
+    /// <param name="batch">At most <see cref="MaxRows"/> samples, of <see cref="Layout"/>.</param>
+    /// <param name="step">The training step (seed of gate noise); below 0 for evaluation.</param>
+    public void Forward(Batch batch, long step = -1)
+    {
+        if (batch.Rows > MaxRows)
+            throw new ArgumentException($"the batch has {batch.Rows} rows; this model was built for at most {MaxRows}", nameof(batch));
+        if (!_packed)
+            PackAll();
+        _batch = batch;
+        _step = step;
+        _input.Forward(batch);
+        _trunk.Forward(batch.Rows, step);
+        _towers.Forward(batch.Rows);
+    }
+
+    /// <summary>[rows, outputs] logits of a task, valid until the next forward.</summary>
+    public Tensor Logits(int task) => _towers.Logits[task].View(_batch?.Rows ?? 0);
+
+    /// <summary>Losses of the last forward, and in training their gradients on the logits.</summary>
+    public void ComputeLosses() => _loss.Run(_batch ?? throw NoBatch());
+
+    /// <summary>The gradient on a task's logits, [rows, outputs]: written by <see cref="ComputeLosses"/>, or by the caller.</summary>
+    public Tensor LogitGradients(int task) => _towers.LogitGradients[task].View(_batch?.Rows ?? 0);
+
+    /// <summary>First part of the backward: towers, up to the task gradients on the representation.</summary>
+    public void BackwardTowers()
+    {
+        RequireTraining();
+        _towers.Backward((_batch ?? throw NoBatch()).Rows);
+    }
+
+    /// <summary>
+    /// Gram matrix [tasks, tasks] of the task gradients on the shared representation, flattened over the batch. At the towers' inputs by default; at the
+    /// trunk's input when the description says so, which costs one backward pass a task through experts and gates.
+    /// </summary>
+    public void ComputeGram(Span<double> gram)
+    {
+        RequireTraining();
+        long rows = (_batch ?? throw NoBatch()).Rows;
+        if (HasTrunkInputGradients)
+            TrunkInputGram(rows, gram);
+        else
+            _towers.Gram(rows, gram);
+    }
+
+    /// <summary>Second part of the backward: combines the task gradients and goes down to the embeddings.</summary>
+    /// <param name="weights">[tasks] factor of each task's gradient on the representation; empty = all 1.</param>
+    /// <param name="gramIsFresh">Whether <see cref="ComputeGram"/> ran on this batch.</param>
+    public void BackwardTrunk(ReadOnlySpan<float> weights, bool gramIsFresh)
+    {
+        RequireTraining();
+        long rows = (_batch ?? throw NoBatch()).Rows;
+        float* device = null;
+        if (!weights.IsEmpty)
+        {
+            weights.CopyTo(_weightValues);
+            _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
+            device = (float*)_taskWeights;
+            if (Description.Training.Balancer.Heads == HeadGradient.Scaled)
+                Towers.ScaleParameterGradients(Parameters, _taskNames, weights);
+        }
+
+        if (HasTrunkInputGradients && device != null)
+        {
+            TrunkInputBackward(rows, device, gramIsFresh);
+        }
+        else
+        {
+            if (device == null)
+                _towers.SumShared(rows, (float*)_ones);
+            else
+                _towers.CombineShared(rows, device);
+            _trunk.Backward(rows, _step, device);
+        }
+
+        _input.Backward(rows);
+    }
+
+    /// <summary>Applies the gradients to all parameters.</summary>
+    /// <param name="learningRate">Of the dense parameters.</param>
+    /// <param name="embeddingLearningRate">Of the tables.</param>
+    /// <param name="step">Counts from 1.</param>
+    public void Update(float learningRate, float embeddingLearningRate, long step)
+    {
+        RequireTraining();
+        _optimizer!.Step(learningRate, step);
+        _input.Embedding.Update(_batch ?? throw NoBatch(), embeddingLearningRate, step);
+        PackAll();
+    }
+
+    /// <summary>Global norm of the last step's dense gradients before clipping; NaN when clipping is off.</summary>
+    public double LastGradientNorm => _optimizer?.LastNorm ?? double.NaN;
+
+    /// <summary>The gradient of the last backward on each embedding table, as dense matrices in the order of the tables among <see cref="Parameters"/>.</summary>
+    public IReadOnlyList<float[]> EmbeddingGradients()
+    {
+        RequireTraining();
+        List<float[]> gradients = [.. Parameters.Where(p => p.Kind == ParameterKind.Embedding).Select(p => new float[p.Count])];
+        _input.Embedding.DenseGradients(_batch ?? throw NoBatch(), gradients);
+        return gradients;
+    }
+
+    /// <summary>The gradient of the last backward on the feature row, [rows, features]; null when there are no tables.</summary>
+    public Tensor? FeatureGradients => _input.Embedding.OutputGradient?.View(_batch?.Rows ?? 0);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _optimizer?.Dispose();
+        _loss.Dispose();
+        _input.Dispose();
+        _context.Dispose();
+    }
+
+    private static InvalidOperationException NoBatch() => new("Forward has not run");
+
+    private void RequireTraining()
+    {
+        if (!Training)
+            throw new InvalidOperationException("the model was built without training");
+    }
+
+    private void PackAll()
+    {
+        _input.Pack();
+        _trunk.Pack();
+        _towers.Pack();
+        _packed = true;
+    }
+
+    private void TrunkInputGram(long rows, Span<double> gram)
+    {
+        MixtureTrunk mixture = (MixtureTrunk)_trunk;
+        int tasks = Outputs.Count;
+        for (int t = 0; t < tasks; t++)
+        {
+            Array.Clear(_weightValues);
+            _weightValues[t] = 1;
+            _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
+            mixture.BackwardInputOf(rows, _step, (float*)_taskWeights, TaskGradient(t));
+        }
+
+        BalanceOperations.Gram(_context, TaskGradient(0), _input.Output.Columns, tasks, rows, (double*)_gram);
+        _context.Stream.CopyToHost(_gram, gram);
+    }
+
+    private void TrunkInputBackward(long rows, float* weights, bool gramIsFresh)
+    {
+        MixtureTrunk mixture = (MixtureTrunk)_trunk;
+        int tasks = Outputs.Count;
+        if (_input.OutputGradient is { } target)
+        {
+            if (gramIsFresh)
+                BalanceOperations.Combine(_context, TaskGradient(0), _input.Output.Columns, tasks, rows, weights, target, accumulate: false);
+            else
+                mixture.BackwardInputOf(rows, _step, weights, target);
+            if (Description.Architecture.Gate.BalanceLoss > 0 || Description.Architecture.Gate.ZLoss > 0)
+            {
+                mixture.BackwardAuxiliary(_context, rows, _step, TaskGradient(tasks));
+                BalanceOperations.Combine(_context, TaskGradient(tasks), 0, 1, rows, (float*)_ones, target, accumulate: true);
+            }
+        }
+
+        bool scaled = Description.Training.Balancer.Heads == HeadGradient.Scaled;
+        mixture.BackwardParameters(rows, _step, scaled ? weights : null);
+    }
+
+    private Slot TaskGradient(int task) => _trunkGradients!.Slice(task * _input.Output.Columns, _input.Output.Columns);
+}
+
+/// <summary>Device memory of a model in bytes.</summary>
+/// <param name="Parameters">Values of all parameters.</param>
+/// <param name="OptimizerStates">States of the optimisers.</param>
+/// <param name="Activations">Activations and gradients of the largest batch.</param>
+/// <param name="PackedWeights">Weights reordered for the products.</param>
+/// <param name="Workspace">Work space of operations.</param>
+public sealed record ModelMemory(long Parameters, long OptimizerStates, long Activations, long PackedWeights, long Workspace);

@@ -1,0 +1,251 @@
+using CudaMoE.Description;
+using CudaMoE.Interop;
+using CudaMoE.Layers;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Models;
+
+/// <summary>
+/// A tower a task, from the representation to logits. Towers with the same number of outputs run as one grouped product; they also give what a
+/// balancer asks for: the Gram matrix of the task gradients on the representation.
+/// </summary>
+internal sealed unsafe class Towers
+{
+    private readonly LayerContext _context;
+    private readonly Trunk _trunk;
+    private readonly int _tasks;
+    private readonly List<GroupedMlp> _towers = [];
+    private readonly bool _together;
+    private readonly Slot? _taskGradients;
+    private readonly Slot? _gradientProducts;
+    private readonly Slot? _weightProducts;
+    private readonly long[] _starts;
+    private nint _gram;
+    private GemmWgradArgs _gradientProduct;
+    private GemmForwardArgs _weightProduct;
+    private BalanceFactoredGramArgs _factoredArgs;
+
+    public Towers(LayerContext context, Trunk trunk, ModelDescription description, IReadOnlyList<int> outputs)
+    {
+        _context = context;
+        _trunk = trunk;
+        _tasks = outputs.Count;
+        Outputs = outputs;
+        _together = outputs.All(n => n == outputs[0]);
+        _starts = new long[_tasks + 1];
+        ArchitectureDescription architecture = description.Architecture;
+        if (_together)
+        {
+            _towers.Add(Build(architecture, [.. description.Tasks.Select(t => t.Name)], trunk.Representation, trunk.Shared ? GroupInput.Shared : GroupInput.Strided, outputs[0]));
+        }
+        else
+        {
+            for (int t = 0; t < _tasks; t++)
+            {
+                Slot x = trunk.Shared ? trunk.Representation : trunk.Representation.Slice((long)t * trunk.Width, trunk.Width);
+                _towers.Add(Build(architecture, [description.Tasks[t].Name], x, GroupInput.Shared, outputs[t]));
+            }
+        }
+
+        for (int t = 0; t < _tasks; t++)
+        {
+            Logits.Add(_together ? _towers[0].Output.Slice((long)t * outputs[t], outputs[t]) : _towers[t].Output);
+            if (context.Training)
+                LogitGradients.Add(_together ? _towers[0].OutputGradient.Slice((long)t * outputs[t], outputs[t]) : _towers[t].OutputGradient);
+        }
+
+        if (!context.Training)
+            return;
+        context.Activations.Reserve("gram", (long)_tasks * _tasks * sizeof(double), p => _gram = p);
+        if (trunk.Shared && _together)
+        {
+            long h = FirstWidth * _tasks;
+            _gradientProducts = Slot.ReserveExact(context.Activations, "gram.gradients", h, h, h);
+            _weightProducts = Slot.ReserveExact(context.Activations, "gram.weights", h, h, h);
+            for (int t = 0; t <= _tasks; t++)
+                _starts[t] = t * FirstWidth;
+        }
+        else if (trunk.Shared)
+        {
+            _taskGradients = context.Reserve("tower.input_gradients", (long)trunk.Width * _tasks);
+        }
+
+        context.OnBind(Bind);
+    }
+
+    public IReadOnlyList<int> Outputs { get; }
+
+    /// <summary>[rows, outputs] of each task.</summary>
+    public List<Slot> Logits { get; } = [];
+
+    /// <summary>Their gradients.</summary>
+    public List<Slot> LogitGradients { get; } = [];
+
+    /// <summary>Where the task parts of the representation's gradient are stored, side by side.</summary>
+    private Slot Parts => _taskGradients ?? _trunk.RepresentationGradient;
+
+    private long FirstWidth => _towers[0].First.Plan.N;
+
+    public void Pack()
+    {
+        foreach (GroupedMlp tower in _towers)
+            tower.Pack();
+    }
+
+    public void Forward(long rows)
+    {
+        foreach (GroupedMlp tower in _towers)
+            tower.Forward(rows);
+    }
+
+    /// <summary>From <see cref="LogitGradients"/> to the towers' parameters and first-layer gradients; task parts of the representation's gradient follow where
+    /// they are stored (not for a shared representation under equal towers, whose parts are never formed).</summary>
+    public void Backward(long rows)
+    {
+        foreach (GroupedMlp tower in _towers)
+            tower.Backward(rows);
+        if (_trunk.Shared && _together)
+            return;
+        if (_together)
+        {
+            _towers[0].BackwardInput(rows, new(_trunk.RepresentationGradient, Accumulate: false, _trunk.Factor, _trunk.Activation));
+            return;
+        }
+
+        Slot target = Parts;
+        for (int t = 0; t < _tasks; t++)
+        {
+            Slot? factor = _trunk.Factor == null || _trunk.Shared ? _trunk.Factor : _trunk.Factor.Slice((long)t * _trunk.Width, _trunk.Width);
+            _towers[t].BackwardInput(rows, new(target.Slice((long)t * _trunk.Width, _trunk.Width), Accumulate: false, factor, _trunk.Activation));
+        }
+    }
+
+    /// <summary>Gram matrix [tasks, tasks] of the task gradients on the representation, after <see cref="Backward"/>.</summary>
+    public void Gram(long rows, Span<double> gram)
+    {
+        if (_trunk.Shared && _together)
+            FactoredGram(rows);
+        else
+            BalanceOperations.Gram(_context, Parts, _trunk.Width, _tasks, rows, (double*)_gram);
+        _context.Stream.CopyToHost(_gram, gram);
+    }
+
+    /// <summary>Combines the parts of a shared representation's gradient by <paramref name="taskWeights"/> (device memory); nothing to do when it is not shared.</summary>
+    public void CombineShared(long rows, float* taskWeights)
+    {
+        if (!_trunk.Shared)
+            return;
+        Slot target = _trunk.RepresentationGradient;
+        if (!_together)
+        {
+            BalanceOperations.Combine(_context, _taskGradients!, _trunk.Width, _tasks, rows, taskWeights, target, accumulate: false);
+            return;
+        }
+
+        for (int t = 0; t < _tasks; t++)
+            BalanceOperations.Scale(_context, _towers[0].FirstGradient.Slice(t * FirstWidth, FirstWidth), rows, taskWeights + t);
+        _towers[0].BackwardInput(rows, new(target, Accumulate: false, _trunk.Factor, _trunk.Activation));
+    }
+
+    /// <summary>Combines with all weights 1, without the pass that scales.</summary>
+    public void SumShared(long rows, float* ones)
+    {
+        if (_trunk.Shared && _together)
+            _towers[0].BackwardInput(rows, new(_trunk.RepresentationGradient, Accumulate: false, _trunk.Factor, _trunk.Activation));
+        else
+            CombineShared(rows, ones);
+    }
+
+    /// <summary>Multiplies the gradients of each tower's own parameters by its task's weight.</summary>
+    public static void ScaleParameterGradients(IReadOnlyList<Parameter> parameters, IReadOnlyList<string> tasks, ReadOnlySpan<float> weights)
+    {
+        for (int t = 0; t < tasks.Count; t++)
+        {
+            string prefix = $"towers.{tasks[t]}.";
+            foreach (Parameter parameter in parameters)
+            {
+                if (!parameter.Name.StartsWith(prefix, StringComparison.Ordinal))
+                    continue;
+                Span<float> gradient = new((void*)parameter.Gradient, checked((int)parameter.Count));
+                System.Numerics.Tensors.TensorPrimitives.Multiply(gradient, weights[t], gradient);
+            }
+        }
+    }
+
+    private GroupedMlp Build(ArchitectureDescription architecture, IReadOnlyList<string> names, Slot x, GroupInput input, int outputs) => new(_context, new()
+    {
+        Name = "towers",
+        GroupNames = names,
+        Groups = names.Count,
+        Widths = [.. architecture.Tower, outputs],
+        Activation = architecture.Activation,
+        ActivateLast = false,
+        X = x,
+        InputWidth = _trunk.Width,
+        Input = names.Count == 1 ? GroupInput.Shared : input,
+    });
+
+    private void FactoredGram(long rows)
+    {
+        _gradientProduct.Rows = rows;
+        _gradientProduct.XRows = rows;
+        _gradientProduct.Workspace = _weightProduct.Workspace = (void*)_context.Workspace;
+        _gradientProduct.WorkspaceBytes = _weightProduct.WorkspaceBytes = _context.WorkspaceBytes;
+        fixed (GemmWgradArgs* args = &_gradientProduct)
+            NativeStatus.Check(NativeMethods.GemmWgrad(_context.Stream.Native, args));
+        fixed (GemmForwardArgs* args = &_weightProduct)
+            NativeStatus.Check(NativeMethods.GemmForward(_context.Stream.Native, args));
+        fixed (long* starts = _starts)
+        fixed (BalanceFactoredGramArgs* args = &_factoredArgs)
+        {
+            args->Starts = starts;
+            NativeStatus.Check(NativeMethods.BalanceFactoredGram(_context.Stream.Native, args));
+        }
+    }
+
+    private void Bind()
+    {
+        if (!_trunk.Shared || !_together)
+        {
+            BalanceOperations.NeedGramWorkspace(_context, Parts, _trunk.Width, _tasks);
+            return;
+        }
+
+        long bytes;
+        long h = FirstWidth * _tasks;
+        Slot dz = _towers[0].FirstGradient;
+        Linear first = _towers[0].First;
+        _gradientProduct = new()
+        {
+            StructSize = (uint)sizeof(GemmWgradArgs),
+            Groups = 1,
+            Rows = _context.MaxRows,
+            N = h,
+            K = h,
+            XRows = _context.MaxRows,
+            Dz = dz.Data,
+            DzRowStride = dz.RowStride,
+            X = dz.Data,
+            XRowStride = dz.RowStride,
+            Dw = _gradientProducts!.Data,
+            DwRowStride = h,
+        };
+        fixed (GemmWgradArgs* args = &_gradientProduct)
+            NativeStatus.Check(NativeMethods.GemmWgradWorkspace(_context.Stream.Native, args, &bytes));
+        _context.NeedWorkspace(bytes);
+        _weightProduct = first.WeightProductArgs(_weightProducts!);
+        fixed (GemmForwardArgs* args = &_weightProduct)
+            NativeStatus.Check(NativeMethods.GemmForwardWorkspace(_context.Stream.Native, args, &bytes));
+        _context.NeedWorkspace(bytes);
+        _factoredArgs = new()
+        {
+            StructSize = (uint)sizeof(BalanceFactoredGramArgs),
+            Tasks = _tasks,
+            GradientProducts = _gradientProducts.Data,
+            GradientProductsRowStride = h,
+            WeightProducts = _weightProducts!.Data,
+            WeightProductsRowStride = h,
+            Gram = (double*)_gram,
+        };
+    }
+}
