@@ -1,12 +1,15 @@
 // The cpu device: an instruction-set level, a thread arena, and streams whose operations run before the call returns.
 #pragma once
 
+#include <tbb/global_control.h>
+#include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <type_traits>
 
 #include "core/backend.h"
@@ -22,7 +25,10 @@ Level level();
 
 class Device {
  public:
-  explicit Device(int threads) : threads_(threads), arena_(threads) {}
+  explicit Device(int threads) : threads_(threads), arena_(threads) {
+    // TBB starts no more threads than there are processors unless it is told to. Of several controls the lowest holds.
+    if (threads > tbb::info::default_concurrency()) more_threads_.emplace(tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads));
+  }
 
   int threads() const { return threads_; }
 
@@ -60,6 +66,7 @@ class Device {
 
  private:
   int threads_;
+  std::optional<tbb::global_control> more_threads_;
   tbb::task_arena arena_;
 };
 

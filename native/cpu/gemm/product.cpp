@@ -1,0 +1,261 @@
+// Grouped products y = finish(x * W) with packed W; see cudamoe.h, gemm.
+//
+// Floor: 2 * rows * columns * depth flops; at recommender widths the weights stay in the L2 cache. A task is a block of row tiles
+// times a run of panels. It goes through depth blocks of at most 256 in ascending order: copies its rows of x (which makes a
+// gather free, converts bf16, and spreads the rows over the sets of the L1 cache), then runs all its tiles panel by panel, so that
+// a panel block (32 KiB) stays in the L1 cache while the tiles' rows pass. Sums between depth blocks wait in the work space.
+// Few rows or bf16 weights with few tiles read the panels once only, and bf16 is widened in registers; with more tiles a panel block
+// is widened into the work space first.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/gemm/product.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/common/activation-inl.h"
+#include "cpu/gemm/product.h"
+#include "cpu/gemm/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cudamoe::cpu {
+namespace HWY_NAMESPACE {
+
+// Copies `count` elements to f32, rounded to bf16 where kRound.
+template <bool kRound, class T>
+HWY_INLINE void copy_row(const T* from, int64_t count, float* to) {
+  const F32 d;
+  const auto convert = [&](VecF32 value) HWY_ATTR {
+    if constexpr (kRound) return round_to_bf16(d, value);
+    return value;
+  };
+  int64_t t = 0;
+  for (; t + kLanes <= count; t += kLanes) hn::Store(convert(load(d, from + t)), d, to + t);
+  // The row of the scratch has room for a whole vector more.
+  if (t < count) hn::Store(convert(load_first(d, from + t, count - t)), d, to + t);
+}
+
+template <bool kRound, class T>
+void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t depth_begin, int64_t depth, Stream& stream, float* to) {
+  const T* x = static_cast<const T*>(product.x) + (product.groups.offsets == nullptr ? group * product.x_group_stride : 0) + depth_begin;
+  for (int64_t i = 0; i < rows; ++i, to += kRowScratchStride) {
+    int64_t from = row + i;
+    if (product.gather != nullptr) {
+      from = product.gather[row + i];
+      if (from < 0 || from >= product.x_rows) {
+        stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(row + i), static_cast<long long>(from),
+                      static_cast<long long>(product.x_rows));
+        std::memset(to, 0, static_cast<size_t>(depth) * sizeof(float));
+        continue;
+      }
+    }
+    copy_row<kRound>(x + from * product.x_row_stride, depth, to);
+  }
+}
+
+void widen_panel(const Bf16* from, int64_t elements, float* to) {
+  const F32 d;
+  for (int64_t i = 0; i < elements; i += kLanes) hn::Store(load(d, from + i), d, to + i);
+}
+
+// Finishes a tile whose raw sums lie in `sums`, in every combination of options.
+template <class T>
+void finish_tile(const Product& product, const float* sums, int64_t sums_stride, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  const bool strided = product.groups.offsets == nullptr;
+  const int64_t y_begin = (strided ? group * product.y_group_stride : 0) + column;
+  const int64_t below_begin = (strided ? group * product.below_group_stride : 0) + column;
+  const float* bias = product.bias == nullptr ? nullptr : product.bias + group * product.bias_group_stride + column;
+  with_activation(product.activation, [&](auto activation) HWY_ATTR {
+    const F32 d;
+    for (int64_t i = 0; i < rows; ++i) {
+      T* y = static_cast<T*>(product.y) + y_begin + (row + i) * product.y_row_stride;
+      T* before = product.preactivation == nullptr ? nullptr : static_cast<T*>(product.preactivation) + y_begin + (row + i) * product.y_row_stride;
+      const T* below = product.below == nullptr ? nullptr : static_cast<const T*>(product.below) + below_begin + (row + i) * product.below_row_stride;
+      for (int64_t j = 0; j < columns; j += kLanes) {
+        const int64_t count = std::min<int64_t>(kLanes, columns - j);
+        VecF32 value = load(d, sums + i * sums_stride + j);
+        if (product.derivative) {
+          if (below != nullptr) value = value * activation_derivative<activation()>(d, load_first(d, below + j, count), product.slope);
+        } else {
+          if (bias != nullptr) value = value + load_first(d, bias + j, count);
+          if (before != nullptr) store_first(d, value, before + j, count);
+          value = activate<activation()>(d, value, product.slope);
+        }
+        if (product.accumulate) value = load_first(d, y + j, count) + value;
+        store_first(d, value, y + j, count);
+      }
+    }
+  });
+}
+
+// The way of finishing in registers, or kRaw when finish_tile is needed.
+Finish finish_in_registers(const Product& product) {
+  if (product.y_bf16 || product.preactivation != nullptr) return Finish::kRaw;
+  if (product.derivative && product.below != nullptr) {
+    return product.activation == CUDAMOE_ACTIVATION_RELU && !product.accumulate ? Finish::kReluMask : Finish::kRaw;
+  }
+  if (product.accumulate) return Finish::kAccumulate;
+  if (product.derivative || product.activation == CUDAMOE_ACTIVATION_NONE) return Finish::kBias;
+  return product.activation == CUDAMOE_ACTIVATION_RELU ? Finish::kBiasRelu : Finish::kRaw;
+}
+
+// All tiles of a task for one depth block and the panels from `panel` on that one tile function takes; B is the type of `panels`.
+template <class B>
+struct TaskTiles {
+  const Product& product;
+  const ProductPlan& plan;
+  const RowBlocks::Block& block;
+  Finish finish;
+  float* rows;  // the copied rows
+  float* sums;  // [rows of the block, task_panels * kPanel], when there are several depth blocks
+  float* tile;  // raw sums of one tile
+
+  // Answers the panels that were taken.
+  int64_t run(const B* panels, int64_t panel_stride, int64_t depth, int64_t panel, int64_t first_panel, int64_t end_panel, bool first, bool last) const {
+    const int64_t block_row = block.tile_begin(block.first_tile);
+    const int64_t column = panel * kPanel, columns = std::min(product.columns, end_panel * kPanel) - column;
+    const int64_t sums_stride = plan.task_panels * kPanel;
+    const bool strided = product.groups.offsets == nullptr;
+    int taken = 1;
+    for (int64_t index = block.first_tile; index < block.first_tile + block.tiles; ++index) {
+      const int64_t row = block.tile_begin(index);
+      const int tile_rows = static_cast<int>(block.tile_begin(index + 1) - row);
+      // All tiles of a block take as many panels: the heights of tiles differ by one at most, so the first one, the tallest, decides.
+      const auto multiply = choose_tile<RowsOfA, B>(tile_rows, index == block.first_tile ? end_panel - panel : taken, columns, &taken);
+      TileArgs<B> args;
+      args.a = rows + (row - block_row) * kRowScratchStride;
+      args.b = panels;
+      args.panel_stride = panel_stride;
+      args.depth = depth;
+      float* partial = sums + (row - block_row) * sums_stride + (panel - first_panel) * kPanel;
+      args.start = first ? nullptr : partial;
+      args.start_stride = sums_stride;
+      args.columns = std::min<int64_t>(columns, taken * kPanel);
+      if (!last || finish == Finish::kRaw) {
+        args.finish = Finish::kRaw;
+        args.c = last ? tile : partial;
+        args.c_stride = last ? taken * kPanel : sums_stride;
+        args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
+        multiply(args);
+        if (last) {
+          const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
+          complete(product, tile, taken * kPanel, block.group, row, tile_rows, column, std::min<int64_t>(columns, taken * kPanel));
+        }
+        continue;
+      }
+      args.finish = finish;
+      args.c = static_cast<float*>(product.y) + (strided ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
+      args.c_stride = product.y_row_stride;
+      args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
+      if (finish == Finish::kReluMask) {
+        args.below = static_cast<const float*>(product.below) + (strided ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
+        args.below_stride = product.below_row_stride;
+      }
+      multiply(args);
+    }
+    return taken;
+  }
+};
+
+void product_task(const Product& product, const ProductPlan& plan, const RowBlocks::Block& block, int64_t first_panel, int64_t end_panel, Stream& stream,
+                  float* workspace) {
+  float* rows = workspace;
+  float* widened = rows + plan.rows_floats;
+  float* sums = widened + plan.panel_floats;
+  float* tile = sums + plan.sums_floats;
+  const Finish finish = finish_in_registers(product);
+  const int64_t row = block.tile_begin(block.first_tile), row_count = block.tile_begin(block.first_tile + block.tiles) - row;
+  const PackedLayout layout{product.columns, product.depth};
+
+  for (int64_t depth_block = 0; depth_block < plan.depth_blocks; ++depth_block) {
+    const int64_t begin = part_begin(product.depth, plan.depth_blocks, depth_block);
+    const int64_t depth = part_begin(product.depth, plan.depth_blocks, depth_block + 1) - begin;
+    const bool first = depth_block == 0, last = depth_block + 1 == plan.depth_blocks;
+    if (product.x_bf16) {
+      copy_rows<false, Bf16>(product, block.group, row, row_count, begin, depth, stream, rows);
+    } else if (product.packed_bf16) {
+      copy_rows<true, float>(product, block.group, row, row_count, begin, depth, stream, rows);
+    } else {
+      copy_rows<false, float>(product, block.group, row, row_count, begin, depth, stream, rows);
+    }
+    const int64_t offset = block.group * layout.group_elements() + begin * kPanel;
+    const auto each_panel = [&](auto&& run) HWY_ATTR {
+      for (int64_t panel = first_panel; panel < end_panel;) panel += run(panel, offset + panel * layout.panel_elements());
+    };
+    if (!product.packed_bf16) {
+      const TaskTiles<float> tiles{product, plan, block, finish, rows, sums, tile};
+      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
+        return tiles.run(static_cast<const float*>(product.packed) + at, layout.panel_elements(), depth, panel, first_panel, end_panel, first, last);
+      });
+    } else if (plan.panel_floats == 0 || block.tiles <= 2) {
+      const TaskTiles<Bf16> tiles{product, plan, block, finish, rows, sums, tile};
+      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
+        return tiles.run(static_cast<const Bf16*>(product.packed) + at, layout.panel_elements(), depth, panel, first_panel, end_panel, first, last);
+      });
+    } else {
+      const TaskTiles<float> tiles{product, plan, block, finish, rows, sums, tile};
+      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
+        widen_panel(static_cast<const Bf16*>(product.packed) + at, depth * kPanel, widened);
+        return tiles.run(widened, 0, depth, panel, first_panel, panel + 1, first, last);
+      });
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cudamoe::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cudamoe::cpu {
+
+HWY_EXPORT(product_task);
+
+ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged, int64_t columns, int64_t depth, bool packed_bf16) {
+  constexpr int64_t kMostTiles = 8, kMostPanels = 16, kTasksAThread = 8;
+  const TileShape& shape = tile_shape();
+  const int64_t panels = divide_up(columns, shape.columns);
+  const int64_t tiles = ragged ? divide_up(rows, shape.rows) : groups * divide_up(rows, shape.rows);
+  const int64_t most_tiles_of_a_group = divide_up(rows, shape.rows);
+  const int64_t wanted = threads == 1 ? 1 : kTasksAThread * threads;
+  ProductPlan plan{};
+  plan.depth_blocks = divide_up(depth, kDepthBlock);
+  plan.block_tiles = std::clamp<int64_t>(std::min(tiles / wanted, most_tiles_of_a_group), 1, kMostTiles);
+  // Few tiles: the columns are shared out as well, four panels at least.
+  const int64_t column_tasks = tiles >= wanted || tiles == 0 ? 1 : std::min(divide_up(wanted, tiles), divide_up(panels, 4));
+  plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 ? kMostPanels : panels);
+  plan.workers = threads;
+  const int64_t block_rows = plan.block_tiles * shape.rows;
+  plan.rows_floats = block_rows * kRowScratchStride;
+  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? std::min(depth, kDepthBlock) * shape.columns : 0;
+  plan.sums_floats = plan.depth_blocks > 1 ? block_rows * plan.task_panels * shape.columns : 0;
+  plan.tile_floats = std::max<int64_t>(shape.rows, 12) * shape.columns;  // 3 rows of 4 panels, or all rows of one
+  return plan;
+}
+
+cudamoe_status run_product(Stream& stream, const Product& product, float* workspace) {
+  if (product.groups.rows == 0 || !product.groups.check(stream, product.function)) return CUDAMOE_OK;
+  Device& device = stream.device();
+  const RowGroups& groups = product.groups;
+  const ProductPlan plan =
+      plan_product(device.threads(), groups.groups, groups.rows, groups.offsets != nullptr, product.columns, product.depth, product.packed_bf16);
+  const TileShape& shape = tile_shape();
+  const RowBlocks blocks(groups, shape.rows, plan.block_tiles);
+  const int64_t panels = divide_up(product.columns, shape.columns), column_tasks = divide_up(panels, plan.task_panels);
+  const auto all_rows = static_cast<double>(groups.offsets == nullptr ? groups.groups * groups.rows : groups.offsets[groups.groups]);
+  constexpr double kFlopsANanosecond = 100;
+  const double cost = 2 * all_rows * static_cast<double>(product.columns) * static_cast<double>(product.depth) / kFlopsANanosecond;
+  const auto run = HWY_DYNAMIC_DISPATCH(product_task);
+  device.for_tiles(blocks.count() * column_tasks, cost, [&](int64_t task, int worker) {
+    const RowBlocks::Block block = blocks.block(task / column_tasks);
+    if (block.tiles == 0) return;
+    const int64_t part = task % column_tasks;
+    run(product, plan, block, part_begin(panels, column_tasks, part), part_begin(panels, column_tasks, part + 1), stream,
+        workspace + worker * plan.worker_floats());
+  });
+  return CUDAMOE_OK;
+}
+
+}  // namespace cudamoe::cpu
+#endif

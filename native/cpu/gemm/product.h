@@ -1,0 +1,56 @@
+// The product behind forward and data gradient: y = finish(x * panels) over row groups.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/device.h"
+#include "cpu/gemm/groups.h"
+
+namespace cudamoe::cpu {
+
+struct Product {
+  const char* function;  // of the ABI, for reports
+  RowGroups groups;
+  int64_t columns, depth;
+  const int32_t* gather;
+  int64_t x_rows;
+  const void* x;
+  int64_t x_row_stride, x_group_stride;
+  bool x_bf16;
+  const void* packed;
+  bool packed_bf16;
+  void* y;
+  int64_t y_row_stride, y_group_stride;
+  bool y_bf16;
+
+  // Forward: y = activation(product + bias), the value before the activation stored where `preactivation` is not null.
+  // Data gradient (`derivative`): y = product * activation'(below).
+  bool derivative;
+  int32_t activation;
+  float slope;
+  bool accumulate;
+  const float* bias;
+  int64_t bias_group_stride;
+  void* preactivation;
+  const void* below;
+  int64_t below_row_stride, below_group_stride;
+};
+
+// How a product is cut into tasks and what work space a worker needs. No result depends on it: an element is one chain of
+// multiply-adds over ascending depth however it is cut.
+struct ProductPlan {
+  int64_t block_tiles;     // row tiles of a task
+  int64_t task_panels;     // panels of columns of a task
+  int64_t depth_blocks;
+  int64_t workers;
+  // Parts of a worker's work space, in floats.
+  int64_t rows_floats, panel_floats, sums_floats, tile_floats;
+
+  int64_t worker_floats() const { return rows_floats + panel_floats + sums_floats + tile_floats; }
+  int64_t bytes() const { return workers * worker_floats() * static_cast<int64_t>(sizeof(float)); }
+};
+ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged, int64_t columns, int64_t depth, bool packed_bf16);
+
+cudamoe_status run_product(Stream& stream, const Product& product, float* workspace);
+
+}  // namespace cudamoe::cpu

@@ -1,0 +1,296 @@
+// Weight gradients dw[g] (+)= dz[g]^T x[g] and dbias[g] (+)= column sums of dz[g]; see cudamoe.h, gemm.
+//
+// Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
+// chunks of 256, ascending: it copies its columns of dz into tiles of 16 (14 used with AVX-512) and its columns of x into panels, each
+// chunk contiguous, so that the strides of the matrices cause no conflict misses and gather and bf16 cost nothing in the product;
+// then every tile meets every panel, a panel (32 KiB) at a time from the L1 cache. Sums between chunks wait in the work space. An
+// element is one chain of multiply-adds over ascending rows, whatever the blocks and threads. The task with the first
+// columns of x also sums its columns of dz for the bias, one chain of additions a column.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/common/vector-inl.h"
+#include "cpu/device.h"
+#include "cpu/gemm/gemm.h"
+#include "cpu/gemm/groups.h"
+#include "cpu/gemm/tile-inl.h"
+#include "cpu/gemm/wgrad.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cudamoe::cpu {
+namespace HWY_NAMESPACE {
+
+template <bool kRound>
+HWY_INLINE VecF32 operand(F32 d, VecF32 value) {
+  if constexpr (kRound) return round_to_bf16(d, value);
+  return value;
+}
+
+// Copies columns [column, column + columns) of a row of x into panels: panel p at p * panel_stride, kPanel elements, zeros beyond the columns.
+template <bool kRound, class T>
+HWY_INLINE void copy_x_row(const T* from, int64_t columns, int64_t panel_stride, float* to) {
+  const F32 d;
+  for (; columns >= kPanel; columns -= kPanel, from += kPanel, to += panel_stride) {
+    hn::Store(operand<kRound>(d, load(d, from)), d, to);
+    hn::Store(operand<kRound>(d, load(d, from + kLanes)), d, to + kLanes);
+  }
+  if (columns > 0) {
+    const int64_t low = std::min<int64_t>(columns, kLanes), high = columns - low;
+    hn::Store(operand<kRound>(d, load_first(d, from, low)), d, to);
+    hn::Store(high > 0 ? operand<kRound>(d, load_first(d, from + kLanes, high)) : hn::Zero(d), d, to + kLanes);
+  }
+}
+
+// Copies one tile's `columns` columns of a row of dz, zeros beyond.
+template <bool kRound, class T>
+HWY_INLINE void copy_dz_row(const T* from, int64_t columns, float* to) {
+  const F32 d;
+  for (int64_t j = 0; j < kColumnScratchStride; j += kLanes) {
+    const int64_t count = std::clamp<int64_t>(columns - j, 0, kLanes);
+    const VecF32 value = count == kLanes ? load(d, from + j) : count > 0 ? load_first(d, from + j, count) : hn::Zero(d);
+    hn::Store(operand<kRound>(d, value), d, to + j);
+  }
+}
+
+// sums[tile * 16 + i] += column sums of `tiles` <= 4 tiles of dz, each column one chain in ascending order.
+HWY_INLINE void add_columns(const float* dz, int64_t tile_stride, int64_t tiles, int64_t rows, float* sums) {
+  const F32 d;
+  for (int64_t j = 0; j < kColumnScratchStride; j += kLanes) {
+    VecF32 sum[4];
+    for (int64_t tile = 0; tile < 4; ++tile) sum[tile] = hn::Load(d, sums + std::min(tile, tiles - 1) * kColumnScratchStride + j);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t tile = 0; tile < 4; ++tile) {
+        sum[tile] = sum[tile] + hn::Load(d, dz + std::min(tile, tiles - 1) * tile_stride + r * kColumnScratchStride + j);
+      }
+    }
+    for (int64_t tile = 0; tile < tiles; ++tile) hn::Store(sum[tile], d, sums + tile * kColumnScratchStride + j);
+  }
+}
+
+// The block of dw that a task owns, and what it needs to know.
+struct WgradBlock {
+  const cudamoe_gemm_wgrad_args& args;
+  const WgradPlan& plan;
+  RowGroups groups;
+  Stream& stream;
+  int64_t group, first_tile, end_tile, first_panel, end_panel;
+  float *x_panels, *dz_tiles, *sums, *bias_sums;
+
+  int64_t tile_column(int64_t tile) const { return part_begin(args.n, plan.tiles, tile); }
+  bool sums_bias() const { return args.dbias != nullptr && first_panel == 0; }
+
+  template <bool kRound, class T>
+  void copy_x(int64_t begin, int64_t rows) const {
+    const int64_t column = first_panel * kPanel, columns = std::min<int64_t>(args.k, end_panel * kPanel) - column;
+    const T* x = static_cast<const T*>(args.x) + (args.offsets == nullptr ? group * args.x_group_stride : 0) + column;
+    for (int64_t r = 0; r < rows; ++r) {
+      int64_t row = begin + r;
+      if (args.gather != nullptr) {
+        row = args.gather[begin + r];
+        if (row < 0 || row >= args.x_rows) {
+          stream.report("cudamoe_gemm_wgrad: gather[%lld] is %lld; x has %lld rows", static_cast<long long>(begin + r), static_cast<long long>(row),
+                        static_cast<long long>(args.x_rows));
+          for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
+            std::memset(x_panels + panel * panel_chunk_floats(kPanel) + r * kPanel, 0, kPanel * sizeof(float));
+          }
+          continue;
+        }
+      }
+      copy_x_row<kRound>(x + row * args.x_row_stride, columns, panel_chunk_floats(kPanel), x_panels + r * kPanel);
+    }
+  }
+
+  template <bool kRound, class T>
+  void copy_dz(int64_t begin, int64_t rows) const {
+    const T* dz = static_cast<const T*>(args.dz) + (args.offsets == nullptr ? group * args.dz_group_stride : 0) + begin * args.dz_row_stride;
+    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) {
+      float* to = dz_tiles + r * kColumnScratchStride;
+      for (int64_t tile = first_tile; tile < end_tile; ++tile, to += kTileChunkFloats) {
+        copy_dz_row<kRound>(dz + tile_column(tile), tile_column(tile + 1) - tile_column(tile), to);
+      }
+    }
+  }
+
+  void copy_chunk(int64_t begin, int64_t rows) const {
+    const bool round = args.compute_dtype == CUDAMOE_BF16;
+    if (args.x_dtype == CUDAMOE_BF16) {
+      copy_x<false, Bf16>(begin, rows);
+    } else if (round) {
+      copy_x<true, float>(begin, rows);
+    } else {
+      copy_x<false, float>(begin, rows);
+    }
+    if (args.dz_dtype == CUDAMOE_BF16) {
+      copy_dz<false, Bf16>(begin, rows);
+    } else if (round) {
+      copy_dz<true, float>(begin, rows);
+    } else {
+      copy_dz<false, float>(begin, rows);
+    }
+  }
+
+  void multiply_chunk(int64_t rows, bool first, bool last) const {
+    const int64_t sums_stride = plan.block_panels * kPanel, block_column = tile_column(first_tile);
+    float* dw = args.dw + group * args.dw_group_stride;
+    int taken = 1;
+    for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
+      const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, end_panel * kPanel) - column;
+      for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+        const int64_t row = tile_column(tile);
+        const int height = static_cast<int>(tile_column(tile + 1) - row);
+        // The first tile is the tallest; the others take as many panels.
+        const auto multiply = choose_tile<ColumnsOfA, float>(height, tile == first_tile ? end_panel - panel : taken, columns, &taken);
+        float* partial = sums + (row - block_column) * sums_stride + (panel - first_panel) * kPanel;
+        TileArgs<float> tile_args;
+        tile_args.a = dz_tiles + (tile - first_tile) * kTileChunkFloats;
+        tile_args.b = x_panels + (panel - first_panel) * panel_chunk_floats(kPanel);
+        tile_args.panel_stride = panel_chunk_floats(kPanel);
+        tile_args.depth = rows;
+        tile_args.start = first ? nullptr : partial;
+        tile_args.start_stride = sums_stride;
+        tile_args.bias = nullptr;
+        if (last) {
+          tile_args.finish = args.accumulate != 0 ? Finish::kAccumulate : Finish::kRaw;
+          tile_args.c = dw + row * args.dw_row_stride + column;
+          tile_args.c_stride = args.dw_row_stride;
+          tile_args.columns = std::min<int64_t>(columns, taken * kPanel);
+        } else {
+          tile_args.finish = Finish::kRaw;
+          tile_args.c = partial;
+          tile_args.c_stride = sums_stride;
+          tile_args.columns = columns <= kLanes ? kLanes : taken * kPanel;
+        }
+        multiply(tile_args);
+      }
+    }
+  }
+
+  void add_bias_chunk(int64_t rows) const {
+    for (int64_t tile = 0; tile < end_tile - first_tile; tile += 4) {
+      add_columns(dz_tiles + tile * kTileChunkFloats, kTileChunkFloats, std::min<int64_t>(4, end_tile - first_tile - tile), rows,
+                  bias_sums + tile * kColumnScratchStride);
+    }
+  }
+
+  void write_bias() const {
+    float* dbias = args.dbias + group * args.dbias_group_stride;
+    for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+      const float* from = bias_sums + (tile - first_tile) * kColumnScratchStride;
+      for (int64_t i = tile_column(tile); i < tile_column(tile + 1); ++i) {
+        const float sum = from[i - tile_column(tile)];
+        dbias[i] = args.accumulate != 0 ? dbias[i] + sum : sum;
+      }
+    }
+  }
+
+  void write_zeros() const {
+    const int64_t column = first_panel * kPanel, columns = std::min<int64_t>(args.k, end_panel * kPanel) - column;
+    float* dw = args.dw + group * args.dw_group_stride + column;
+    for (int64_t row = tile_column(first_tile); row < tile_column(end_tile); ++row) {
+      std::memset(dw + row * args.dw_row_stride, 0, static_cast<size_t>(columns) * sizeof(float));
+    }
+  }
+
+  void run() const {
+    const int64_t begin = groups.begin(group), rows = groups.count(group);
+    if (rows == 0 && args.accumulate == 0) write_zeros();
+    if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>((end_tile - first_tile) * kColumnScratchStride) * sizeof(float));
+    for (int64_t done = 0; done < rows; done += kRowChunk) {
+      const int64_t chunk = std::min(kRowChunk, rows - done);
+      copy_chunk(begin + done, chunk);
+      multiply_chunk(chunk, done == 0, done + chunk == rows);
+      if (sums_bias()) add_bias_chunk(chunk);
+    }
+    if (sums_bias()) write_bias();
+  }
+};
+
+void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream, float* workspace) {
+  const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
+  const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
+  float* x_panels = workspace;
+  float* dz_tiles = x_panels + plan.x_floats;
+  float* sums = dz_tiles + plan.dz_floats;
+  float* bias_sums = sums + plan.sums_floats;
+  WgradBlock{args,
+             plan,
+             groups,
+             stream,
+             group,
+             part_begin(plan.tiles, plan.tile_blocks, tile_block),
+             part_begin(plan.tiles, plan.tile_blocks, tile_block + 1),
+             part_begin(plan.panels, plan.panel_blocks, panel_block),
+             part_begin(plan.panels, plan.panel_blocks, panel_block + 1),
+             x_panels,
+             dz_tiles,
+             sums,
+             bias_sums}
+      .run();
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cudamoe::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cudamoe::cpu {
+
+HWY_EXPORT(wgrad_task);
+
+WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
+  constexpr int64_t kMostRows = 272, kMostColumns = 256, kTasksAThread = 4;
+  const TileShape& shape = tile_shape();
+  WgradPlan plan{};
+  plan.tiles = divide_up(args.n, shape.rows);
+  plan.panels = divide_up(args.k, shape.columns);
+  const int64_t most_tiles = std::max<int64_t>(1, kMostRows / shape.rows), most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
+  const int64_t wanted = threads == 1 ? 1 : divide_up(kTasksAThread * threads, args.groups);
+  // Of all cuts into enough blocks, the one that copies the fewest columns: every cut of n copies x once more, every cut of k copies dz.
+  double best = 0;
+  for (int64_t tile_blocks = divide_up(plan.tiles, most_tiles); tile_blocks <= plan.tiles; ++tile_blocks) {
+    const int64_t panel_blocks = std::min(plan.panels, std::max(divide_up(wanted, tile_blocks), divide_up(plan.panels, most_panels)));
+    const double copied = static_cast<double>(tile_blocks) * static_cast<double>(args.k) + static_cast<double>(panel_blocks) * static_cast<double>(args.n);
+    const bool enough = tile_blocks * panel_blocks >= std::min(wanted, plan.tiles * plan.panels);
+    if (enough && (plan.tile_blocks == 0 || copied < best)) {
+      plan.tile_blocks = tile_blocks;
+      plan.panel_blocks = panel_blocks;
+      best = copied;
+    }
+    if (tile_blocks >= wanted && plan.tile_blocks != 0) break;
+  }
+  const int64_t block_tiles = divide_up(plan.tiles, plan.tile_blocks);
+  plan.block_panels = divide_up(plan.panels, plan.panel_blocks);
+  plan.workers = threads;
+  plan.x_floats = plan.block_panels * panel_chunk_floats(shape.columns);
+  plan.dz_floats = block_tiles * kTileChunkFloats;
+  plan.sums_floats = block_tiles * shape.rows * plan.block_panels * shape.columns;
+  plan.bias_floats = round_up(block_tiles, 4) * kColumnScratchStride;
+  return plan;
+}
+
+int64_t gemm_wgrad_workspace(void* stream, const cudamoe_gemm_wgrad_args& args) { return plan_wgrad(stream_of(stream).device().threads(), args).bytes(); }
+
+cudamoe_status gemm_wgrad(void* stream_pointer, const cudamoe_gemm_wgrad_args& args) {
+  Stream& stream = stream_of(stream_pointer);
+  const RowGroups groups{args.groups, args.rows, args.offsets};
+  if (!groups.check(stream, "cudamoe_gemm_wgrad")) return CUDAMOE_OK;
+  const WgradPlan plan = plan_wgrad(stream.device().threads(), args);
+  const auto rows = static_cast<double>(args.offsets == nullptr ? args.groups * args.rows : args.rows);
+  constexpr double kFlopsANanosecond = 100, kBytesANanosecond = 10;
+  const double elements = static_cast<double>(args.n) * static_cast<double>(args.k);
+  const double cost = 2 * rows * elements / kFlopsANanosecond + static_cast<double>(args.groups) * elements * 4 / kBytesANanosecond;
+  const auto run = HWY_DYNAMIC_DISPATCH(wgrad_task);
+  auto* workspace = static_cast<float*>(args.workspace);
+  stream.device().for_tiles(args.groups * plan.tile_blocks * plan.panel_blocks, cost, [&](int64_t task, int worker) {
+    run(args, plan, groups, task, stream, workspace + worker * plan.worker_floats());
+  });
+  return CUDAMOE_OK;
+}
+
+}  // namespace cudamoe::cpu
+#endif

@@ -1,0 +1,28 @@
+// How a weight gradient is cut into tasks and what work space a worker needs. No result depends on it.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/gemm/layout.h"
+
+namespace cudamoe::cpu {
+
+// Rows that are copied and multiplied at a time.
+inline constexpr int64_t kRowChunk = 256;
+// Floats from one copied tile of dz, or panel of x, to the next; the odd cache line spreads them over the sets of the cache.
+inline constexpr int64_t kTileChunkFloats = kRowChunk * kColumnScratchStride + 16;
+inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kRowChunk * panel + 16; }
+
+struct WgradPlan {
+  int64_t tiles, panels;              // of dw[n, k]: tiles of rows, panels of columns
+  int64_t tile_blocks, panel_blocks;  // tasks of a group along n and along k
+  int64_t block_panels;               // most panels of a task
+  int64_t workers;
+  // Parts of a worker's work space, in floats.
+  int64_t x_floats, dz_floats, sums_floats, bias_floats;
+
+  int64_t worker_floats() const { return x_floats + dz_floats + sums_floats + bias_floats; }
+  int64_t bytes() const { return workers * worker_floats() * static_cast<int64_t>(sizeof(float)); }
+};
+
+}  // namespace cudamoe::cpu

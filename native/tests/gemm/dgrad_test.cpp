@@ -1,0 +1,132 @@
+#include <gtest/gtest.h>
+
+#include "gemm/problem.h"
+
+namespace cudamoe::test {
+namespace {
+
+struct Options {
+  int32_t dz_dtype = CUDAMOE_F32, packed_dtype = CUDAMOE_F32, dx_dtype = CUDAMOE_F32;
+  int32_t activation = CUDAMOE_ACTIVATION_NONE;
+  bool below = false, accumulate = false;
+  Data data = Data::kReals;
+};
+
+void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Options& options) {
+  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.packed_dtype) + std::to_string(options.dx_dtype) + ", activation " +
+               std::to_string(options.activation) + (options.below ? ", below" : "") + (options.accumulate ? ", accumulate" : ""));
+  shape.choose_rows(random);
+  Matrix dz(device, options.dz_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
+  dz.fill(random_values(random, options.data, dz.layout().elements()));
+  const PackedWeights weights(device, random, shape, 1, options.packed_dtype, options.data);
+  Matrix dx(device, options.dx_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.k), random.integer(0, 3));
+  if (options.accumulate) dx.fill(random_values(random, options.data, dx.layout().elements()));
+  Matrix below(device, options.dx_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.k), random.integer(0, 3));
+  below.fill(random_values(random, options.data, below.layout().elements()));
+  const Buffer<int64_t> offsets(device, shape.offsets);
+  const std::vector<reference::GemmRow> rows = shape.all_rows();
+
+  std::vector<double> want, have;
+  for (const auto& row : rows) {
+    for (int64_t t = 0; t < shape.k; ++t) {
+      const reference::Element dz_element = [&](int64_t group, int64_t r, int64_t j) {
+        const float value = dz.at(group, r, j);
+        return static_cast<double>(options.packed_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(value)) : value);
+      };
+      double value = reference::dgrad_product(row, t, shape.n, dz_element, weights.element());
+      if (options.below) value *= reference::activation_derivative(options.activation, below.at(row.group, row.row, t), 0.25);
+      if (options.accumulate) value += dx.at(row.group, row.row, t);
+      want.push_back(options.dx_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(static_cast<float>(value))) : value);
+    }
+  }
+
+  cudamoe_gemm_dgrad_args args{};
+  args.struct_size = sizeof args;
+  args.groups = static_cast<int32_t>(shape.groups);
+  args.rows = shape.rows;
+  args.n = shape.n;
+  args.k = shape.k;
+  args.offsets = shape.ragged ? offsets.data() : nullptr;
+  args.dz = dz.data();
+  args.dz_row_stride = dz.layout().row_stride;
+  args.dz_group_stride = dz.layout().group_stride;
+  args.packed = weights.data();
+  args.dx = dx.data();
+  args.dx_row_stride = dx.layout().row_stride;
+  args.dx_group_stride = dx.layout().group_stride;
+  args.below = options.below ? below.data() : nullptr;
+  args.below_row_stride = below.layout().row_stride;
+  args.below_group_stride = below.layout().group_stride;
+  args.dz_dtype = options.dz_dtype;
+  args.packed_dtype = options.packed_dtype;
+  args.dx_dtype = options.dx_dtype;
+  args.activation = options.activation;
+  args.activation_slope = 0.25f;
+  args.accumulate = options.accumulate;
+  const Workspace workspace = make_workspace(device, args, cudamoe_gemm_dgrad_workspace);
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad(device.stream(), &args));
+  CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
+  dx.refresh();
+  for (const auto& row : rows) {
+    for (int64_t t = 0; t < shape.k; ++t) {
+      have.push_back(dx.at(row.group, row.row, t));
+      dx.expect_written(row.group, row.row, t);
+    }
+  }
+  const bool exact = options.data == Data::kIntegers && (!options.below || options.activation <= CUDAMOE_ACTIVATION_LEAKY_RELU);
+  const double bound = exact ? 0 : options.dx_dtype == CUDAMOE_BF16 || options.packed_dtype == CUDAMOE_BF16 ? kBf16Bound : f32_bound(shape.n);
+  EXPECT_LE(relative_error(have, want), bound);
+  EXPECT_TRUE(dx.others_unchanged());
+  EXPECT_TRUE(dz.guards_intact() && dx.guards_intact() && below.guards_intact() && workspace.guards_intact());
+}
+
+GemmShape random_shape(Random& random, int64_t most) {
+  return {.groups = random.integer(1, 5), .rows = random.integer(0, most), .n = random.integer(1, most), .k = random.integer(1, most), .ragged = random.coin()};
+}
+
+Options random_options(Random& random, Data data) {
+  Options options;
+  options.dz_dtype = static_cast<int32_t>(random.integer(0, 1));
+  options.packed_dtype = static_cast<int32_t>(random.integer(0, 1));
+  options.dx_dtype = static_cast<int32_t>(random.integer(0, 1));
+  options.activation = static_cast<int32_t>(random.integer(0, 6));
+  options.below = random.integer(0, 3) != 0;
+  options.accumulate = random.coin();
+  options.data = data;
+  return options;
+}
+
+TEST(GemmDgrad, SmallIntegersAreExactInEveryCombination) {
+  Random random(31);
+  TestDevice device("cpu:threads=3");
+  for (int i = 0; i < 400; ++i) check_dgrad(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+}
+
+TEST(GemmDgrad, RealsAreWithinTheBound) {
+  Random random(32);
+  TestDevice device("cpu:threads=2");
+  for (int i = 0; i < 60; ++i) check_dgrad(device, random, random_shape(random, 150), random_options(random, Data::kReals));
+}
+
+TEST(GemmDgrad, DeepProductsAreCutIntoBlocks) {
+  Random random(33);
+  TestDevice device("cpu:threads=2");
+  for (int64_t n : {256, 257, 600}) {
+    for (const Data data : {Data::kIntegers, Data::kReals}) {
+      for (int i = 0; i < 4; ++i) check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
+    }
+  }
+}
+
+TEST(GemmDgrad, OneColumnOfWeights) {
+  Random random(34);
+  TestDevice device;
+  Options options;
+  options.data = Data::kIntegers;
+  options.below = true;
+  options.activation = CUDAMOE_ACTIVATION_RELU;
+  for (int64_t k : {1, 5, 16, 17, 64}) check_dgrad(device, random, {.groups = 1, .rows = 50, .n = 1, .k = k}, options);
+}
+
+}  // namespace
+}  // namespace cudamoe::test

@@ -1,0 +1,62 @@
+// A gemm problem with random shape, strides, types and options, and its run on a device, for all gemm tests.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gemm/matrix.h"
+
+namespace cudamoe::test {
+
+struct GemmShape {
+  int64_t groups = 1, rows = 1, n = 1, k = 1;
+  bool ragged = false, gather = false;
+  std::vector<int64_t> offsets = {};  // made by choose_rows when ragged
+  std::vector<int32_t> sources = {};  // and when gather
+  int64_t x_rows = 0;
+
+  // Random offsets and sources for a ragged shape. Offsets that are set already are kept.
+  void choose_rows(Random& random);
+  std::vector<reference::GemmRow> all_rows() const { return reference::gemm_rows(groups, rows, offsets, sources); }
+  int64_t strided_groups() const { return ragged ? 1 : groups; }
+  std::string text() const;
+};
+
+enum class Data { kIntegers, kReals };
+std::vector<float> random_values(Random& random, Data data, int64_t count);
+
+// Weights [groups, n, k] and their pack on the device.
+class PackedWeights {
+ public:
+  PackedWeights(TestDevice& device, Random& random, const GemmShape& shape, int32_t transposed, int32_t dtype, Data data);
+
+  const void* data() const { return packed_->data(); }
+  int32_t dtype() const { return dtype_; }
+  // As the product sees them: rounded when packed as bf16.
+  reference::Element element() const;
+  const Matrix& weights() const { return weights_; }
+  // Packs again, e.g. after weights() were changed.
+  void pack(TestDevice& device);
+  Matrix& mutable_weights() { return weights_; }
+
+ private:
+  GemmShape shape_;
+  int32_t transposed_, dtype_;
+  Matrix weights_;
+  std::unique_ptr<Workspace> packed_;
+};
+
+// Work space of exactly the bytes that `query` asks for, for args with struct_size set; fills args.workspace and workspace_bytes.
+template <class Args>
+Workspace make_workspace(TestDevice& device, Args& args, cudamoe_status (*query)(cudamoe_stream*, const Args*, int64_t*)) {
+  int64_t bytes = -1;
+  if (query(device.stream(), &args, &bytes) != CUDAMOE_OK) throw std::runtime_error(last_error());
+  Workspace workspace(device, bytes);
+  args.workspace = workspace.data();
+  args.workspace_bytes = bytes;
+  return workspace;
+}
+
+}  // namespace cudamoe::test
