@@ -10,12 +10,14 @@ public sealed record ArchitectureDescription
     public required ModelType Type { get; init; }
 
     /// <summary>Width of a first linear layer with activation on the feature row; null = none.</summary>
+    [NumberRange(1, 65536)]
     public int? Projection { get; init; }
 
     /// <summary>Layer normalisation of the feature row, before the projection.</summary>
     public bool LayerNorm { get; init; }
 
     /// <summary>Hidden widths of the bottom: shared by all tasks (shared_bottom) or one a task (single_task). May be empty.</summary>
+    [NumberRange(1, 65536)]
     public IReadOnlyList<int> Bottom { get; init; } = [];
 
     /// <summary>The experts of an mmoe model.</summary>
@@ -25,12 +27,14 @@ public sealed record ArchitectureDescription
     public GateDescription Gate { get; init; } = new();
 
     /// <summary>Hidden widths of each task's tower; may be empty.</summary>
+    [NumberRange(1, 65536)]
     public IReadOnlyList<int> Tower { get; init; } = [];
 
     /// <summary>Activation of hidden layers.</summary>
     public ActivationKind Activation { get; init; } = ActivationKind.Relu;
 
     /// <summary>Slope of leaky ReLU below zero.</summary>
+    [NumberRange(0, 1)]
     public float ActivationSlope { get; init; } = 0.01f;
 
     /// <summary>Type of the operands of matrix products; sums and stored weights are f32.</summary>
@@ -57,9 +61,11 @@ public enum ModelType
 public sealed record ExpertsDescription
 {
     /// <summary>How many.</summary>
+    [NumberRange(1, 4096)]
     public required int Count { get; init; }
 
     /// <summary>Widths of an expert's layers. At least one.</summary>
+    [NumberRange(1, 65536)]
     public required IReadOnlyList<int> Layers { get; init; }
 }
 
@@ -67,6 +73,7 @@ public sealed record ExpertsDescription
 public sealed record GateDescription
 {
     /// <summary>Experts chosen a sample and gate; null = dense: all experts, softmax.</summary>
+    [NumberRange(1, 64)]
     public int? TopK { get; init; }
 
     /// <summary>One gate a task, or one for all tasks.</summary>
@@ -79,15 +86,18 @@ public sealed record GateDescription
     public bool Renormalize { get; init; }
 
     /// <summary>An expert takes at most ceil(factor * pairs / experts) rows; null = no limit. Sparse only.</summary>
+    [NumberRange(0, AboveMinimum = true)]
     public double? CapacityFactor { get; init; }
 
     /// <summary>Who gets a place first when capacity is short.</summary>
     public RoutingOrder Order { get; init; } = RoutingOrder.SampleMajor;
 
     /// <summary>Coefficient of the load-balance loss (Fedus et al. 2021). Sparse only.</summary>
+    [NumberRange(0)]
     public float BalanceLoss { get; init; }
 
     /// <summary>Coefficient of the router z loss (Zoph et al. 2022).</summary>
+    [NumberRange(0)]
     public float ZLoss { get; init; }
 
     /// <summary>Whether gates have a bias.</summary>

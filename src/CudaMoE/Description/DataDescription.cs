@@ -54,6 +54,7 @@ public sealed record ValidationSplit
     public SplitSource From { get; init; } = SplitSource.Train;
 
     /// <summary>The share of its rows, above 0 and below 1.</summary>
+    [NumberRange(0, 1, AboveMinimum = true, BelowMaximum = true)]
     public double Fraction { get; init; } = 0.1;
 
     /// <summary>Seed of the choice; the same seed and files give the same rows.</summary>

@@ -13,6 +13,7 @@ public sealed record FeatureDescription
     public required FeatureType Type { get; init; }
 
     /// <summary>Width of the embedding, for categorical, multi-hot and quantile-bucketed features.</summary>
+    [NumberRange(1, 65536)]
     public int? Dimension { get; init; }
 
     /// <summary>How text becomes a row of the embedding table; row 0 is the unknown value.</summary>
@@ -20,9 +21,11 @@ public sealed record FeatureDescription
 
     /// <summary>Rows of the table (unknown included) for hashing; upper limit of the vocabulary, rarest dropped first, when set there; number of
     /// ids for identity; number of buckets for quantile.</summary>
+    [NumberRange(2, 2147483647)]
     public int? Buckets { get; init; }
 
     /// <summary>Values seen less often than this in the training rows are unknown (vocabulary only).</summary>
+    [NumberRange(1)]
     public int MinCount { get; init; } = 1;
 
     /// <summary>Name of the embedding table; features that name the same one share it (same dimension and encoding). Null = the feature's own.</summary>
@@ -35,12 +38,14 @@ public sealed record FeatureDescription
     public PoolingKind Pooling { get; init; } = PoolingKind.Mean;
 
     /// <summary>Values kept of a multi-hot feature, the first ones; null = all.</summary>
+    [NumberRange(1)]
     public int? MaxLength { get; init; }
 
     /// <summary>What a dense value goes through; everything it needs is fitted on the training rows.</summary>
     public DenseTransform Transform { get; init; } = DenseTransform.Standardize;
 
     /// <summary>Width of a vector feature.</summary>
+    [NumberRange(1, 65536)]
     public int? Size { get; init; }
 }
 

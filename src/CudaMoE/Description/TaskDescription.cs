@@ -22,6 +22,7 @@ public sealed record TaskDescription
     public LabelTransform Transform { get; init; } = LabelTransform.None;
 
     /// <summary>Factor of the task's loss, for the balancers that honour it. At least 0.</summary>
+    [NumberRange(0)]
     public double Weight { get; init; } = 1;
 
     /// <summary>A column of sample weights (finite, at least 0) for this task; null = all 1.</summary>

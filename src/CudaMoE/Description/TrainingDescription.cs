@@ -4,9 +4,11 @@ namespace CudaMoE.Description;
 public sealed record TrainingDescription
 {
     /// <summary>Rows of a mini-batch.</summary>
+    [NumberRange(1, 16777216)]
     public int BatchSize { get; init; } = 1024;
 
     /// <summary>Passes over the training rows, at most.</summary>
+    [NumberRange(1)]
     public int Epochs { get; init; } = 10;
 
     /// <summary>Seed of the weights, the shuffling and the gate noise.</summary>
@@ -22,6 +24,7 @@ public sealed record TrainingDescription
     public ScheduleDescription Schedule { get; init; } = new();
 
     /// <summary>Largest global norm of the dense gradients; null = no clipping.</summary>
+    [NumberRange(0, AboveMinimum = true)]
     public float? ClipNorm { get; init; }
 
     /// <summary>How task gradients are balanced.</summary>
@@ -31,6 +34,7 @@ public sealed record TrainingDescription
     public EarlyStoppingDescription? EarlyStopping { get; init; }
 
     /// <summary>Steps between checkpoints, beside the one at the end of each epoch; null = none between.</summary>
+    [NumberRange(1)]
     public long? CheckpointSteps { get; init; }
 }
 
@@ -41,21 +45,27 @@ public sealed record OptimizerDescription
     public OptimizerType Type { get; init; } = OptimizerType.Adamw;
 
     /// <summary>Learning rate, above 0.</summary>
+    [NumberRange(0, AboveMinimum = true)]
     public float LearningRate { get; init; } = 1e-3f;
 
     /// <summary>Momentum of SGD, 0 to below 1.</summary>
+    [NumberRange(0, 1, BelowMaximum = true)]
     public float Momentum { get; init; }
 
     /// <summary>Decay of the first moment.</summary>
+    [NumberRange(0, 1, BelowMaximum = true)]
     public float Beta1 { get; init; } = 0.9f;
 
     /// <summary>Decay of the second moment.</summary>
+    [NumberRange(0, 1, BelowMaximum = true)]
     public float Beta2 { get; init; } = 0.999f;
 
     /// <summary>Added to the denominator.</summary>
+    [NumberRange(0, AboveMinimum = true)]
     public float Epsilon { get; init; } = 1e-8f;
 
     /// <summary>Weight decay of weight matrices and tables (biases have none).</summary>
+    [NumberRange(0)]
     public float WeightDecay { get; init; }
 }
 
@@ -85,15 +95,19 @@ public sealed record ScheduleDescription
     public ScheduleType Type { get; init; } = ScheduleType.Constant;
 
     /// <summary>Steps of the warm-up.</summary>
+    [NumberRange(0)]
     public long WarmupSteps { get; init; }
 
     /// <summary>The factor at the end of the last epoch (linear, cosine), 0 to 1.</summary>
+    [NumberRange(0, 1)]
     public double FinalFactor { get; init; }
 
     /// <summary>Factor applied at every <see cref="DecaySteps"/> steps (step) or continuously (exponential).</summary>
+    [NumberRange(0, 1, AboveMinimum = true)]
     public double DecayFactor { get; init; } = 0.5;
 
     /// <summary>Steps between two decays.</summary>
+    [NumberRange(1)]
     public long DecaySteps { get; init; } = 1000;
 }
 
@@ -127,12 +141,15 @@ public sealed record BalancerDescription
     public RepresentationPlace Place { get; init; } = RepresentationPlace.TowerInput;
 
     /// <summary>MultiBalance: rate of the moving average of gradient norms, above 0 to 1.</summary>
+    [NumberRange(0, 1, AboveMinimum = true)]
     public double Gamma { get; init; } = 0.01;
 
     /// <summary>MultiBalance: step of the weights, above 0.</summary>
+    [NumberRange(0, AboveMinimum = true)]
     public double Beta { get; init; } = 0.1;
 
     /// <summary>MultiBalance: pull to the direction of equal weights, at least 0.</summary>
+    [NumberRange(0)]
     public double Rho { get; init; } = 0.1;
 
     /// <summary>MultiBalance: how the Gram matrix is scaled before the step of the weights.</summary>
@@ -142,9 +159,11 @@ public sealed record BalancerDescription
     public bool Normalize { get; init; }
 
     /// <summary>Steps between two evaluations of the weights; at least 1.</summary>
+    [NumberRange(1)]
     public int Every { get; init; } = 1;
 
     /// <summary>Least weight of a task: weights are mixed with equal ones, 0 to below 1 / tasks.</summary>
+    [NumberRange(0, 1, BelowMaximum = true)]
     public double Floor { get; init; }
 
     /// <summary>Multiply the combined gradient by the number of tasks, so that its size compares with a plain sum.</summary>
@@ -210,11 +229,14 @@ public sealed record EarlyStoppingDescription
     public string Metric { get; init; } = "auc";
 
     /// <summary>Weights of the tasks in the mean, in the order of the tasks; null = equal.</summary>
+    [NumberRange(0)]
     public IReadOnlyList<double>? TaskWeights { get; init; }
 
     /// <summary>Epochs without improvement, at least 1.</summary>
+    [NumberRange(1)]
     public int Patience { get; init; } = 2;
 
     /// <summary>What counts as an improvement.</summary>
+    [NumberRange(0)]
     public double MinDelta { get; init; }
 }

@@ -155,7 +155,9 @@ public sealed class CheckpointStoreTests(ITestOutputHelper output) : IDisposable
         string file = Path.Combine(path, "manifest.json");
         byte[] whole = File.ReadAllBytes(file);
         int opened = 0;
-        for (int bit = 0; bit < whole.Length * 8; bit++)
+        int first = Environment.TickCount & 7;
+        output.WriteLine($"bits from {first} in steps of 8 to 10");
+        for (int bit = first; bit < whole.Length * 8; bit += 8 + (bit % 3))
         {
             byte[] flipped = [.. whole];
             flipped[bit / 8] ^= (byte)(1 << (bit % 8));
@@ -172,8 +174,7 @@ public sealed class CheckpointStoreTests(ITestOutputHelper output) : IDisposable
         }
 
         // Only blanks that become other blanks leave the meaning alone.
-        Assert.InRange(opened, 0, whole.Length);
-        output.WriteLine($"{opened} of {whole.Length * 8} flips left the meaning alone");
+        Assert.InRange(opened, 0, whole.Length / 8);
     }
 
     [Fact]

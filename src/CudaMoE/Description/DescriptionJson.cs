@@ -1,0 +1,76 @@
+using System.Text.Json;
+
+namespace CudaMoE.Description;
+
+/// <summary>
+/// Descriptions as JSON: snake_case keys and values, comments and trailing commas allowed, a "$schema" key allowed at the top. Reading
+/// is strict: a key that is not known, a missing or doubled one, a wrong type or a broken rule is an error that names the line, the path
+/// and the value, and what was probably meant.
+/// </summary>
+public static class DescriptionJson
+{
+    /// <summary>The folder of the data cache when a description names none, beside the model file.</summary>
+    public const string DefaultCacheFolder = ".cudamoe-cache";
+
+    /// <summary>Reads and validates a model file. Relative paths in it start at its folder and come out absolute.</summary>
+    /// <exception cref="DescriptionException">It cannot be read or is wrong; the message begins with the path and the line.</exception>
+    public static ModelDescription Load(string path)
+    {
+        string full = Path.GetFullPath(path);
+        string text;
+        try
+        {
+            text = File.ReadAllText(full);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new DescriptionException($"{path}: cannot be read: {error.Message}", error);
+        }
+
+        try
+        {
+            return Parse(text, Path.GetDirectoryName(full));
+        }
+        catch (DescriptionException error)
+        {
+            throw new DescriptionException($"{path}: {error.Message}", error.KeyPath, error.Line, error);
+        }
+    }
+
+    /// <summary>Reads and validates JSON text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="baseFolder">Where relative paths of data files start, and where the default cache lies; null leaves all paths as written.</param>
+    /// <exception cref="DescriptionException">The text is wrong; the message begins with the line.</exception>
+    public static ModelDescription Parse(string text, string? baseFolder = null)
+    {
+        DescriptionReader reader = new();
+        ModelDescription description = reader.Read(LocatedJson.Parse(text));
+        try
+        {
+            DescriptionValidator.Validate(description);
+        }
+        catch (DescriptionException error) when (error.KeyPath is { } path)
+        {
+            int line = reader.LineOf(path);
+            throw new DescriptionException($"line {line}: {error.Message}", path, line, error);
+        }
+
+        return baseFolder is null || description.Data is null ? description : description with { Data = Resolve(description.Data, baseFolder) };
+    }
+
+    /// <summary>The JSON of a description, with every default written out, so that a later version's defaults do not change it.</summary>
+    public static string Write(ModelDescription description) => JsonSerializer.Serialize(description, DescriptionContext.Default.ModelDescription) + "\n";
+
+    private static DataDescription Resolve(DataDescription data, string baseFolder)
+    {
+        return data with
+        {
+            Train = [.. data.Train.Select(Absolute)],
+            Validation = [.. data.Validation.Select(Absolute)],
+            Test = [.. data.Test.Select(Absolute)],
+            Cache = Absolute(data.Cache ?? DefaultCacheFolder),
+        };
+
+        string Absolute(string path) => Path.GetFullPath(path, Path.GetFullPath(baseFolder));
+    }
+}

@@ -1,0 +1,114 @@
+using System.Text;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Schema;
+using System.Text.Json.Serialization.Metadata;
+using System.Xml.Linq;
+
+namespace CudaMoE.Description;
+
+/// <summary>The JSON schema of model files, for editors and other tools.</summary>
+public static class DescriptionSchema
+{
+    private const string ResourceName = "model.schema.json";
+
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    /// <summary>The published schema, with descriptions, as it is in <c>docs/model.schema.json</c>.</summary>
+    public static string Published
+    {
+        get
+        {
+            using Stream stream = typeof(DescriptionSchema).Assembly.GetManifestResourceStream(ResourceName)
+                ?? throw new InvalidOperationException($"{ResourceName} is not embedded in this assembly");
+            using StreamReader reader = new(stream, Encoding.UTF8);
+            return reader.ReadToEnd();
+        }
+    }
+
+    /// <summary>Makes the schema from the types: names, enumerations, required keys, ranges, defaults; no other keys allowed.</summary>
+    /// <param name="documentation">The library's XML documentation file, whose summaries become descriptions; null for none.</param>
+    public static string Export(XDocument? documentation = null)
+    {
+        Dictionary<string, string> summaries = documentation is null ? [] : Summaries(documentation);
+        JsonSchemaExporterOptions options = new()
+        {
+            TreatNullObliviousAsNonNullable = true,
+            TransformSchemaNode = (context, schema) => Complete(context, schema, summaries),
+        };
+        JsonObject root = DescriptionContext.Default.ModelDescription.GetJsonSchemaAsNode(options).AsObject();
+        root["properties"]!.AsObject().Insert(0, "$schema", new JsonObject { ["type"] = "string" });
+        root.Insert(0, "$schema", "https://json-schema.org/draft/2020-12/schema");
+        root.Insert(1, "title", "CudaMoE model description");
+        return root.ToJsonString(Indented) + "\n";
+    }
+
+    private static JsonNode Complete(JsonSchemaExporterContext context, JsonNode schema, Dictionary<string, string> summaries)
+    {
+        if (schema is not JsonObject node)
+            return schema;
+        if (context.TypeInfo.Kind == JsonTypeInfoKind.Object)
+            node["additionalProperties"] = false;
+        if (context.PropertyInfo is not { } property)
+        {
+            Describe(node, summaries, "T:" + context.TypeInfo.Type.FullName);
+            return node;
+        }
+
+        Describe(node, summaries, $"P:{property.DeclaringType.FullName}.{MemberName(property)}");
+        if (property.AttributeProvider?.GetCustomAttributes(typeof(NumberRangeAttribute), inherit: false) is [NumberRangeAttribute range])
+            AddRange(node["items"] as JsonObject ?? node, range);
+        if (!property.IsRequired)
+        {
+            JsonTypeInfo owner = DescriptionContext.Contract(property.DeclaringType);
+            object? value = DescriptionContext.DefaultOf(owner, property);
+            if (value is string || value?.GetType().IsValueType == true)
+                node["default"] = JsonSerializer.SerializeToNode(value, DescriptionContext.Contract(property.PropertyType));
+        }
+
+        return node;
+    }
+
+    private static void AddRange(JsonObject node, NumberRangeAttribute range)
+    {
+        node[range.AboveMinimum ? "exclusiveMinimum" : "minimum"] = range.Minimum;
+        if (double.IsFinite(range.Maximum))
+            node[range.BelowMaximum ? "exclusiveMaximum" : "maximum"] = range.Maximum;
+    }
+
+    private static void Describe(JsonObject node, Dictionary<string, string> summaries, string member)
+    {
+        if (!summaries.TryGetValue(member, out string? summary))
+            return;
+        node.Remove("description");
+        node.Insert(0, "description", summary);
+    }
+
+    private static string MemberName(JsonPropertyInfo property) =>
+        (property.AttributeProvider as System.Reflection.MemberInfo)?.Name ?? property.Name;
+
+    /// <summary>Summaries by member, as plain text on one line.</summary>
+    private static Dictionary<string, string> Summaries(XDocument documentation)
+    {
+        Dictionary<string, string> summaries = new(StringComparer.Ordinal);
+        foreach (XElement member in documentation.Descendants("member"))
+        {
+            if (member.Attribute("name")?.Value is { } name && member.Element("summary") is { } summary)
+                summaries[name] = string.Join(' ', Text(summary).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+        }
+
+        return summaries;
+    }
+
+    private static string Text(XElement element) => string.Concat(element.Nodes().Select(node => node switch
+    {
+        XText text => text.Value,
+        XElement { Name.LocalName: "see" } reference => SnakeName(reference.Attribute("cref")?.Value ?? ""),
+        XElement inner => Text(inner),
+        _ => "",
+    }));
+
+    /// <summary>The key that a reference such as "P:CudaMoE.Description.FileFormat.Columns" means to a reader of JSON.</summary>
+    private static string SnakeName(string reference) => JsonNamingPolicy.SnakeCaseLower.ConvertName(reference[(reference.LastIndexOf('.') + 1)..]);
+}

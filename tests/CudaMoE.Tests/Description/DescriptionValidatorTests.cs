@@ -1,0 +1,292 @@
+using CudaMoE.Description;
+
+namespace CudaMoE.Tests.Description;
+
+public sealed class DescriptionValidatorTests
+{
+    private static readonly ModelDescription Model = Samples.Model;
+    private static readonly FeatureDescription Dense = new() { Name = "x", Type = FeatureType.Dense };
+    private static readonly FeatureDescription Category = new() { Name = "c", Type = FeatureType.Categorical, Dimension = 4 };
+    private static readonly TaskDescription Binary = new() { Name = "t", Type = TaskType.Binary };
+    private static readonly DataDescription Data = new() { Train = ["a.csv"] };
+    private static readonly EarlyStoppingDescription Stopping = new();
+
+    public static TheoryData<string, ModelDescription, string> Broken
+    {
+        get
+        {
+            TheoryData<string, ModelDescription, string> cases = [];
+            AddNames(cases);
+            AddFeatures(cases);
+            AddTasks(cases);
+            AddArchitectures(cases);
+            AddTraining(cases);
+            AddData(cases);
+            return cases;
+        }
+    }
+
+    public static TheoryData<string, ModelDescription> Kept => new()
+    {
+        { "sample", Model },
+        { "one task", Model with { Tasks = [Binary] } },
+        { "hash", With(Category with { Encoding = CategoryEncoding.Hash, Buckets = 2 }) },
+        { "vector", With(new FeatureDescription { Name = "v", Type = FeatureType.Vector, Size = 2, ValueSeparator = "\t" }) },
+        { "shared table", With(Category, Category with { Name = "c2", Table = "c" }) },
+        { "dense features of one name pattern", With(Dense, Dense with { Name = "x2", Column = "x" }) },
+        { "no hidden layers", WithArchitecture(new() { Type = ModelType.SharedBottom }) },
+        { "sigmoid dense renormalised", WithGate(new() { Score = ScoreMode.Sigmoid, Renormalize = true }) },
+        { "noisy", WithGate(new() { TopK = 4, Score = ScoreMode.Noisy }) },
+        { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = true }) },
+        { "single task on the trunk", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput } } } },
+        { "stopping on one task", WithStopping(Stopping with { Metric = "spend/rmse" }) },
+        { "stopping with weights", WithStopping(Stopping with { Metric = "auc", TaskWeights = [1, 0] }) },
+        { "stopping on log loss with validation files", WithStopping(Stopping with { Metric = "log_loss" }) with { Data = Data with { Validation = ["v.csv"] } } },
+        { "columns", Model with { Data = Data with { Format = new() { Header = false, Columns = ["spend", "income", "job", "age"] } } } },
+    };
+
+    [Theory]
+    [MemberData(nameof(Kept))]
+    public void Validate_Valid_Passes(string name, ModelDescription model)
+    {
+        Assert.NotEmpty(name);
+        DescriptionValidator.Validate(model);
+        Assert.Equal(DescriptionJson.Write(model), DescriptionJson.Write(DescriptionJson.Parse(DescriptionJson.Write(model))));
+    }
+
+    [Theory]
+    [MemberData(nameof(Broken))]
+    public void Validate_BrokenRule_IsNamed(string path, ModelDescription model, string problem)
+    {
+        DescriptionException error = Assert.Throws<DescriptionException>(() => DescriptionValidator.Validate(model));
+        Assert.Equal(path, error.KeyPath);
+        Assert.StartsWith(path + " ", error.Message, StringComparison.Ordinal);
+        Assert.Contains(problem, error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Build_WithoutArchitecture_Throws()
+    {
+        ModelDescriptionBuilder builder = new ModelDescriptionBuilder("m").AddDense("age").AddBinaryTask("t", "t", "yes");
+        Assert.Contains("WithArchitecture", Assert.Throws<DescriptionException>(builder.Build).Message, StringComparison.Ordinal);
+        ModelDescription model = builder.WithArchitecture(new() { Type = ModelType.SharedBottom, Bottom = [8] }).AddCategorical("job", 4).Build();
+        Assert.Equal(["yes"], model.Tasks[0].Positive);
+        Assert.Throws<DescriptionException>(builder.AddDense("age").Build);
+    }
+
+    [Theory]
+    [InlineData("expert", "experts")]
+    [InlineData("lerning_rate", "learning_rate")]
+    [InlineData("epohcs", "epochs")]
+    [InlineData("batchsize", "batch_size")]
+    [InlineData("opt", "optimizer")]
+    [InlineData("zzzzzz", null)]
+    [InlineData("", null)]
+    [InlineData("x", null)]
+    public void NearestName_Find_SuggestsOnlyWhatIsNear(string name, string? expected) =>
+        Assert.Equal(expected, NearestName.Find(name, ["experts", "learning_rate", "epochs", "batch_size", "optimizer", "seed"]));
+
+    [Theory]
+    [InlineData("", "abc", 3)]
+    [InlineData("kitten", "sitting", 3)]
+    [InlineData("ab", "ba", 1)]
+    [InlineData("Abc", "aBC", 0)]
+    public void NearestName_Distance_CountsEdits(string first, string second, int expected)
+    {
+        Assert.Equal(expected, NearestName.Distance(first, second));
+        Assert.Equal(expected, NearestName.Distance(second, first));
+    }
+
+    private static ModelDescription With(params FeatureDescription[] features) => Model with { Features = features };
+
+    private static ModelDescription WithArchitecture(ArchitectureDescription architecture) => Model with { Architecture = architecture };
+
+    private static ModelDescription WithGate(GateDescription gate) => WithArchitecture(Model.Architecture with { Gate = gate });
+
+    private static ModelDescription WithBalancer(BalancerDescription balancer) => Model with { Training = new() { Balancer = balancer } };
+
+    private static ModelDescription WithStopping(EarlyStoppingDescription stopping) => Model with { Training = new() { EarlyStopping = stopping } };
+
+    private static void AddNames(TheoryData<string, ModelDescription, string> cases)
+    {
+        foreach (string name in new[] { "a b", ".hidden", "ü", "a/b", new string('a', 101) })
+            cases.Add("name", Model with { Name = name }, "1 to 100 letters");
+        cases.Add("name", Model with { Name = "" }, "is empty");
+        cases.Add("name", Model with { Name = null! }, "is null");
+        cases.Add("features", Model with { Features = null! }, "is null");
+        cases.Add("features[1]", With(Dense, null!), "is null");
+        cases.Add("tasks[0].column", Model with { Tasks = [Binary with { Column = "a\0b" }] }, "control character");
+        cases.Add("architecture.type", WithArchitecture(new() { Type = (ModelType)9 }), "is 9; it must be one of single_task, shared_bottom, mmoe");
+    }
+
+    private static void AddFeatures(TheoryData<string, ModelDescription, string> cases)
+    {
+        FeatureDescription multiHot = Category with { Type = FeatureType.MultiHot };
+        FeatureDescription vector = new() { Name = "v", Type = FeatureType.Vector, Size = 3 };
+        cases.Add("features", With(), "is empty");
+        cases.Add("features[1].name", With(Dense, Dense), "is \"x\", which features[0].name is already");
+        cases.Add("features[0].dimension", With(Category with { Dimension = null }), "is missing");
+        cases.Add("features[0].dimension", With(Category with { Dimension = 0 }), "is 0; it must be at least 1");
+        cases.Add("features[0].dimension", With(Dense with { Dimension = 4 }), "has no effect");
+        cases.Add("features[0].dimension", With(Dense with { Transform = DenseTransform.Quantile, Buckets = 4 }), "is missing");
+        cases.Add("features[0].buckets", With(Dense with { Transform = DenseTransform.Quantile, Dimension = 4 }), "is missing");
+        cases.Add("features[0].buckets", With(Category with { Encoding = CategoryEncoding.Hash }), "is missing");
+        cases.Add("features[0].buckets", With(Category with { Encoding = CategoryEncoding.Identity }), "is missing");
+        cases.Add("features[0].buckets", With(Category with { Encoding = CategoryEncoding.Hash, Buckets = 1 }), "is 1; it must be at least 2");
+        cases.Add("features[0].buckets", With(Dense with { Buckets = 4 }), "has no effect");
+        cases.Add("features[0].encoding", With(Dense with { Encoding = CategoryEncoding.Hash }), "has no effect");
+        cases.Add("features[0].table", With(Dense with { Table = "t" }), "has no effect");
+        cases.Add("features[0].min_count", With(Category with { Encoding = CategoryEncoding.Hash, Buckets = 9, MinCount = 2 }), "has no effect");
+        cases.Add("features[0].min_count", With(Category with { MinCount = 0 }), "is 0; it must be at least 1");
+        cases.Add("features[0].pooling", With(Category with { Pooling = PoolingKind.Sum }), "has no effect");
+        cases.Add("features[0].max_length", With(Category with { MaxLength = 2 }), "has no effect");
+        cases.Add("features[0].max_length", With(multiHot with { MaxLength = 0 }), "is 0; it must be at least 1");
+        cases.Add("features[0].transform", With(Category with { Transform = DenseTransform.Log }), "has no effect");
+        cases.Add("features[0].size", With(Category with { Size = 2 }), "has no effect");
+        cases.Add("features[0].size", With(vector with { Size = null }), "is missing");
+        cases.Add("features[0].value_separator", With(Category with { ValueSeparator = ";" }), "has no effect");
+        cases.Add("features[0].value_separator", With(multiHot with { ValueSeparator = "||" }), "must be one character");
+        cases.Add("features[1].dimension", With(Category, Category with { Name = "c2", Table = "c", Dimension = 8 }), "is 8, but features[0], which shares table \"c\", has 4");
+        cases.Add("features[1].encoding", With(Category, Category with { Name = "c2", Table = "c", Encoding = CategoryEncoding.Hash, Buckets = 9 }), "is hash, but");
+        cases.Add("features[1].buckets", With(Category with { Buckets = 9 }, Category with { Name = "c2", Table = "c" }), "is none, but");
+        cases.Add("features[1].min_count", With(Category, Category with { Name = "c2", Table = "c", MinCount = 3 }), "is 3, but");
+        cases.Add(
+            "features[1].table",
+            With(Dense with { Transform = DenseTransform.Quantile, Buckets = 9, Dimension = 4 }, Category with { Table = "x", Buckets = 9 }),
+            "a quantile feature has for itself");
+        cases.Add("features[0].name", Model with { Features = [Dense with { Name = "income" }] }, "the label of task \"income\"");
+        cases.Add("features[0].column", Model with { Features = [Dense with { Column = "spend" }] }, "must not hold an answer");
+    }
+
+    private static void AddTasks(TheoryData<string, ModelDescription, string> cases)
+    {
+        Add("tasks", "has 0 entries");
+        cases.Add("tasks", Model with { Tasks = [.. Enumerable.Range(0, 65).Select(i => Binary with { Name = $"t{i}" })] }, "has 65 entries; it must have 1 to 64");
+        Add("tasks[1].name", "is \"t\", which tasks[0].name is already", Binary, Binary);
+        Add("tasks[0].name", "must not hold '/'", Binary with { Name = "a/b" });
+        Add("tasks[0].positive", "is empty", Binary with { Positive = [] });
+        Add("tasks[0].positive[1]", "is \"a\", which tasks[0].positive[0] is already", Binary with { Positive = ["a", "a"] });
+        Add("tasks[0].positive", "has no effect", Binary with { Type = TaskType.Regression, Positive = ["a"] });
+        Add("tasks[0].classes", "has no effect", Binary with { Classes = ["a", "b"] });
+        Add("tasks[0].classes", "has 1 entries; it must have at least 2", Binary with { Type = TaskType.Multiclass, Classes = ["a"] });
+        Add("tasks[0].classes[2]", "is already", Binary with { Type = TaskType.Multiclass, Classes = ["a", "b", "a"] });
+        Add("tasks[0].transform", "has no effect", Binary with { Transform = LabelTransform.Log });
+        Add("tasks[0].mask.in", "is empty", Binary with { Mask = new() { Column = "c", In = [] } });
+        Add("tasks[0].mask.in[1]", "is already", Binary with { Mask = new() { Column = "c", In = ["1", "1"] } });
+        Add("tasks[0].weight", "is -1; it must be at least 0", Binary with { Weight = -1 });
+        Add("tasks[0].weight", "is NaN; it must be at least 0", Binary with { Weight = double.NaN });
+        Add("tasks[0].weight", "it must be at least 0", Binary with { Weight = double.PositiveInfinity });
+        Add("tasks", "all have weight 0", Binary with { Weight = 0 });
+
+        void Add(string path, string problem, params TaskDescription[] tasks) => cases.Add(path, Model with { Tasks = tasks }, problem);
+    }
+
+    private static void AddArchitectures(TheoryData<string, ModelDescription, string> cases)
+    {
+        ArchitectureDescription shared = new() { Type = ModelType.SharedBottom };
+        Add("architecture.experts", "has no effect", shared with { Experts = new() { Count = 2, Layers = [4] } });
+        Add("architecture.gate", "has no effect", shared with { Gate = new() { TopK = 1 } });
+        Add("architecture.activation_slope", "has no effect", shared with { ActivationSlope = 0.2f });
+        Add("architecture.activation_slope", "is NaN", shared with { Activation = ActivationKind.LeakyRelu, ActivationSlope = float.NaN });
+        Add("architecture.projection", "is 0; it must be at least 1 and at most 65536", shared with { Projection = 0 });
+        Add("architecture.tower[1]", "is -1", shared with { Tower = [3, -1] });
+        Add("architecture.experts", "is missing", new() { Type = ModelType.Mmoe });
+        Add("architecture.experts.layers", "is empty", Model.Architecture with { Experts = new() { Count = 2, Layers = [] } });
+        Add("architecture.experts.count", "is 0", Model.Architecture with { Experts = new() { Count = 0, Layers = [4] } });
+        Add("architecture.bottom", "has no effect", Model.Architecture with { Bottom = [4] });
+        Gate("top_k", "is 5; it must be at most the number of experts, 4", new() { TopK = 5 });
+        Gate("top_k", "is 0; it must be at least 1", new() { TopK = 0 });
+        Gate("score", "needs top_k", new() { Score = ScoreMode.TopkSoftmax });
+        Gate("score", "needs top_k", new() { Score = ScoreMode.Noisy });
+        Gate("capacity_factor", "needs top_k", new() { CapacityFactor = 1 });
+        Gate("capacity_factor", "is 0; it must be above 0", new() { TopK = 1, CapacityFactor = 0 });
+        Gate("balance_loss", "needs top_k", new() { BalanceLoss = 0.1f });
+        Gate("balance_loss", "is -1", new() { TopK = 1, BalanceLoss = -1 });
+        Gate("z_loss", "is NaN", new() { ZLoss = float.NaN });
+        Gate("renormalize", "has no effect", new() { Renormalize = true });
+        Gate("renormalize", "has no effect", new() { TopK = 2, Score = ScoreMode.TopkSoftmax, Renormalize = true });
+        Gate("order", "has no effect", new() { TopK = 2, Order = RoutingOrder.Priority });
+
+        void Add(string path, string problem, ArchitectureDescription architecture) => cases.Add(path, WithArchitecture(architecture), problem);
+
+        void Gate(string key, string problem, GateDescription gate) => cases.Add("architecture.gate." + key, WithGate(gate), problem);
+    }
+
+    private static void AddTraining(TheoryData<string, ModelDescription, string> cases)
+    {
+        Add("batch_size", "is 0", new() { BatchSize = 0 });
+        Add("epochs", "is 0", new() { Epochs = 0 });
+        Add("clip_norm", "is 0; it must be above 0", new() { ClipNorm = 0 });
+        Add("checkpoint_steps", "is 0", new() { CheckpointSteps = 0 });
+        Add("optimizer.type", "is rowwise_adam; dense parameters take sgd, adagrad, adamw", new() { Optimizer = new() { Type = OptimizerType.RowwiseAdam } });
+        Add("embedding_optimizer.type", "is adamw; embedding tables take sgd, adagrad, rowwise_adagrad, rowwise_adam", new() { EmbeddingOptimizer = new() });
+        Add("optimizer.momentum", "has no effect", new() { Optimizer = new() { Momentum = 0.5f } });
+        Add("embedding_optimizer.momentum", "has no effect", new() { EmbeddingOptimizer = new() { Type = OptimizerType.Sgd, Momentum = 0.5f } });
+        Add("optimizer.momentum", "is 1; it must be at least 0 and below 1", new() { Optimizer = new() { Type = OptimizerType.Sgd, Momentum = 1 } });
+        Add("optimizer.learning_rate", "is 0; it must be above 0", new() { Optimizer = new() { LearningRate = 0 } });
+        Add("optimizer.learning_rate", "is Infinity", new() { Optimizer = new() { LearningRate = float.PositiveInfinity } });
+        Add("optimizer.epsilon", "is 0; it must be above 0", new() { Optimizer = new() { Epsilon = 0 } });
+        Add("schedule.final_factor", "is 2", new() { Schedule = new() { FinalFactor = 2 } });
+        Add("schedule.decay_factor", "is 0; it must be above 0 and at most 1", new() { Schedule = new() { DecayFactor = 0 } });
+        Add("schedule.warmup_steps", "is -1", new() { Schedule = new() { WarmupSteps = -1 } });
+        Add("balancer.gamma", "is 0; it must be above 0 and at most 1", new() { Balancer = new() { Gamma = 0 } });
+        Add("balancer.beta", "is NaN", new() { Balancer = new() { Beta = double.NaN } });
+        Add("balancer.rho", "is -1", new() { Balancer = new() { Rho = -1 } });
+        Add("balancer.every", "is 0", new() { Balancer = new() { Every = 0 } });
+        Add("balancer.floor", "is 0.5; it must be below 1 / tasks = 0.5", new() { Balancer = new() { Floor = 0.5 } });
+        Add("balancer.normalize", "has no effect", new() { Balancer = new() { Normalize = true } });
+        cases.Add(
+            "training.balancer.place",
+            WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.MultiBalance } } },
+            "use trunk_input");
+        Stop("metric", "there is no task \"incom\"; did you mean \"income\"?", Stopping with { Metric = "incom/auc" });
+        Stop("metric", "it must be one of auc, gauc", Stopping with { Metric = "calibration" });
+        Stop("metric", "did you mean \"log_loss\"?", Stopping with { Metric = "logloss" });
+        Stop("metric", "which no such task has; auc is for binary tasks", Stopping with { Metric = "spend/auc" });
+        Stop("patience", "is 0", Stopping with { Patience = 0 });
+        Stop("min_delta", "is -1", Stopping with { MinDelta = -1 });
+        Stop("task_weights", "has 1 entries; it must have one a task, 2", Stopping with { TaskWeights = [1] });
+        Stop("task_weights[0]", "is -1", Stopping with { TaskWeights = [-1, 1] });
+        Stop("task_weights", "no task that has auc", Stopping with { TaskWeights = [0, 1] });
+        Stop("task_weights", "is of one task", Stopping with { Metric = "income/auc", TaskWeights = [1, 1] });
+        cases.Add("training.early_stopping", WithStopping(Stopping) with { Data = Data }, "needs validation rows");
+        cases.Add(
+            "training.early_stopping.metric", WithStopping(Stopping with { Metric = "gauc" }) with { Data = Data with { Validation = ["v"] } }, "needs data.group_column");
+
+        void Add(string key, string problem, TrainingDescription training) => cases.Add("training." + key, Model with { Training = training }, problem);
+
+        void Stop(string key, string problem, EarlyStoppingDescription stopping) => cases.Add("training.early_stopping." + key, WithStopping(stopping), problem);
+    }
+
+    private static void AddData(TheoryData<string, ModelDescription, string> cases)
+    {
+        Add("train", "is empty", Data with { Train = [] });
+        Add("train[0]", "is empty", Data with { Train = [""] });
+        Add("train[1]", "which data.train[0] is already", Data with { Train = ["a", "a"] });
+        Add("test[0]", "is \"a.csv\", which data.train[0] is already", Data with { Test = ["a.csv"] });
+        Add("validation_split", "given together with data.validation", Data with { Validation = ["v"], ValidationSplit = new() });
+        Add("validation_split.from", "data.test is empty", Data with { ValidationSplit = new() { From = SplitSource.Test } });
+        Add("validation_split.fraction", "is 1; it must be above 0 and below 1", Data with { ValidationSplit = new() { Fraction = 1 } });
+        Format("separator", "must be one character", new() { Separator = ",," });
+        Format("separator", "control character", new() { Separator = "\n" });
+        Format("quote", "other than the separator", new() { Quote = "," });
+        Format("columns", "header is true", new() { Columns = ["a"] });
+        Format("columns", "is missing", new() { Header = false });
+        Format("columns", "is empty", new() { Header = false, Columns = [] });
+        Format("columns[1]", "is already", new() { Header = false, Columns = ["a", "a"] });
+        Format("missing[1]", "is already", new() { Missing = ["?", "?"] });
+        DataDescription named = Data with { Format = new() { Header = false, Columns = ["age", "job", "income", "spend"] } };
+        cases.Add("features[0].column", Model with { Data = named, Features = [Dense with { Column = "ages" }] }, "did you mean \"age\"?");
+        cases.Add("tasks[0].name", Model with { Data = named, Tasks = [Binary with { Name = "incme" }] }, "did you mean \"income\"?");
+        cases.Add("tasks[0].weight_column", Model with { Data = named, Tasks = [Binary with { Name = "income", WeightColumn = "w" }] }, "which is not in data.format.columns");
+        cases.Add("tasks[0].mask.column", Model with { Data = named, Tasks = [Binary with { Name = "income", Mask = new() { Column = "m", In = ["1"] } }] }, "which is not in");
+        Add("group_column", "which is not in", named with { GroupColumn = "user" });
+        FeatureDescription vector = new() { Name = "v", Type = FeatureType.Vector, Size = 2, ValueSeparator = "," };
+        cases.Add("features[0].value_separator", With(vector) with { Data = Data with { Format = new() { Quote = null } } }, "choose another character");
+        cases.Add("features[0].value_separator", With(vector with { ValueSeparator = "\"" }) with { Data = Data }, "choose another character");
+
+        void Add(string key, string problem, DataDescription data) => cases.Add("data." + key, Model with { Data = data }, problem);
+
+        void Format(string key, string problem, FileFormat format) => cases.Add("data.format." + key, Model with { Data = Data with { Format = format } }, problem);
+    }
+}
