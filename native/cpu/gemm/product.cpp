@@ -75,6 +75,7 @@ void finish_tile(const Product& product, const float* sums, int64_t sums_stride,
       for (int64_t j = 0; j < columns; j += kLanes) {
         const int64_t count = std::min<int64_t>(kLanes, columns - j);
         VecF32 value = load(d, sums + i * sums_stride + j);
+        if (product.accumulate) value = load_first(d, y + j, count) + value;
         if (product.derivative) {
           if (below != nullptr) value = value * activation_derivative<activation()>(d, load_first(d, below + j, count), product.slope);
         } else {
@@ -82,7 +83,6 @@ void finish_tile(const Product& product, const float* sums, int64_t sums_stride,
           if (before != nullptr) store_first(d, value, before + j, count);
           value = activate<activation()>(d, value, product.slope);
         }
-        if (product.accumulate) value = load_first(d, y + j, count) + value;
         store_first(d, value, y + j, count);
       }
     }

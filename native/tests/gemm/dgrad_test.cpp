@@ -34,8 +34,8 @@ void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
         return static_cast<double>(options.packed_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(value)) : value);
       };
       double value = reference::dgrad_product(row, t, shape.n, dz_element, weights.element());
-      if (options.below) value *= reference::activation_derivative(options.activation, below.at(row.group, row.row, t), 0.25);
       if (options.accumulate) value += dx.at(row.group, row.row, t);
+      if (options.below) value *= reference::activation_derivative(options.activation, below.at(row.group, row.row, t), 0.25);
       want.push_back(options.dx_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(static_cast<float>(value))) : value);
     }
   }
