@@ -1,7 +1,13 @@
-#include "cpu/device.h"
+#include "cpu/embedding/embedding.h"
 
 namespace cudamoe::cpu {
 
-void register_embedding(Backend&) {}
+void register_embedding(Backend& table) {
+  table.embedding_forward = embedding_forward;
+  table.embedding_update = embedding_update;
+  table.embedding_update_workspace = embedding_update_workspace;
+  table.embedding_gradient = embedding_gradient;
+  table.embedding_gradient_workspace = embedding_gradient_workspace;
+}
 
 }  // namespace cudamoe::cpu

@@ -1,0 +1,104 @@
+// The backward of look-ups with the optimiser fused: sort the look-ups by row, sum the gradients of each row, update the row.
+//
+// Floor: keys (8 bytes a pass, written and read), a gradient row per look-up, weights and state of each touched row read and written once.
+// Tiling: kTileKeys sorted keys of a table; a row belongs to the tile where its keys begin, so each row has one owner: no locks, no
+// atomics, and the result does not depend on which thread takes which tile. Rows ascend within a tile; gradient, weights and state
+// of the keys that come kKeysAhead later are asked for.
+#include "cpu/embedding/update.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/embedding/embedding.h"
+#include "cpu/embedding/merge.h"
+#include "cpu/embedding/plan.h"
+#include "cpu/embedding/tiles.h"
+
+namespace cudamoe::cpu {
+namespace {
+
+UpdateStep make_step(const cudamoe_embedding_update_args& args) {
+  const auto count = static_cast<double>(args.step);
+  const auto correction = [&](float beta) { return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), count))); };
+  const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
+  const auto step = static_cast<uint64_t>(args.step);
+  return {args.optimizer,
+          args.learning_rate,
+          args.epsilon,
+          args.beta1,
+          args.beta2,
+          static_cast<float>(1.0 - static_cast<double>(args.learning_rate) * static_cast<double>(args.weight_decay)),
+          args.gradient_scale,
+          adam ? correction(args.beta1) : 1.0f,
+          adam ? correction(args.beta2) : 1.0f,
+          static_cast<uint32_t>(args.seed),
+          static_cast<uint32_t>(args.seed >> 32) ^ static_cast<uint32_t>(step >> 32),
+          static_cast<uint32_t>(step)};
+}
+
+class TableUpdate {
+ public:
+  TableUpdate(const UpdateStep& step, const MergeTask& task)
+      : step_(step),
+        task_(task),
+        table_(*task.table->table),
+        merge_(merge_rows_for(*task.table)),
+        update_(update_rows_for(step.optimizer, table_)),
+        prefetch_(task, step.optimizer) {}
+
+  void run(const KeyRange& range) const {
+    alignas(64) float sums[kGroupFloats];
+    const int64_t stride = (table_.dim + 15) / 16 * 16;
+    const int group_rows = static_cast<int>(std::clamp<int64_t>(kGroupFloats / 2 / stride, 1, kGroupRows));
+    const uint64_t* keys = task_.table->sorted;
+    const int64_t last = task_.table->keys - 1;
+    int64_t starts[kGroupRows + 1], rows[kGroupRows];
+    for (int64_t i = range.begin; i < std::min(range.begin + prefetch_.keys_ahead(), range.end); ++i) prefetch_(keys[i]);
+    for (int64_t i = range.begin; i < range.end;) {
+      int count = 0;
+      while (count < group_rows && i < range.end) {
+        starts[count] = i;
+        rows[count] = row_of(keys[i]);
+        do {
+          prefetch_(keys[std::min(i + prefetch_.keys_ahead(), last)]);
+          ++i;
+        } while (i <= last && row_of(keys[i]) == rows[count]);
+        ++count;
+      }
+      starts[count] = i;
+      merge_(task_, starts, count, sums, stride);
+      update_(step_, {&table_, static_cast<uint32_t>(task_.table->index), count, rows, sums, stride});
+    }
+  }
+
+ private:
+  const UpdateStep& step_;
+  const MergeTask& task_;
+  const cudamoe_embedding_table& table_;
+  MergeRows merge_;
+  UpdateRows update_;
+  RowPrefetch prefetch_;
+};
+
+}  // namespace
+
+int64_t embedding_update_workspace(void* stream, const cudamoe_embedding_update_args& args) {
+  return plan_bytes(stream_of(stream).device(), lookup_args(args));
+}
+
+cudamoe_status embedding_update(void* stream_pointer, const cudamoe_embedding_update_args& args) {
+  Stream& stream = stream_of(stream_pointer);
+  const char* function = "cudamoe_embedding_update";
+  LookupPlan plan = make_plan(stream, function, lookup_args(args), args.workspace);
+  BadIds bad;
+  sort_lookups(stream.device(), plan, bad);
+  bad.report(stream, function, args.tables, args.features);
+  const UpdateStep step = make_step(args);
+  for_key_tiles(stream.device(), plan, [&](const TablePlan& table, int64_t tile) {
+    const MergeTask task{&table, args.gradient, args.gradient_row_stride};
+    TableUpdate(step, task).run(tile_keys(table, tile));
+  });
+  return CUDAMOE_OK;
+}
+
+}  // namespace cudamoe::cpu

@@ -1,0 +1,268 @@
+// The balance operations against plain double sums.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "support/buffer.h"
+#include "support/compare.h"
+#include "support/random.h"
+#include "support/test_device.h"
+
+namespace cudamoe::test {
+namespace {
+
+// Where the element (t, b, j) of a [tasks, rows, width] array lies.
+struct Layout {
+  int32_t tasks;
+  int64_t rows, width, task_stride, row_stride;
+
+  static Layout dense(int32_t tasks, int64_t rows, int64_t width) { return {tasks, rows, width, rows * width, width}; }
+  // Tasks beside each other within a row.
+  static Layout interleaved(int32_t tasks, int64_t rows, int64_t width) { return {tasks, rows, width, width, tasks * width}; }
+  static Layout padded(int32_t tasks, int64_t rows, int64_t width) { return {tasks, rows, width, rows * (width + 3) + 5, width + 3}; }
+
+  int64_t size() const { return (tasks - 1) * task_stride + (rows > 0 ? (rows - 1) * row_stride + width : 0) + 1; }
+  size_t at(int64_t t, int64_t b, int64_t j) const { return static_cast<size_t>(t * task_stride + b * row_stride + j); }
+};
+
+std::vector<double> reference_gram(const Layout& layout, const std::vector<float>& gradients) {
+  std::vector<double> gram(static_cast<size_t>(layout.tasks * layout.tasks), 0.0);
+  for (int32_t i = 0; i < layout.tasks; ++i) {
+    for (int32_t k = 0; k < layout.tasks; ++k) {
+      for (int64_t b = 0; b < layout.rows; ++b) {
+        for (int64_t j = 0; j < layout.width; ++j) {
+          gram[static_cast<size_t>(i * layout.tasks + k)] += static_cast<double>(gradients[layout.at(i, b, j)]) * static_cast<double>(gradients[layout.at(k, b, j)]);
+        }
+      }
+    }
+  }
+  return gram;
+}
+
+std::vector<double> gram(TestDevice& device, const Layout& layout, const std::vector<float>& gradients) {
+  const Buffer<float> buffer(device, gradients, layout.width % 3);
+  Buffer<double> result(device, layout.tasks * layout.tasks);
+  cudamoe_balance_gram_args args{};
+  args.struct_size = sizeof args;
+  args.tasks = layout.tasks;
+  args.rows = layout.rows;
+  args.width = layout.width;
+  args.task_stride = layout.task_stride;
+  args.row_stride = layout.row_stride;
+  CUDAMOE_EXPECT_OK(cudamoe_balance_gram_workspace(device.stream(), &args, &args.workspace_bytes));
+  const Workspace workspace(device, args.workspace_bytes);
+  args.gradients = buffer.data();
+  args.gram = result.data();
+  args.workspace = workspace.data();
+  CUDAMOE_EXPECT_OK(cudamoe_balance_gram(device.stream(), &args));
+  EXPECT_TRUE(workspace.guards_intact() && result.guards_intact() && buffer.guards_intact());
+  return result.get();
+}
+
+TEST(BalanceGram, IntegerDataIsExact) {
+  TestDevice device;
+  Random random;
+  for (const int32_t tasks : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {40, 16}, {7, 129}, {1, 9001}, {600, 33}, {0, 4}, {4, 0}}) {
+      if (tasks == 64 && rows * width > 5000) continue;
+      for (const Layout& layout : {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+        const std::vector<float> gradients = random.integers(layout.size());
+        EXPECT_EQ(gram(device, layout, gradients), reference_gram(layout, gradients)) << tasks << " tasks, " << rows << " x " << width;
+      }
+    }
+  }
+}
+
+TEST(BalanceGram, RandomDataAgreesToDoublePrecision) {
+  TestDevice device;
+  Random random(1);
+  const Layout layout = Layout::dense(3, 512, 128);
+  const std::vector<float> gradients = random.reals(layout.size());
+  EXPECT_LE(relative_error(gram(device, layout, gradients), reference_gram(layout, gradients)), 1e-13);
+}
+
+// Three gradients whose Gram matrix is known.
+TEST(BalanceGram, KnownValues) {
+  TestDevice device;
+  const std::vector<float> gradients{1, 0, 2, -1, -2, 1, 0, 0.5f, 0.5f, -1, 1, 3, 0};
+  EXPECT_EQ(gram(device, Layout::dense(3, 1, 4), gradients), (std::vector<double>{6, -2.5, -0.5, -2.5, 5.25, -0.5, -0.5, -0.5, 11.25}));
+}
+
+TEST(BalanceGram, ANanShowsInTheProductsOfItsTaskOnly) {
+  TestDevice device;
+  Random random(2);
+  const Layout layout = Layout::dense(3, 10, 20);
+  std::vector<float> gradients = random.integers(layout.size());
+  gradients[layout.at(1, 9, 19)] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<double> result = gram(device, layout, gradients);
+  for (size_t i = 0; i < 3; ++i) {
+    for (size_t k = 0; k < 3; ++k) EXPECT_EQ(std::isnan(result[i * 3 + k]), i == 1 || k == 1);
+  }
+}
+
+TEST(BalanceGram, SameBitsForAnyNumberOfThreads) {
+  std::vector<double> first;
+  for (const char* spec : {"cpu:threads=1", "cpu:threads=2", "cpu:threads=3", "cpu:threads=8", "cpu:threads=8"}) {
+    TestDevice device(spec);
+    Random random(3);
+    const Layout layout = Layout::dense(5, 700, 100);
+    const std::vector<double> result = gram(device, layout, random.reals(layout.size()));
+    if (first.empty()) first = result;
+    EXPECT_EQ(std::memcmp(first.data(), result.data(), result.size() * sizeof(double)), 0) << spec;
+  }
+}
+
+// gradient_t = dZ_t * W_t formed, against the products of the factors.
+TEST(BalanceFactoredGram, EqualsTheGramOfTheFormedGradients) {
+  TestDevice device;
+  Random random(4);
+  for (const std::vector<int64_t>& heights : {std::vector<int64_t>{1}, {3, 5}, {16, 1, 33}, {4, 0, 7, 20}}) {
+    const int64_t rows = 9, width = 21;
+    const auto tasks = static_cast<int32_t>(heights.size());
+    std::vector<int64_t> starts{0};
+    for (const int64_t height : heights) starts.push_back(starts.back() + height);
+    const int64_t h = starts.back(), stride = h + 2;
+    const std::vector<float> dz = random.integers(rows * h, -2, 2), w = random.integers(h * width, -2, 2);
+    const Layout layout = Layout::dense(tasks, rows, width);
+    std::vector<float> gradients(static_cast<size_t>(layout.size()), 0.0f), dz_products(static_cast<size_t>(h * stride)), w_products(static_cast<size_t>(h * stride));
+    for (int32_t t = 0; t < tasks; ++t) {
+      for (int64_t b = 0; b < rows; ++b) {
+        for (int64_t a = starts[static_cast<size_t>(t)]; a < starts[static_cast<size_t>(t) + 1]; ++a) {
+          for (int64_t j = 0; j < width; ++j) gradients[layout.at(t, b, j)] += dz[static_cast<size_t>(b * h + a)] * w[static_cast<size_t>(a * width + j)];
+        }
+      }
+    }
+    for (int64_t a = 0; a < h; ++a) {
+      for (int64_t c = 0; c < h; ++c) {
+        float& dz_product = dz_products[static_cast<size_t>(a * stride + c)];
+        float& w_product = w_products[static_cast<size_t>(a * stride + c)];
+        for (int64_t b = 0; b < rows; ++b) dz_product += dz[static_cast<size_t>(b * h + a)] * dz[static_cast<size_t>(b * h + c)];
+        for (int64_t j = 0; j < width; ++j) w_product += w[static_cast<size_t>(a * width + j)] * w[static_cast<size_t>(c * width + j)];
+      }
+    }
+    const Buffer<float> dz_buffer(device, dz_products), w_buffer(device, w_products);
+    Buffer<double> result(device, tasks * tasks);
+    cudamoe_balance_factored_gram_args args{};
+    args.struct_size = sizeof args;
+    args.tasks = tasks;
+    args.starts = starts.data();
+    args.gradient_products = dz_buffer.data();
+    args.weight_products = w_buffer.data();
+    args.gradient_products_row_stride = args.weight_products_row_stride = stride;
+    args.gram = result.data();
+    CUDAMOE_EXPECT_OK(cudamoe_balance_factored_gram(device.stream(), &args));
+    EXPECT_TRUE(result.guards_intact());
+    EXPECT_EQ(result.get(), gram(device, layout, gradients));
+  }
+}
+
+std::vector<float> combine(TestDevice& device, const Layout& layout, const std::vector<float>& gradients, const std::vector<float>& weights, bool accumulate) {
+  const Buffer<float> buffer(device, gradients), weight_buffer(device, weights);
+  const int64_t stride = layout.width + 2;
+  Buffer<float> output(device, std::vector<float>(static_cast<size_t>(layout.rows * stride), 7.0f));
+  cudamoe_balance_combine_args args{};
+  args.struct_size = sizeof args;
+  args.tasks = layout.tasks;
+  args.rows = layout.rows;
+  args.width = layout.width;
+  args.gradients = buffer.data();
+  args.task_stride = layout.task_stride;
+  args.row_stride = layout.row_stride;
+  args.weights = weight_buffer.data();
+  args.output = output.data();
+  args.output_row_stride = stride;
+  args.accumulate = accumulate ? 1 : 0;
+  CUDAMOE_EXPECT_OK(cudamoe_balance_combine(device.stream(), &args));
+  EXPECT_TRUE(output.guards_intact() && buffer.guards_intact() && weight_buffer.guards_intact());
+  return output.get();
+}
+
+TEST(BalanceCombine, IntegerDataIsExact) {
+  TestDevice device;
+  Random random(5);
+  for (const int32_t tasks : {1, 2, 3, 7, 64}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {40, 64}, {3, 129}, {2, 9001}, {0, 4}}) {
+      for (const Layout& layout : {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+        for (const bool accumulate : {false, true}) {
+          const std::vector<float> gradients = random.integers(layout.size()), weights = random.integers(tasks, -2, 2);
+          const std::vector<float> output = combine(device, layout, gradients, weights, accumulate);
+          for (int64_t b = 0; b < rows; ++b) {
+            for (int64_t j = 0; j < width + 2; ++j) {
+              double expected = accumulate || j >= width ? 7 : 0;
+              for (int64_t t = 0; t < tasks && j < width; ++t) expected += static_cast<double>(weights[static_cast<size_t>(t)] * gradients[layout.at(t, b, j)]);
+              ASSERT_EQ(static_cast<double>(output[static_cast<size_t>(b * (width + 2) + j)]), expected);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(BalanceCombine, AZeroWeightLeavesATaskOutNanAndAll) {
+  TestDevice device;
+  Random random(6);
+  const Layout layout = Layout::dense(3, 4, 37);
+  std::vector<float> gradients = random.integers(layout.size());
+  for (int64_t b = 0; b < 4; ++b) {
+    for (int64_t j = 0; j < 37; ++j) gradients[layout.at(1, b, j)] = j % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+  }
+  const std::vector<float> output = combine(device, layout, gradients, {2, 0, -1}, false);
+  for (int64_t b = 0; b < 4; ++b) {
+    for (int64_t j = 0; j < 37; ++j) ASSERT_EQ(output[static_cast<size_t>(b * 39 + j)], 2 * gradients[layout.at(0, b, j)] - gradients[layout.at(2, b, j)]);
+  }
+  const std::vector<float> none = combine(device, layout, gradients, {0, 0, 0}, false);
+  for (int64_t j = 0; j < 37; ++j) EXPECT_EQ(none[static_cast<size_t>(j)], 0.0f);
+}
+
+TEST(BalanceCombine, TheOutputMayBeTheFirstGradient) {
+  TestDevice device;
+  Random random(7);
+  for (const Layout& layout : {Layout::dense(3, 70, 130), Layout::interleaved(3, 70, 130)}) {
+    const std::vector<float> gradients = random.integers(layout.size());
+    const Buffer<float> buffer(device, gradients), weights(device, std::vector<float>{-1, 2, 3});
+    cudamoe_balance_combine_args args{};
+    args.struct_size = sizeof args;
+    args.tasks = 3;
+    args.rows = 70;
+    args.width = 130;
+    args.gradients = args.output = buffer.data();
+    args.task_stride = layout.task_stride;
+    args.row_stride = args.output_row_stride = layout.row_stride;
+    args.weights = weights.data();
+    CUDAMOE_ASSERT_OK(cudamoe_balance_combine(device.stream(), &args));
+    const std::vector<float> result = buffer.get();
+    for (int64_t b = 0; b < 70; ++b) {
+      for (int64_t j = 0; j < 130; ++j) {
+        ASSERT_EQ(result[layout.at(0, b, j)], -gradients[layout.at(0, b, j)] + 2 * gradients[layout.at(1, b, j)] + 3 * gradients[layout.at(2, b, j)]);
+        ASSERT_EQ(result[layout.at(2, b, j)], gradients[layout.at(2, b, j)]);
+      }
+    }
+  }
+}
+
+TEST(BalanceAverage, MovesTowardsFiniteValuesOnly) {
+  TestDevice device;
+  Random random(8);
+  for (const int64_t count : {0, 1, 5, 16, 33, 20000}) {
+    std::vector<float> values = random.integers(count), averages = random.integers(count);
+    const std::vector<float> before = averages;
+    for (size_t i = 0; i < values.size(); i += 3) values[i] = i % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
+    const Buffer<float> value_buffer(device, values), average_buffer(device, averages);
+    cudamoe_balance_average_args args{};
+    args.struct_size = sizeof args;
+    args.rate = 0.25f;
+    args.count = count;
+    args.values = value_buffer.data();
+    args.averages = average_buffer.data();
+    CUDAMOE_ASSERT_OK(cudamoe_balance_average(device.stream(), &args));
+    EXPECT_TRUE(value_buffer.guards_intact() && average_buffer.guards_intact());
+    const std::vector<float> after = average_buffer.get();
+    for (size_t i = 0; i < after.size(); ++i) ASSERT_EQ(after[i], i % 3 == 0 ? before[i] : before[i] + 0.25f * (values[i] - before[i]));
+  }
+}
+
+}  // namespace
+}  // namespace cudamoe::test
