@@ -1,7 +1,10 @@
-#include "cpu/device.h"
+#include "cpu/gating/gating.h"
 
 namespace cudamoe::cpu {
 
-void register_gating(Backend&) {}
+void register_gating(Backend& table) {
+  table.gate_forward = gate_forward;
+  table.gate_forward_workspace = gate_forward_workspace;
+}
 
 }  // namespace cudamoe::cpu

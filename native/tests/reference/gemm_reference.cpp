@@ -16,25 +16,39 @@ double normal_density(double x) { return std::exp(-x * x / 2) / std::sqrt(2 * st
 
 double activate(int32_t activation, double x, double slope) {
   switch (activation) {
-    case CUDAMOE_ACTIVATION_RELU: return x < 0 ? 0 : x;
-    case CUDAMOE_ACTIVATION_LEAKY_RELU: return x < 0 ? slope * x : x;
-    case CUDAMOE_ACTIVATION_GELU: return x * normal_cdf(x);
-    case CUDAMOE_ACTIVATION_SILU: return x * sigmoid(x);
-    case CUDAMOE_ACTIVATION_SIGMOID: return sigmoid(x);
-    case CUDAMOE_ACTIVATION_TANH: return std::tanh(x);
-    default: return x;
+    case CUDAMOE_ACTIVATION_RELU:
+      return x < 0 ? 0 : x;
+    case CUDAMOE_ACTIVATION_LEAKY_RELU:
+      return x < 0 ? slope * x : x;
+    case CUDAMOE_ACTIVATION_GELU:
+      return x * normal_cdf(x);
+    case CUDAMOE_ACTIVATION_SILU:
+      return x * sigmoid(x);
+    case CUDAMOE_ACTIVATION_SIGMOID:
+      return sigmoid(x);
+    case CUDAMOE_ACTIVATION_TANH:
+      return std::tanh(x);
+    default:
+      return x;
   }
 }
 
 double activation_derivative(int32_t activation, double below, double slope) {
   switch (activation) {
-    case CUDAMOE_ACTIVATION_RELU: return below <= 0 ? 0 : 1;
-    case CUDAMOE_ACTIVATION_LEAKY_RELU: return below <= 0 ? slope : 1;
-    case CUDAMOE_ACTIVATION_GELU: return normal_cdf(below) + below * normal_density(below);
-    case CUDAMOE_ACTIVATION_SILU: return sigmoid(below) * (1 + below * (1 - sigmoid(below)));
-    case CUDAMOE_ACTIVATION_SIGMOID: return below * (1 - below);
-    case CUDAMOE_ACTIVATION_TANH: return 1 - below * below;
-    default: return 1;
+    case CUDAMOE_ACTIVATION_RELU:
+      return below <= 0 ? 0 : 1;
+    case CUDAMOE_ACTIVATION_LEAKY_RELU:
+      return below <= 0 ? slope : 1;
+    case CUDAMOE_ACTIVATION_GELU:
+      return normal_cdf(below) + below * normal_density(below);
+    case CUDAMOE_ACTIVATION_SILU:
+      return sigmoid(below) * (1 + below * (1 - sigmoid(below)));
+    case CUDAMOE_ACTIVATION_SIGMOID:
+      return below * (1 - below);
+    case CUDAMOE_ACTIVATION_TANH:
+      return 1 - below * below;
+    default:
+      return 1;
   }
 }
 

@@ -1,0 +1,259 @@
+// The fused gate: logits, noise, softmax or sigmoid, top-k, weights and statistics of all gates in one pass over x.
+//
+// Floor: x read once, 4 rows k_in bytes, and the outputs written once; 2 rows k_in columns flops. With few columns (8 experts, 3 gates)
+// a core's multiply-adds take about as long as its share of the memory bandwidth, so rows to come are prefetched.
+// Tiling: blocks of rows fixed by the shape, cut into tiles of kTileOfRows rows. A tile's logits are made by the gemm family's
+// register tile and turned into scores while they lie in the L1 cache, kLanes rows at a time with one row a lane: a softmax over
+// experts is then a sum of vectors, and a round of top-k a chain of compares.
+// Order of the sums: logits as in gemm; softmax by ascending expert; statistics by lanes, then f64 over the rows of a block
+// ascending, then over blocks ascending.
+#include <algorithm>
+
+#include "cpu/gating/gate_plan.h"
+#include "cpu/gating/gating.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/gating/gate_forward.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "cpu/gating/lanes-inl.h"
+#include "cpu/gating/logits-inl.h"
+#include "cpu/gating/noise-inl.h"
+#include "cpu/gating/scores-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cudamoe::cpu {
+namespace HWY_NAMESPACE {
+
+// Up to kLanes rows of one gate.
+class GateRows {
+ public:
+  GateRows(const cudamoe_gate_forward_args& args, const GateScratch& scratch, const GateStatistics& statistics, int64_t gate)
+      : args_(args), scratch_(scratch), statistics_(statistics), gate_(gate), experts_(args.experts) {}
+
+  // The rows row .. row + rows - 1 of the batch, whose logits [rows, columns] are given.
+  void run(int64_t row, int64_t rows, const float* logits) {
+    row_ = row;
+    rows_ = rows;
+    const int64_t columns = gate_columns(args_);
+    const int64_t first = gate_ * experts_ * (args_.score_mode == CUDAMOE_SCORE_NOISY ? 2 : 1);
+    rows_to_lanes(logits + first, columns, rows, experts_, scratch_.logits);
+    scores_ = scratch_.logits;
+    if (args_.score_mode == CUDAMOE_SCORE_NOISY && args_.step >= 0) add_noise(logits + first + experts_, columns);
+    if (args_.top_k == 0) {
+      dense();
+    } else {
+      sparse();
+    }
+  }
+
+ private:
+  void add_noise(const float* noise_logits, int64_t columns) {
+    const F32 d;
+    rows_to_lanes(noise_logits, columns, rows_, experts_, scratch_.noise_logits);
+    gate_noise(args_.seed, args_.step, args_.row_offset + row_, gate_, experts_, scratch_.noise);
+    for (int64_t e = 0; e < experts_; ++e) {
+      const VecF32 deviation = softplus(hn::Load(d, scratch_.noise_logits + e * kLanes));
+      const VecF32 score = hn::MulAdd(hn::Load(d, scratch_.noise + e * kLanes), deviation, hn::Load(d, scratch_.logits + e * kLanes));
+      hn::Store(score, d, scratch_.noise_logits + e * kLanes);
+    }
+    scores_ = scratch_.noise_logits;
+  }
+
+  void dense() {
+    const F32 d;
+    float* p = scratch_.probabilities;
+    if (args_.score_mode == CUDAMOE_SCORE_SIGMOID) {
+      sigmoids<false>();
+      if (args_.z_sums != nullptr) add_z(softmax_terms<false>(scratch_.logits, experts_, scratch_.spare));
+      if (args_.renormalise != 0) {
+        VecF32 sum = hn::Zero(d);
+        for (int64_t e = 0; e < experts_; ++e) sum = hn::Add(sum, hn::Load(d, p + e * kLanes));
+        normalise(p, experts_, sum);
+      }
+    } else {
+      const SoftmaxResult result = softmax_terms<false>(scores_, experts_, p);
+      if (args_.z_sums != nullptr) add_z(result);
+      scale_lanes(p, experts_, hn::Div(hn::Set(d, 1.0f), result.sum));
+    }
+    finish_probabilities();
+  }
+
+  void sparse() {
+    const F32 d;
+    const bool sigmoid_scores = args_.score_mode == CUDAMOE_SCORE_SIGMOID, over_chosen = softmax_over_chosen(args_);
+    const bool wants_probabilities = args_.probabilities != nullptr || args_.probability_sums != nullptr;
+    bool has_z = false;
+    if (sigmoid_scores) {
+      sigmoids<true>();
+    } else if (wants_probabilities || !over_chosen) {
+      const SoftmaxResult result = softmax_terms<true>(scores_, experts_, scratch_.probabilities);
+      scale_lanes(scratch_.probabilities, experts_, hn::Div(hn::Set(d, 1.0f), result.sum));
+      if (args_.z_sums != nullptr && scores_ == scratch_.logits) {
+        add_z(result);
+        has_z = true;
+      }
+    }
+    if (args_.z_sums != nullptr && !has_z) add_z(softmax_terms<true>(scratch_.logits, experts_, scratch_.spare));
+    make_keys();
+    choose(scratch_.keys, experts_, args_.top_k, scratch_.chosen, scratch_.chosen_keys);
+    if (over_chosen) {
+      for (int64_t j = 0; j < args_.top_k; ++j) {
+        hn::Store(score_of(hn::Load(I32(), scratch_.chosen_keys + j * kLanes)), d, scratch_.chosen_scores + j * kLanes);
+      }
+      const SoftmaxResult result = softmax_terms<true>(scratch_.chosen_scores, args_.top_k, scratch_.weights);
+      scale_lanes(scratch_.weights, args_.top_k, hn::Div(hn::Set(d, 1.0f), result.sum));
+    } else {
+      VecF32 sum = hn::Zero(d);
+      for (int64_t j = 0; j < args_.top_k; ++j) {
+        const VecF32 weight = pick(scratch_.probabilities, hn::Load(I32(), scratch_.chosen + j * kLanes));
+        hn::Store(weight, d, scratch_.weights + j * kLanes);
+        sum = hn::Add(sum, weight);
+      }
+      if (args_.renormalise != 0) normalise(scratch_.weights, args_.top_k, sum);
+    }
+    store_chosen();
+    if (wants_probabilities) finish_probabilities();
+  }
+
+  template <bool kSparse>
+  void sigmoids() {
+    const F32 d;
+    for (int64_t e = 0; e < experts_; ++e) {
+      hn::Store(sigmoid_of<kSparse>(hn::Load(d, scratch_.logits + e * kLanes)), d, scratch_.probabilities + e * kLanes);
+    }
+  }
+
+  // Divides by the sum; values that sum to 0 become equal.
+  void normalise(float* values, int64_t count, VecF32 sum) {
+    const F32 d;
+    const auto none = hn::Eq(sum, hn::Zero(d));
+    const VecF32 equal = hn::Set(d, 1.0f / static_cast<float>(count));
+    for (int64_t i = 0; i < count; ++i) {
+      const VecF32 value = hn::Div(hn::Load(d, values + i * kLanes), sum);
+      hn::Store(hn::IfThenElse(none, equal, value), d, values + i * kLanes);
+    }
+  }
+
+  void make_keys() {
+    const F32 d;
+    const bool sigmoid_scores = args_.score_mode == CUDAMOE_SCORE_SIGMOID;
+    const float* bias = args_.selection_bias == nullptr ? nullptr : args_.selection_bias + gate_ * experts_;
+    for (int64_t e = 0; e < experts_; ++e) {
+      const VecF32 logit = hn::Load(d, scores_ + e * kLanes);
+      VecF32 score = logit;
+      if (sigmoid_scores) {
+        score = hn::Load(d, scratch_.probabilities + e * kLanes);
+        if (bias != nullptr) score = hn::Add(score, hn::Set(d, bias[e]));
+        score = hn::IfThenElse(hn::IsNaN(logit), logit, score);  // its sigmoid was set to 0, but it must rank last
+      }
+      hn::Store(key_of(score), I32(), scratch_.keys + e * kLanes);
+    }
+  }
+
+  void store_chosen() {
+    const int64_t k = args_.top_k, stride = args_.gates * k;
+    int32_t* chosen = args_.chosen + row_ * stride + gate_ * k;
+    float* weights = args_.weights + row_ * stride + gate_ * k;
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t j = 0; j < k; ++j) {
+        chosen[r * stride + j] = scratch_.chosen[j * kLanes + r];
+        weights[r * stride + j] = scratch_.weights[j * kLanes + r];
+      }
+    }
+    if (args_.expert_counts == nullptr) return;
+    int64_t* counts = statistics_.counts + gate_ * experts_;
+    for (int64_t j = 0; j < k; ++j) {
+      for (int64_t r = 0; r < rows_; ++r) ++counts[scratch_.chosen[j * kLanes + r]];
+    }
+  }
+
+  void finish_probabilities() {
+    const F32 d;
+    const float* p = scratch_.probabilities;
+    if (args_.probabilities != nullptr) {
+      const int64_t stride = args_.gates * experts_;
+      lanes_to_rows(p, rows_, experts_, args_.probabilities + row_ * stride + gate_ * experts_, stride);
+    }
+    if (args_.probability_sums == nullptr) return;
+    const auto used = hn::FirstN(d, static_cast<size_t>(rows_));
+    double* sums = statistics_.probabilities + gate_ * experts_;
+    for (int64_t e = 0; e < experts_; ++e) sums[e] += static_cast<double>(sum_of(hn::IfThenElseZero(used, hn::Load(d, p + e * kLanes))));
+  }
+
+  void add_z(const SoftmaxResult& result) {
+    const F32 d;
+    const VecF32 z = log_sum(result);
+    const auto used = hn::FirstN(d, static_cast<size_t>(rows_));
+    statistics_.z[gate_] += static_cast<double>(sum_of(hn::IfThenElseZero(used, hn::Mul(z, z))));
+  }
+
+  static float sum_of(VecF32 v) { return hn::GetLane(hn::SumOfLanes(F32(), v)); }
+
+  const cudamoe_gate_forward_args& args_;
+  const GateScratch& scratch_;
+  const GateStatistics& statistics_;
+  int64_t gate_, experts_;
+  int64_t row_ = 0, rows_ = 0;
+  const float* scores_ = nullptr;  // logits, with noise if there is any
+};
+
+void gate_block(const cudamoe_gate_forward_args& args, int64_t first, int64_t rows, const GateScratch& scratch,
+                const GateStatistics& statistics) {
+  const int64_t columns = gate_columns(args), end = first + rows;
+  statistics.clear(args);
+  for (int64_t row = first; row < end; row += kTileOfRows) {
+    const int64_t count = std::min(kTileOfRows, end - row);
+    float* logits = args.logits == nullptr ? scratch.tile : args.logits + row * columns;
+    gate_logits(args, row, count, end, logits, scratch.rows, scratch.sums);
+    for (int64_t gate = 0; gate < args.gates; ++gate) {
+      GateRows part(args, scratch, statistics, gate);
+      for (int64_t r = 0; r < count; r += kLanes) part.run(row + r, std::min<int64_t>(kLanes, count - r), logits + r * columns);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cudamoe::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+namespace cudamoe::cpu {
+
+HWY_EXPORT(gate_block);
+
+int64_t gate_forward_workspace(void* stream, const cudamoe_gate_forward_args& args) {
+  return GatePlan(args, stream_of(stream).device().threads()).bytes();
+}
+
+cudamoe_status gate_forward(void* handle, const cudamoe_gate_forward_args& args) {
+  Device& device = stream_of(handle).device();
+  const GatePlan plan(args, device.threads());
+  constexpr double kNanosecondsAnElement = 0.1, kNanosecondsAScore = 3;
+  const double cost = static_cast<double>(args.rows) * (kNanosecondsAnElement * static_cast<double>(args.k_in) +
+                                                        static_cast<double>(gate_columns(args)) * kNanosecondsAScore);
+  device.for_tiles(plan.blocks(), cost, [&](int64_t block, int worker) {
+    const int64_t first = block * plan.block_rows();
+    HWY_DYNAMIC_DISPATCH(gate_block)
+    (args, first, std::min(plan.block_rows(), args.rows - first), plan.scratch(args.workspace, worker),
+     plan.statistics(args.workspace, block));
+  });
+  const int64_t pairs = int64_t{args.gates} * args.experts;
+  const auto total = [&](auto* out, int64_t count, auto&& of_block) {
+    if (out == nullptr) return;
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = 0;
+      for (int64_t block = 0; block < plan.blocks(); ++block) out[i] += of_block(plan.statistics(args.workspace, block))[i];
+    }
+  };
+  total(args.expert_counts, pairs, [](const GateStatistics& s) { return s.counts; });
+  total(args.probability_sums, pairs, [](const GateStatistics& s) { return s.probabilities; });
+  total(args.z_sums, args.gates, [](const GateStatistics& s) { return s.z; });
+  return CUDAMOE_OK;
+}
+
+}  // namespace cudamoe::cpu
+
+#endif  // HWY_ONCE

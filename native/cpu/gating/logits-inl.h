@@ -1,0 +1,87 @@
+// logits[r, :] = x[r, :] * W^T + bias for a few rows, with the register tile and the packed weights of the gemm family.
+#if defined(CUDAMOE_CPU_GATING_LOGITS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef CUDAMOE_CPU_GATING_LOGITS_INL_H
+#undef CUDAMOE_CPU_GATING_LOGITS_INL_H
+#else
+#define CUDAMOE_CPU_GATING_LOGITS_INL_H
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "cpu/common/vector-inl.h"
+#include "cpu/gating/gating.h"
+#include "cpu/gemm/layout.h"
+#include "cpu/gemm/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cudamoe::cpu {
+namespace HWY_NAMESPACE {
+
+static_assert(kTileRows <= kMostTileRows && kPanel <= 2 * kMostLanes);
+
+// Copies part of a row into the scratch of the left operand, and asks for the same part of a row to come.
+HWY_INLINE void copy_part(const float* from, int64_t count, const float* next, float* HWY_RESTRICT to) {
+  const F32 d;
+  constexpr int64_t kLine = 16;
+  if (next != nullptr) {
+    for (int64_t t = 0; t < count; t += kLine) hwy::Prefetch(next + t);
+  }
+  int64_t t = 0;
+  for (; t + kLanes <= count; t += kLanes) hn::Store(load(d, from + t), d, to + t);
+  if (t < count) hn::Store(load_first(d, from + t, count - t), d, to + t);  // the scratch has room for a whole vector more
+}
+
+// Rows first .. first + rows - 1 of x give logits [rows, columns]; rows up to `last` of x will follow. `scratch` has
+// kMostTileRows * kRowScratchStride floats, `sums` kMostTileRows rows of whole panels.
+inline void gate_logits(const cudamoe_gate_forward_args& args, int64_t first, int64_t rows, int64_t last, float* logits, float* scratch,
+                        float* sums) {
+  const int64_t columns = gate_columns(args), panels = divide_up(columns, kPanel);
+  const int64_t tiles = divide_up(rows, kTileRows), depth_blocks = divide_up(args.k_in, kDepthBlock);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t row = part_begin(rows, tiles, tile);
+    const int tile_rows = static_cast<int>(part_begin(rows, tiles, tile + 1) - row);
+    for (int64_t block = 0; block < depth_blocks; ++block) {
+      const int64_t begin = part_begin(args.k_in, depth_blocks, block);
+      const int64_t depth = part_begin(args.k_in, depth_blocks, block + 1) - begin;
+      for (int64_t i = 0; i < tile_rows; ++i) {
+        const int64_t at = first + row + i;
+        const float* from = static_cast<const float*>(args.x) + at * args.x_row_stride + begin;
+        copy_part(from, depth, at + tile_rows < last ? from + tile_rows * args.x_row_stride : nullptr, scratch + i * kRowScratchStride);
+      }
+      int taken = 1;
+      for (int64_t panel = 0; panel < panels; panel += taken) {
+        const int64_t left = columns - panel * kPanel;
+        const auto multiply = choose_tile<RowsOfA, float>(tile_rows, panels - panel, left, &taken);
+        TileArgs<float> product{};
+        product.a = scratch;
+        product.b = static_cast<const float*>(args.packed) + (panel * args.k_in + begin) * kPanel;
+        product.panel_stride = args.k_in * kPanel;
+        product.depth = depth;
+        product.start = block == 0 ? nullptr : sums + panel * kPanel;
+        product.start_stride = panels * kPanel;
+        if (block + 1 < depth_blocks) {
+          product.finish = Finish::kRaw;
+          product.c = sums + panel * kPanel;
+          product.c_stride = panels * kPanel;
+          product.columns = left <= kLanes ? kLanes : taken * kPanel;  // whole vectors
+        } else {
+          product.finish = Finish::kBias;
+          product.c = logits + row * columns + panel * kPanel;
+          product.c_stride = columns;
+          product.columns = std::min<int64_t>(left, taken * kPanel);
+          product.bias = args.bias == nullptr ? nullptr : args.bias + panel * kPanel;
+        }
+        multiply(product);
+      }
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cudamoe::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif  // CUDAMOE_CPU_GATING_LOGITS_INL_H
