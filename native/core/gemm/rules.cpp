@@ -10,8 +10,8 @@ long long ll(int64_t value) { return static_cast<long long>(value); }
 Check& check_gemm_shape(Check& check, int32_t groups, int64_t rows, int64_t n, int64_t k) {
   check.range("groups", groups, 1, kMaxGroups).count("rows", rows).count("n", n, 1).count("k", k, 1);
   // Room for the padding of packed weights as well.
-  const int64_t elements = check.ok() ? checked_product(checked_product(n + 64, k + 64), groups) : 0;
-  return check.require(elements != kOverflow, "groups is %d, n is %lld and k is %lld; that many weights exceed the address space", groups, ll(n), ll(k));
+  const int64_t elements = check.ok() ? checked_product(n + 64, k + 64) : 0;
+  return check.require(elements != kOverflow && checked_product(elements, groups) != kOverflow, "groups is %d, n is %lld and k is %lld; that many weights exceed the address space", groups, ll(n), ll(k));
 }
 
 Check& check_gemm_input(Check& check, const GemmMatrix& matrix) {

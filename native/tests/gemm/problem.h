@@ -37,11 +37,10 @@ class PackedWeights {
   // As the product sees them: rounded when packed as bf16.
   reference::Element element() const;
   const Matrix& weights() const { return weights_; }
-  // Packs again, e.g. after weights() were changed.
-  void pack(TestDevice& device);
-  Matrix& mutable_weights() { return weights_; }
 
  private:
+  void pack(TestDevice& device);
+
   GemmShape shape_;
   int32_t transposed_, dtype_;
   Matrix weights_;

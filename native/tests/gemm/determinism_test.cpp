@@ -1,0 +1,114 @@
+// The same bits for every number of threads and in every repetition, in shapes that are cut in all ways.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "gemm/problem.h"
+
+namespace cudamoe::test {
+namespace {
+
+struct Case {
+  GemmShape shape;
+  int32_t dtype;
+};
+
+std::vector<Case> cases() {
+  Random random(71);
+  std::vector<Case> all;
+  for (int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+    all.push_back({{.groups = 1, .rows = 500, .n = 100, .k = 300}, dtype});
+    all.push_back({{.groups = 1, .rows = 5, .n = 600, .k = 270}, dtype});
+    all.push_back({{.groups = 3, .rows = 130, .n = 70, .k = 40}, dtype});
+    all.push_back({{.groups = 6, .rows = 700, .n = 90, .k = 50, .ragged = true, .gather = true}, dtype});
+    all.push_back({{.groups = 1, .rows = 600, .n = 300, .k = 290}, dtype});
+  }
+  for (Case& test : all) test.shape.choose_rows(random);
+  return all;
+}
+
+// Everything that the three products of a case write, on a device with `threads` threads, `repeats` times.
+std::vector<std::vector<float>> run(const Case& test, int threads, int repeats) {
+  const GemmShape& shape = test.shape;
+  TestDevice device("cpu:threads=" + std::to_string(threads));
+  Random random(72);
+  const int64_t groups = shape.strided_groups();
+  const Buffer<float> x(device, random.reals(groups * shape.x_rows * shape.k)), dz(device, random.reals(groups * shape.rows * shape.n));
+  const Buffer<int64_t> offsets(device, shape.offsets);
+  const Buffer<int32_t> gather(device, shape.sources);
+  const PackedWeights forward_weights(device, random, shape, 0, test.dtype, Data::kReals), dgrad_weights(device, random, shape, 1, test.dtype, Data::kReals);
+  Buffer<float> y(device, groups * shape.rows * shape.n), dx(device, groups * shape.rows * shape.k);
+  Buffer<float> dw(device, shape.groups * shape.n * shape.k), dbias(device, shape.groups * shape.n);
+  std::vector<std::vector<float>> results;
+
+  cudamoe_gemm_forward_args forward{};
+  cudamoe_gemm_dgrad_args dgrad{};
+  cudamoe_gemm_wgrad_args wgrad{};
+  const auto fill = [&](auto& args) {
+    args.struct_size = sizeof args;
+    args.groups = static_cast<int32_t>(shape.groups);
+    args.rows = shape.rows;
+    args.n = shape.n;
+    args.k = shape.k;
+    args.offsets = shape.ragged ? offsets.data() : nullptr;
+  };
+  fill(forward);
+  fill(dgrad);
+  fill(wgrad);
+  forward.gather = wgrad.gather = shape.gather ? gather.data() : nullptr;
+  forward.x_rows = wgrad.x_rows = shape.x_rows;
+  forward.x = wgrad.x = x.data();
+  forward.x_row_stride = wgrad.x_row_stride = shape.k;
+  forward.x_group_stride = wgrad.x_group_stride = shape.x_rows * shape.k;
+  forward.packed = forward_weights.data();
+  forward.packed_dtype = dgrad.packed_dtype = wgrad.compute_dtype = test.dtype;
+  forward.y = y.data();
+  forward.y_row_stride = dgrad.dz_row_stride = wgrad.dz_row_stride = shape.n;
+  forward.y_group_stride = dgrad.dz_group_stride = wgrad.dz_group_stride = shape.rows * shape.n;
+  forward.activation = CUDAMOE_ACTIVATION_TANH;
+  dgrad.dz = wgrad.dz = dz.data();
+  dgrad.packed = dgrad_weights.data();
+  dgrad.dx = dx.data();
+  dgrad.dx_row_stride = shape.k;
+  dgrad.dx_group_stride = shape.rows * shape.k;
+  wgrad.dw = dw.data();
+  wgrad.dw_row_stride = shape.k;
+  wgrad.dw_group_stride = shape.n * shape.k;
+  wgrad.dbias = dbias.data();
+  wgrad.dbias_group_stride = shape.n;
+  const Workspace forward_space = make_workspace(device, forward, cudamoe_gemm_forward_workspace);
+  const Workspace dgrad_space = make_workspace(device, dgrad, cudamoe_gemm_dgrad_workspace);
+  const Workspace wgrad_space = make_workspace(device, wgrad, cudamoe_gemm_wgrad_workspace);
+  for (int i = 0; i < repeats; ++i) {
+    for (Buffer<float>* output : {&y, &dx, &dw, &dbias}) output->poison();
+    EXPECT_EQ(cudamoe_gemm_forward(device.stream(), &forward), CUDAMOE_OK) << last_error();
+    EXPECT_EQ(cudamoe_gemm_dgrad(device.stream(), &dgrad), CUDAMOE_OK) << last_error();
+    EXPECT_EQ(cudamoe_gemm_wgrad(device.stream(), &wgrad), CUDAMOE_OK) << last_error();
+    for (const Buffer<float>* output : {&y, &dx, &dw, &dbias}) results.push_back(output->get());
+  }
+  return results;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0; }
+
+TEST(GemmDeterminism, SameBitsForAnyNumberOfThreads) {
+  for (const Case& test : cases()) {
+    SCOPED_TRACE(test.shape.text());
+    const auto want = run(test, 1, 1);
+    for (int threads : {2, 3, 8}) {
+      const auto have = run(test, threads, 1);
+      for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(want[i], have[i])) << "output " << i << " with " << threads << " threads";
+    }
+  }
+}
+
+TEST(GemmDeterminism, SameBitsInTwentyRepetitions) {
+  for (const Case& test : cases()) {
+    SCOPED_TRACE(test.shape.text());
+    const auto have = run(test, 2, 20);
+    for (size_t i = 4; i < have.size(); ++i) EXPECT_TRUE(same_bits(have[i % 4], have[i])) << "output " << i % 4 << " in repetition " << i / 4;
+  }
+}
+
+}  // namespace
+}  // namespace cudamoe::test

@@ -1,0 +1,104 @@
+// Matrices whose last row lies more than 2^31 elements after the first, in memory of which only the touched pages exist.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include "gemm/problem.h"
+
+namespace cudamoe::test {
+namespace {
+
+// Address space that costs memory only where it is touched.
+class SparseMemory {
+ public:
+  explicit SparseMemory(int64_t elements) : bytes_(static_cast<size_t>(elements) * sizeof(float)) {
+    memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  }
+  ~SparseMemory() {
+    if (ok()) munmap(memory_, bytes_);
+  }
+  SparseMemory(const SparseMemory&) = delete;
+  SparseMemory& operator=(const SparseMemory&) = delete;
+  bool ok() const { return memory_ != MAP_FAILED; }
+  float* data() const { return static_cast<float*>(memory_); }
+
+ private:
+  size_t bytes_;
+  void* memory_;
+};
+
+TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
+  constexpr int64_t kRows = 5, kN = 3, kK = 4, kStride = (int64_t{1} << 29) + 7;  // 4 * kStride > 2^31
+  TestDevice device("cpu:threads=2");
+  if (device.info().host_accessible == 0) GTEST_SKIP() << "needs device memory that the host can map";
+  const SparseMemory x(kRows * kStride), y(kRows * kStride), dx(kRows * kStride);
+  if (!x.ok() || !y.ok() || !dx.ok()) GTEST_SKIP() << "this machine does not give that much address space";
+  Random random(81);
+  const GemmShape shape{.groups = 1, .rows = kRows, .n = kN, .k = kK};
+  const PackedWeights forward_weights(device, random, shape, 0, CUDAMOE_F32, Data::kIntegers), dgrad_weights(device, random, shape, 1, CUDAMOE_F32, Data::kIntegers);
+  const auto at = [](const SparseMemory& memory) {
+    return [&memory](int64_t, int64_t row, int64_t column) { return static_cast<double>(memory.data()[row * kStride + column]); };
+  };
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (int64_t t = 0; t < kK; ++t) x.data()[row * kStride + t] = static_cast<float>(random.integer(-3, 3));
+  }
+  const std::vector<reference::GemmRow> rows = shape.all_rows();
+
+  cudamoe_gemm_forward_args forward{};
+  forward.struct_size = sizeof forward;
+  forward.groups = 1;
+  forward.rows = kRows;
+  forward.n = kN;
+  forward.k = kK;
+  forward.x = x.data();
+  forward.x_row_stride = forward.y_row_stride = kStride;
+  forward.packed = forward_weights.data();
+  forward.y = y.data();
+  const Workspace forward_space = make_workspace(device, forward, cudamoe_gemm_forward_workspace);
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_forward(device.stream(), &forward));
+  for (const auto& row : rows) {
+    for (int64_t j = 0; j < kN; ++j) EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, at(x), forward_weights.element()));
+  }
+
+  // y serves as dz.
+  cudamoe_gemm_dgrad_args dgrad{};
+  dgrad.struct_size = sizeof dgrad;
+  dgrad.groups = 1;
+  dgrad.rows = kRows;
+  dgrad.n = kN;
+  dgrad.k = kK;
+  dgrad.dz = y.data();
+  dgrad.dz_row_stride = dgrad.dx_row_stride = dgrad.below_row_stride = kStride;
+  dgrad.packed = dgrad_weights.data();
+  dgrad.dx = dx.data();
+  dgrad.below = x.data();
+  dgrad.activation = CUDAMOE_ACTIVATION_RELU;
+  const Workspace dgrad_space = make_workspace(device, dgrad, cudamoe_gemm_dgrad_workspace);
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad(device.stream(), &dgrad));
+  for (const auto& row : rows) {
+    for (int64_t t = 0; t < kK; ++t) {
+      const double want = reference::dgrad_product(row, t, kN, at(y), dgrad_weights.element()) * (at(x)(0, row.row, t) > 0 ? 1 : 0);
+      EXPECT_EQ(dx.data()[row.row * kStride + t], want);
+    }
+  }
+
+  Buffer<float> dw(device, kN * kK);
+  cudamoe_gemm_wgrad_args wgrad{};
+  wgrad.struct_size = sizeof wgrad;
+  wgrad.groups = 1;
+  wgrad.rows = kRows;
+  wgrad.n = kN;
+  wgrad.k = kK;
+  wgrad.dz = y.data();
+  wgrad.x = x.data();
+  wgrad.dz_row_stride = wgrad.x_row_stride = kStride;
+  wgrad.dw = dw.data();
+  wgrad.dw_row_stride = kK;
+  const Workspace wgrad_space = make_workspace(device, wgrad, cudamoe_gemm_wgrad_workspace);
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad(device.stream(), &wgrad));
+  for (int64_t j = 0; j < kN; ++j) {
+    for (int64_t t = 0; t < kK; ++t) EXPECT_EQ(dw.get()[static_cast<size_t>(j * kK + t)], reference::wgrad_sum(rows, 0, j, t, at(y), at(x)));
+  }
+}
+
+}  // namespace
+}  // namespace cudamoe::test
