@@ -106,4 +106,34 @@ class GatePlan {
   int64_t columns_ = 0, block_rows_ = 0, blocks_ = 0;
 };
 
+// Of one worker of the backward, by lanes.
+struct GradientScratch {
+  static constexpr int64_t kAlignment = 64 / sizeof(float);
+
+  float *logits, *noise_logits, *noise, *probabilities, *upper, *gradient, *spare;  // experts
+  float *weights, *dweights;                                                        // top_k
+  int32_t* chosen;                                                                  // top_k
+
+  static constexpr int64_t floats(int64_t experts) { return kMostLanes * (7 * by_lanes(experts) + 3 * CUDAMOE_MAX_TOPK); }
+
+  static float* aligned(float* memory) {
+    const auto at = reinterpret_cast<uintptr_t>(memory);
+    return memory + (64 - at % 64) % 64 / sizeof(float);
+  }
+
+  GradientScratch(float* memory, int64_t experts) {
+    for (float** p : {&logits, &noise_logits, &noise, &probabilities, &upper, &gradient, &spare}) {
+      *p = memory;
+      memory += kMostLanes * by_lanes(experts);
+    }
+    weights = memory;
+    dweights = weights + kMostLanes * CUDAMOE_MAX_TOPK;
+    chosen = reinterpret_cast<int32_t*>(dweights + kMostLanes * CUDAMOE_MAX_TOPK);
+  }
+
+ private:
+  // The noise is made for four experts at a time; `spare` holds choices too.
+  static constexpr int64_t by_lanes(int64_t experts) { return (experts + 3) / 4 * 4; }
+};
+
 }  // namespace cudamoe::cpu
