@@ -1,5 +1,3 @@
-using System.IO.Compression;
-
 namespace CudaMoE.Data;
 
 /// <summary>Opens plain and gzip files with errors that name the file and the reason.</summary>
@@ -37,7 +35,7 @@ internal static class TextFile
         int second = file.ReadByte();
         file.Position = 0;
         if (first == 0x1F && second == 0x8B)
-            return new GZipStream(file, CompressionMode.Decompress);
+            return new GzipReader(file);
         if (first >= 0 && path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase))
             throw new DataException("the name ends in .gz, but the content is not gzip data", path);
         return file;
