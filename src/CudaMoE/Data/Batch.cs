@@ -10,7 +10,7 @@ namespace CudaMoE.Data;
 /// <param name="Dimension">Width of a row.</param>
 /// <param name="MultiHot">Whether a sample has a bag of ids (offsets) or exactly one.</param>
 /// <param name="Pooling">How a bag is pooled.</param>
-/// <param name="MaxLength">Most ids of a bag; 1 when not multi-hot.</param>
+/// <param name="MaxLength">Most ids of a bag: the described limit, else the longest bag of the training rows; 1 when not multi-hot.</param>
 public sealed record SparseInput(string Name, string Table, int Rows, int Dimension, bool MultiHot, PoolingKind Pooling, int MaxLength);
 
 /// <summary>The shape of the batches that a data set gives and a model takes.</summary>

@@ -47,8 +47,6 @@ internal sealed class CacheBuilder
     {
         IReadOnlyList<string> files = split.From == SplitSource.Train ? _sources.Train : _sources.Test;
         string name = split.From == SplitSource.Train ? "train" : "test";
-        if (files.Count == 0)
-            throw new DescriptionException($"data.validation_split takes rows from \"{name}\", but data.{name} names no file");
         long rows = 0;
         ForEachRow(files, DatasetStage.Counting, _ => { }, (_, _) => rows++);
         if (rows < 2)

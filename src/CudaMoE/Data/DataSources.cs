@@ -15,10 +15,6 @@ internal sealed record DataSources(IReadOnlyList<string> Train, IReadOnlyList<st
 
     public static DataSources Resolve(DataDescription data, string baseFolder)
     {
-        if (data.Train.Count == 0)
-            throw new DescriptionException("data.train is empty; it must name at least one file");
-        if (data.ValidationSplit is not null && data.Validation.Count > 0)
-            throw new DescriptionException("data has both validation and validation_split; give one of them");
         string[] Full(IReadOnlyList<string> paths) => [.. paths.Select(path => Path.GetFullPath(path, Path.GetFullPath(baseFolder)))];
         return new(Full(data.Train), Full(data.Validation), Full(data.Test));
     }

@@ -91,10 +91,10 @@ public sealed class DelimitedReader : IDisposable
             throw new DataException($"two columns have this name; {purpose} needs it to be unique", Path, _format.Header ? 1 : 0, column);
         if (TryIndexOf(column, out int index))
             return index;
-        throw new DataException(
-            $"{purpose} needs the column \"{column}\", which the file does not have; {Utf8Text.Suggest(column, Columns)}",
-            Path,
-            _format.Header ? 1 : 0);
+        string help = NearestName.Suggestion(column, Columns);
+        if (help.Length == 0)
+            help = $"; it has {string.Join(", ", Columns.Take(20))}{(Columns.Count > 20 ? ", ..." : "")}";
+        throw new DataException($"{purpose} needs the column \"{column}\", which the file does not have{help}", Path, _format.Header ? 1 : 0);
     }
 
     /// <summary>The place of a column, if the file has it.</summary>

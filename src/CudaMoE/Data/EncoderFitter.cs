@@ -62,7 +62,7 @@ internal sealed class EncoderFitter
 
     private TableFit? TableOf(FeatureDescription feature)
     {
-        if (!feature.IsEmbedded())
+        if (!FeatureRules.IsEmbedded(feature))
             return null;
         string name = feature.Table ?? feature.Name;
         TableFit? table = _tables.Find(other => other.Name == name);
@@ -72,10 +72,7 @@ internal sealed class EncoderFitter
             _tables.Add(table);
         }
 
-        return table.Matches(feature)
-            ? table
-            : throw new DescriptionException(
-                $"features \"{table.First.Name}\" and \"{feature.Name}\" share the table \"{name}\"; they must have the same dimension, encoding, buckets and min_count");
+        return table;
     }
 
     /// <summary>An embedding table and, for a vocabulary, how often each text was seen.</summary>
@@ -93,10 +90,6 @@ internal sealed class EncoderFitter
 
         private bool HasVocabulary => First.Type != FeatureType.Dense && First.Encoding == CategoryEncoding.Vocabulary;
 
-        public bool Matches(FeatureDescription other) =>
-            other.Dimension == First.Dimension && other.Buckets == First.Buckets && (other.Type == FeatureType.Dense) == (First.Type == FeatureType.Dense)
-            && (other.Type == FeatureType.Dense || (other.Encoding == First.Encoding && other.MinCount == First.MinCount));
-
         public void Observe(ReadOnlySpan<byte> text)
         {
             if (HasVocabulary)
@@ -105,27 +98,29 @@ internal sealed class EncoderFitter
 
         public void Finish()
         {
-            int buckets = First.Buckets ?? 0;
-            if (!HasVocabulary && buckets < 2)
-                throw new DescriptionException($"feature \"{First.Name}\": buckets is {First.Buckets?.ToString() ?? "missing"}; it must be at least 2");
             string[]? vocabulary = null;
-            int rows = First.Type == FeatureType.Dense ? buckets + 1 : buckets;
+            int rows;
             if (HasVocabulary)
             {
                 IEnumerable<KeyValuePair<byte[], long>> kept = _counts.Where(pair => pair.Value >= First.MinCount)
                     .OrderByDescending(pair => pair.Value)
                     .ThenBy(pair => pair.Key, Utf8Comparer.Instance);
-                if (First.Buckets is not null)
-                    kept = kept.Take(Math.Max(buckets - 1, 0));
+                if (First.Buckets is { } limit)
+                    kept = kept.Take(limit - 1);
                 vocabulary = [.. kept.Select(pair => Encoding.UTF8.GetString(pair.Key))];
                 rows = vocabulary.Length + 1;
+            }
+            else
+            {
+                // The buckets of hash and identity count row 0, those of quantiles do not.
+                rows = First.Buckets!.Value + (First.Type == FeatureType.Dense ? 1 : 0);
             }
 
             Fitted = new()
             {
                 Name = Name,
                 Rows = rows,
-                Dimension = First.Dimension ?? throw new DescriptionException($"feature \"{First.Name}\" is embedded and needs a dimension"),
+                Dimension = First.Dimension!.Value,
                 Vocabulary = vocabulary,
             };
         }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 using CudaMoE.Checkpoints;
 using CudaMoE.Description;
 
@@ -14,6 +15,13 @@ public sealed class FittedEncoders
 {
     /// <summary>The file's name in a checkpoint.</summary>
     public const string FileName = "encoders.json";
+
+    // For reading: every key must be there, since the generated code gives absent ones no default.
+    private static readonly JsonTypeInfo<EncodersDocument> Complete =
+        (JsonTypeInfo<EncodersDocument>)new JsonSerializerOptions(EncodersJson.Default.Options)
+        {
+            TypeInfoResolver = EncodersJson.Default.WithAddedModifier(RequireAll),
+        }.GetTypeInfo(typeof(EncodersDocument));
 
     private readonly EncodersDocument _document;
 
@@ -114,13 +122,15 @@ public sealed class FittedEncoders
         {
             TaskDescription mine = Tasks[i].Description;
             TaskDescription theirs = description.Tasks[i];
-            if (mine.Name != theirs.Name || mine.Type != theirs.Type)
-                throw new DataException($"the encoders' task \"{mine.Name}\" ({mine.Type}) is not the description's \"{theirs.Name}\" ({theirs.Type})");
+            if (Serialize(mine with { Weight = theirs.Weight }) != Serialize(theirs))
+                throw new DataException($"the encoders' task \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
             tasks[i] = Tasks[i] with { Description = theirs };
         }
 
         FittedTable[] tables = [.. Tables.Select(table => table with { Dimension = dimensions.GetValueOrDefault(table.Name, table.Dimension) })];
         return new(_document with { Features = features, Tasks = tasks, Tables = tables });
+
+        static string Serialize(TaskDescription task) => JsonSerializer.Serialize(task, EncodersJson.Default.TaskDescription);
     }
 
     internal static FittedEncoders Parse(ReadOnlySpan<byte> json, string path)
@@ -128,7 +138,7 @@ public sealed class FittedEncoders
         EncodersDocument? document;
         try
         {
-            document = JsonSerializer.Deserialize(json, EncodersJson.Default.EncodersDocument);
+            document = JsonSerializer.Deserialize(json, Complete);
         }
         catch (JsonException error)
         {
@@ -143,6 +153,12 @@ public sealed class FittedEncoders
 
         string? fault = document.FindFault();
         return fault is null ? new(document) : throw new DataException($"the encoders contradict themselves: {fault}", path);
+    }
+
+    private static void RequireAll(JsonTypeInfo type)
+    {
+        foreach (JsonPropertyInfo property in type.Properties)
+            property.IsRequired = property.Set is not null;
     }
 
     internal byte[] ToUtf8Json() => JsonSerializer.SerializeToUtf8Bytes(_document, EncodersJson.Default.EncodersDocument);
@@ -303,7 +319,7 @@ internal sealed record EncodersDocument
         foreach (FittedFeature feature in Features)
         {
             FeatureDescription description = feature.Description;
-            bool embedded = description.IsEmbedded();
+            bool embedded = FeatureRules.IsEmbedded(description);
             if (embedded != feature.Table is not null || (feature.Table is not null && !tables.ContainsKey(feature.Table)))
                 return $"feature \"{description.Name}\" has the table {feature.Table ?? "null"}";
             if (description.Type is FeatureType.Categorical or FeatureType.MultiHot
@@ -325,25 +341,6 @@ internal sealed record EncodersDocument
         }
 
         return null;
-    }
-}
-
-/// <summary>Derived facts about described features.</summary>
-internal static class FeatureFacts
-{
-    /// <summary>Whether the feature goes through an embedding table.</summary>
-    public static bool IsEmbedded(this FeatureDescription feature) =>
-        feature.Type is FeatureType.Categorical or FeatureType.MultiHot
-        || (feature.Type == FeatureType.Dense && feature.Transform == DenseTransform.Quantile);
-}
-
-/// <summary>Writes enumeration values in snake case.</summary>
-internal sealed class SnakeCaseEnumConverter<T> : JsonStringEnumConverter<T>
-    where T : struct, Enum
-{
-    public SnakeCaseEnumConverter()
-        : base(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false)
-    {
     }
 }
 

@@ -47,7 +47,7 @@ internal sealed unsafe class MappedFile : IDisposable
         int shares = Volatile.Read(ref _shares);
         while (true)
         {
-            ObjectDisposedException.ThrowIf(shares == 0, this);
+            ObjectDisposedException.ThrowIf(_disposed || shares == 0, this);
             int seen = Interlocked.CompareExchange(ref _shares, shares + 1, shares);
             if (seen == shares)
                 return;

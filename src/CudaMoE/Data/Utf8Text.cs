@@ -62,46 +62,4 @@ internal static class Utf8Text
         string value = Encoding.UTF8.GetString(text[..Math.Min(text.Length, 300)]);
         return value.Length <= 60 ? $"\"{value}\"" : $"\"{value[..60]}...\"";
     }
-
-    /// <summary>", did you mean X?" for the candidate nearest to a misspelt name, else the list of the first candidates.</summary>
-    public static string Suggest(string name, IReadOnlyList<string> candidates)
-    {
-        string? best = null;
-        int bestDistance = Math.Max(2, name.Length / 3) + 1;
-        foreach (string candidate in candidates)
-        {
-            int distance = Distance(name.ToUpperInvariant(), candidate.ToUpperInvariant());
-            if (distance < bestDistance)
-            {
-                bestDistance = distance;
-                best = candidate;
-            }
-        }
-
-        if (best is not null)
-            return $"did you mean \"{best}\"?";
-        string list = string.Join(", ", candidates.Take(20));
-        return candidates.Count > 20 ? $"it has {list} and {candidates.Count - 20} more" : $"it has {list}";
-    }
-
-    // Levenshtein distance, one row of the table at a time.
-    private static int Distance(string a, string b)
-    {
-        int[] row = new int[b.Length + 1];
-        for (int j = 0; j <= b.Length; j++)
-            row[j] = j;
-        for (int i = 1; i <= a.Length; i++)
-        {
-            int diagonal = row[0];
-            row[0] = i;
-            for (int j = 1; j <= b.Length; j++)
-            {
-                int substitution = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-                diagonal = row[j];
-                row[j] = Math.Min(substitution, Math.Min(row[j], row[j - 1]) + 1);
-            }
-        }
-
-        return row[b.Length];
-    }
 }

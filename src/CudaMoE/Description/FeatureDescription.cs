@@ -37,7 +37,7 @@ public sealed record FeatureDescription
     /// <summary>How the rows of a multi-hot feature are pooled.</summary>
     public PoolingKind Pooling { get; init; } = PoolingKind.Mean;
 
-    /// <summary>Values kept of a multi-hot feature, the first ones; null = all.</summary>
+    /// <summary>Values kept of a multi-hot feature, the first ones; null = as many as the longest of the training rows.</summary>
     [NumberRange(1)]
     public int? MaxLength { get; init; }
 

@@ -12,10 +12,10 @@ public sealed class CensusDataTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         Stopwatch watch = Stopwatch.StartNew();
-        using Dataset dataset = Dataset.Open(Census.Describe(folder.Root), Census.Folder);
+        using Dataset dataset = Dataset.Open(Census.Load(folder.Root), Census.Folder);
         output.WriteLine($"built in {watch.Elapsed.TotalSeconds:F2} s");
         watch.Restart();
-        using (Dataset again = Dataset.Open(Census.Describe(folder.Root), Census.Folder))
+        using (Dataset again = Dataset.Open(Census.Load(folder.Root), Census.Folder))
             Assert.False(again.WasBuilt);
         output.WriteLine($"opened again in {watch.Elapsed.TotalMilliseconds:F1} ms");
 
@@ -41,7 +41,7 @@ public sealed class CensusDataTests(ITestOutputHelper output)
     public void Loader_Census_GivesTwoMillionSamplesASecond()
     {
         using TemporaryFolder folder = new();
-        using Dataset dataset = Dataset.Open(Census.Describe(folder.Root), Census.Folder);
+        using Dataset dataset = Dataset.Open(Census.Load(folder.Root), Census.Folder);
         double best = double.MaxValue;
         for (int pass = 0; pass < 7; pass++)
         {

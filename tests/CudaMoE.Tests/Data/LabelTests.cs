@@ -142,7 +142,7 @@ public sealed class LabelTests : IDisposable
             Assert.Contains(rule, error.Message, StringComparison.Ordinal);
         }
 
-        AssertNames(Describe.Y with { Column = "yy" }, "task \"y\" needs the column \"yy\", which the file does not have; did you mean \"y\"?");
+        AssertNames(Describe.Y with { Column = "yy" }, "task \"y\" needs the column \"yy\", which the file does not have; it has x, y");
         AssertNames(Describe.Y with { WeightColumn = "w1" }, "task \"y\", weight_column, needs the column \"w1\"");
         AssertNames(Describe.Y with { Mask = new() { Column = "m1", In = ["1"] } }, "task \"y\", mask, needs the column \"m1\"");
     }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using CudaMoE.Tests.Checkpoints;
+using CudaMoE.Tests.Data;
 
 namespace CudaMoE.Tests.Support;
 
@@ -23,6 +24,9 @@ internal static class ChildProcess
     private static int Main(string[] arguments) => arguments switch
     {
         ["checkpoint-writer", string folder, string stopAt] => CheckpointWriterProcess.Run(folder, stopAt),
+        ["dataset", string folder] => CacheTests.RunChild(folder, hang: false),
+        ["dataset", string folder, "hang"] => CacheTests.RunChild(folder, hang: true),
+        ["loader", string folder] => BatchLoaderTests.RunChild(folder),
         _ => 2,
     };
 }
