@@ -1,11 +1,10 @@
 // Grouped products y = finish(x * W) with packed W; see cudamoe.h, gemm.
 //
 // Floor: 2 * rows * columns * depth flops; at recommender widths the weights stay in the L2 cache. A task is a block of row tiles
-// times a run of panels. It goes through depth blocks of at most 256 in ascending order: copies its rows of x (which makes a
-// gather free, converts bf16, and spreads the rows over the sets of the L1 cache), then runs all its tiles panel by panel, so that
-// a panel block (32 KiB) stays in the L1 cache while the tiles' rows pass. Sums between depth blocks wait in the work space.
-// Few rows or bf16 weights with few tiles read the panels once only, and bf16 is widened in registers; with more tiles a panel block
-// is widened into the work space first.
+// times a run of panels. It goes through depth blocks of at most 256 in ascending order and in each through its tiles: it copies a tile's
+// rows of x (which makes a gather free, converts bf16, and spreads the rows over the sets of the L1 cache), has the next tile's lines
+// fetched meanwhile, and multiplies with one panel after the other, which stream from the L2 cache. Sums between depth blocks wait in the
+// work space. bf16 weights are widened to f32 once a task and depth block, or in registers when the task has two tiles at most.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/product.cpp"
 #include <hwy/foreach_target.h>  // must come before highway.h
@@ -36,21 +35,25 @@ HWY_INLINE void copy_row(const T* from, int64_t count, float* to) {
   if (t < count) hn::Store(convert(load_first(d, from + t, count - t)), d, to + t);
 }
 
+// Row `row` of x in the row space, from column `column`; null when its gathered number is out of bounds.
+template <class T>
+HWY_INLINE const T* row_of_x(const Product& product, int64_t group, int64_t row, int64_t column) {
+  const T* x = static_cast<const T*>(product.x) + (product.groups.offsets == nullptr ? group * product.x_group_stride : 0) + column;
+  if (product.gather == nullptr) return x + row * product.x_row_stride;
+  const int64_t source = product.gather[row];
+  return source < 0 || source >= product.x_rows ? nullptr : x + source * product.x_row_stride;
+}
+
 template <bool kRound, class T>
-void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t depth_begin, int64_t depth, Stream& stream, float* to) {
-  const T* x = static_cast<const T*>(product.x) + (product.groups.offsets == nullptr ? group * product.x_group_stride : 0) + depth_begin;
+void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t depth, Stream& stream, float* to) {
   for (int64_t i = 0; i < rows; ++i, to += kRowScratchStride) {
-    int64_t from = row + i;
-    if (product.gather != nullptr) {
-      from = product.gather[row + i];
-      if (from < 0 || from >= product.x_rows) {
-        stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(row + i), static_cast<long long>(from),
-                      static_cast<long long>(product.x_rows));
-        std::memset(to, 0, static_cast<size_t>(depth) * sizeof(float));
-        continue;
-      }
+    if (const T* from = row_of_x<T>(product, group, row + i, column); from != nullptr) {
+      copy_row<kRound>(from, depth, to);
+      continue;
     }
-    copy_row<kRound>(x + from * product.x_row_stride, depth, to);
+    stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(row + i),
+                  static_cast<long long>(product.gather[row + i]), static_cast<long long>(product.x_rows));
+    std::memset(to, 0, static_cast<size_t>(depth) * sizeof(float));
   }
 }
 
@@ -100,44 +103,86 @@ Finish finish_in_registers(const Product& product) {
   return product.activation == CUDAMOE_ACTIVATION_RELU ? Finish::kBiasRelu : Finish::kRaw;
 }
 
-// All tiles of a task for one depth block and the panels from `panel` on that one tile function takes; B is the type of `panels`.
-template <class B>
-struct TaskTiles {
+// One task: a block of row tiles times the panels first_panel .. end_panel-1.
+struct ProductTask {
   const Product& product;
   const ProductPlan& plan;
-  const RowBlocks::Block& block;
+  RowBlocks::Block block, next_block;  // next_block: what the thread is likely to do next
+  int64_t first_panel, end_panel;
+  Stream& stream;
+  float* rows;     // the copied rows of one tile
+  float* widened;  // bf16 panels of one depth block in f32
+  float* sums;     // [rows of the block, task_panels * kPanel], when there are several depth blocks
+  float* tile;     // raw sums of one tile
   Finish finish;
-  float* rows;  // the copied rows
-  float* sums;  // [rows of the block, task_panels * kPanel], when there are several depth blocks
-  float* tile;  // raw sums of one tile
+  Prefetcher prefetcher;
+  PrefetchRow prefetch_rows[3 * kTileRows];
 
-  // Answers the panels that were taken.
-  int64_t run(const B* panels, int64_t panel_stride, int64_t depth, int64_t panel, int64_t first_panel, int64_t end_panel, bool first, bool last) const {
-    const int64_t block_row = block.tile_begin(block.first_tile);
-    const int64_t column = panel * kPanel, columns = std::min(product.columns, end_panel * kPanel) - column;
+  bool strided() const { return product.groups.offsets == nullptr; }
+  int64_t depth_begin(int64_t depth_block) const { return part_begin(product.depth, plan.depth_blocks, depth_block); }
+
+  // Has the lines of a tile fetched that it will read or write: its rows of x, and with the last depth block its rows of y and below.
+  void prefetch(const RowBlocks::Block& of, int64_t index, int64_t depth_block) {
+    if (index >= of.first_tile + of.tiles) return;
+    const int64_t begin = of.tile_begin(index), end = of.tile_begin(index + 1), column = depth_begin(depth_block);
+    const int64_t x_bytes = product.x_bf16 ? 2 : 4, y_bytes = product.y_bf16 ? 2 : 4;
+    const int64_t x_lines = divide_up((depth_begin(depth_block + 1) - column) * x_bytes, 64);
+    int64_t count = 0;
+    for (int64_t row = begin; row < end; ++row) {
+      const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column)) : row_of_x<float>(product, of.group, row, column);
+      if (x != nullptr) prefetch_rows[count++] = {x, x_lines};
+    }
+    if (depth_block + 1 == plan.depth_blocks) {
+      const int64_t first = first_panel * kPanel;
+      const int64_t y_lines = divide_up((std::min(product.columns, end_panel * kPanel) - first) * y_bytes, 64);
+      const auto add = [&](const void* matrix, int64_t row_stride, int64_t group_stride) {
+        const auto* at = static_cast<const char*>(matrix) + ((strided() ? of.group * group_stride : 0) + first) * y_bytes;
+        for (int64_t row = begin; row < end; ++row) prefetch_rows[count++] = {at + row * row_stride * y_bytes, y_lines};
+      };
+      if (product.below != nullptr) add(product.below, product.below_row_stride, product.below_group_stride);
+      add(product.y, product.y_row_stride, product.y_group_stride);
+    }
+    prefetcher.start(prefetch_rows, count);
+  }
+
+  void copy(int64_t row, int64_t row_count, int64_t column, int64_t depth) const {
+    if (product.x_bf16) {
+      copy_rows<false, Bf16>(product, block.group, row, row_count, column, depth, stream, rows);
+    } else if (product.packed_bf16) {
+      copy_rows<true, float>(product, block.group, row, row_count, column, depth, stream, rows);
+    } else {
+      copy_rows<false, float>(product, block.group, row, row_count, column, depth, stream, rows);
+    }
+  }
+
+  // Multiplies the copied rows of tile `index` with all panels of the task; `panels` is the depth block of the first one.
+  template <class B>
+  void multiply(int64_t index, const B* panels, int64_t panel_stride, int64_t depth, bool first, bool last) {
+    const int64_t row = block.tile_begin(index);
+    const int tile_rows = static_cast<int>(block.tile_begin(index + 1) - row);
     const int64_t sums_stride = plan.task_panels * kPanel;
-    const bool strided = product.groups.offsets == nullptr;
+    TileArgs<B> args;
+    args.prefetcher = &prefetcher;
+    args.a = rows;
+    args.panel_stride = panel_stride;
+    args.depth = depth;
+    args.start_stride = sums_stride;
+    args.below = nullptr;
+    args.below_stride = 0;
+    args.bias = nullptr;
     int taken = 1;
-    for (int64_t index = block.first_tile; index < block.first_tile + block.tiles; ++index) {
-      const int64_t row = block.tile_begin(index);
-      const int tile_rows = static_cast<int>(block.tile_begin(index + 1) - row);
-      // All tiles of a block take as many panels: the heights of tiles differ by one at most, so the first one, the tallest, decides.
-      const auto multiply = choose_tile<RowsOfA, B>(tile_rows, index == block.first_tile ? end_panel - panel : taken, columns, &taken);
-      TileArgs<B> args;
-      args.a = rows + (row - block_row) * kRowScratchStride;
+    for (int64_t panel = first_panel; panel < end_panel; panel += taken, panels += taken * panel_stride) {
+      const int64_t column = panel * kPanel, columns = std::min(product.columns, end_panel * kPanel) - column;
+      const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows, end_panel - panel, columns, &taken);
       args.b = panels;
-      args.panel_stride = panel_stride;
-      args.depth = depth;
-      float* partial = sums + (row - block_row) * sums_stride + (panel - first_panel) * kPanel;
+      float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
       args.start = first ? nullptr : partial;
-      args.start_stride = sums_stride;
-      args.columns = std::min<int64_t>(columns, taken * kPanel);
       if (!last || finish == Finish::kRaw) {
         args.finish = Finish::kRaw;
         args.c = last ? tile : partial;
         args.c_stride = last ? taken * kPanel : sums_stride;
         args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
-        multiply(args);
+        multiply_tile_of(args);
         if (last) {
           const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
           complete(product, tile, taken * kPanel, block.group, row, tile_rows, column, std::min<int64_t>(columns, taken * kPanel));
@@ -145,62 +190,62 @@ struct TaskTiles {
         continue;
       }
       args.finish = finish;
-      args.c = static_cast<float*>(product.y) + (strided ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
+      args.columns = std::min<int64_t>(columns, taken * kPanel);
+      args.c = static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
       args.c_stride = product.y_row_stride;
       args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
       if (finish == Finish::kReluMask) {
-        args.below = static_cast<const float*>(product.below) + (strided ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
+        args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
         args.below_stride = product.below_row_stride;
       }
-      multiply(args);
+      multiply_tile_of(args);
     }
-    return taken;
+  }
+
+  void run() {
+    const PackedLayout layout{product.columns, product.depth};
+    const int64_t panel_stride = layout.panel_elements(), end_tile = block.first_tile + block.tiles;
+    prefetcher.at = reinterpret_cast<const char*>(rows);
+    for (int64_t depth_block = 0; depth_block < plan.depth_blocks; ++depth_block) {
+      const int64_t begin = depth_begin(depth_block), depth = depth_begin(depth_block + 1) - begin;
+      const bool first = depth_block == 0, last = depth_block + 1 == plan.depth_blocks;
+      const int64_t offset = block.group * layout.group_elements() + first_panel * panel_stride + begin * kPanel;
+      const bool widen = product.packed_bf16 && block.tiles > 2;
+      if (widen) {
+        for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
+          widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel, widened + panel * depth * kPanel);
+        }
+      }
+      for (int64_t index = block.first_tile; index < end_tile; ++index) {
+        const int64_t row = block.tile_begin(index);
+        copy(row, block.tile_begin(index + 1) - row, begin, depth);
+        if (index + 1 < end_tile) {
+          prefetch(block, index + 1, depth_block);
+        } else if (!last) {
+          prefetch(block, block.first_tile, depth_block + 1);
+        } else {
+          prefetch(next_block, next_block.first_tile, 0);
+        }
+        if (widen) {
+          multiply(index, static_cast<const float*>(widened), depth * kPanel, depth, first, last);
+        } else if (product.packed_bf16) {
+          multiply(index, static_cast<const Bf16*>(product.packed) + offset, panel_stride, depth, first, last);
+        } else {
+          multiply(index, static_cast<const float*>(product.packed) + offset, panel_stride, depth, first, last);
+        }
+      }
+    }
   }
 };
 
-void product_task(const Product& product, const ProductPlan& plan, const RowBlocks::Block& block, int64_t first_panel, int64_t end_panel, Stream& stream,
-                  float* workspace) {
+void product_task(const Product& product, const ProductPlan& plan, const RowBlocks::Block& block, const RowBlocks::Block& next_block, int64_t first_panel,
+                  int64_t end_panel, Stream& stream, float* workspace) {
   float* rows = workspace;
   float* widened = rows + plan.rows_floats;
   float* sums = widened + plan.panel_floats;
   float* tile = sums + plan.sums_floats;
-  const Finish finish = finish_in_registers(product);
-  const int64_t row = block.tile_begin(block.first_tile), row_count = block.tile_begin(block.first_tile + block.tiles) - row;
-  const PackedLayout layout{product.columns, product.depth};
-
-  for (int64_t depth_block = 0; depth_block < plan.depth_blocks; ++depth_block) {
-    const int64_t begin = part_begin(product.depth, plan.depth_blocks, depth_block);
-    const int64_t depth = part_begin(product.depth, plan.depth_blocks, depth_block + 1) - begin;
-    const bool first = depth_block == 0, last = depth_block + 1 == plan.depth_blocks;
-    if (product.x_bf16) {
-      copy_rows<false, Bf16>(product, block.group, row, row_count, begin, depth, stream, rows);
-    } else if (product.packed_bf16) {
-      copy_rows<true, float>(product, block.group, row, row_count, begin, depth, stream, rows);
-    } else {
-      copy_rows<false, float>(product, block.group, row, row_count, begin, depth, stream, rows);
-    }
-    const int64_t offset = block.group * layout.group_elements() + begin * kPanel;
-    const auto each_panel = [&](auto&& run) HWY_ATTR {
-      for (int64_t panel = first_panel; panel < end_panel;) panel += run(panel, offset + panel * layout.panel_elements());
-    };
-    if (!product.packed_bf16) {
-      const TaskTiles<float> tiles{product, plan, block, finish, rows, sums, tile};
-      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
-        return tiles.run(static_cast<const float*>(product.packed) + at, layout.panel_elements(), depth, panel, first_panel, end_panel, first, last);
-      });
-    } else if (plan.panel_floats == 0 || block.tiles <= 2) {
-      const TaskTiles<Bf16> tiles{product, plan, block, finish, rows, sums, tile};
-      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
-        return tiles.run(static_cast<const Bf16*>(product.packed) + at, layout.panel_elements(), depth, panel, first_panel, end_panel, first, last);
-      });
-    } else {
-      const TaskTiles<float> tiles{product, plan, block, finish, rows, sums, tile};
-      each_panel([&](int64_t panel, int64_t at) HWY_ATTR {
-        widen_panel(static_cast<const Bf16*>(product.packed) + at, depth * kPanel, widened);
-        return tiles.run(widened, 0, depth, panel, first_panel, panel + 1, first, last);
-      });
-    }
-  }
+  ProductTask task{product, plan, block, next_block, first_panel, end_panel, stream, rows, widened, sums, tile, finish_in_registers(product), {}, {}};
+  task.run();
 }
 
 }  // namespace HWY_NAMESPACE
@@ -224,11 +269,11 @@ ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged,
   plan.block_tiles = std::clamp<int64_t>(std::min(tiles / wanted, most_tiles_of_a_group), 1, kMostTiles);
   // Few tiles: the columns are shared out as well, four panels at least.
   const int64_t column_tasks = tiles >= wanted || tiles == 0 ? 1 : std::min(divide_up(wanted, tiles), divide_up(panels, 4));
-  plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 ? kMostPanels : panels);
+  plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 || packed_bf16 ? kMostPanels : panels);
   plan.workers = threads;
   const int64_t block_rows = plan.block_tiles * shape.rows;
-  plan.rows_floats = block_rows * kRowScratchStride;
-  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? std::min(depth, kDepthBlock) * shape.columns : 0;
+  plan.rows_floats = shape.rows * kRowScratchStride;
+  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? plan.task_panels * std::min(depth, kDepthBlock) * shape.columns : 0;
   plan.sums_floats = plan.depth_blocks > 1 ? block_rows * plan.task_panels * shape.columns : 0;
   plan.tile_floats = std::max<int64_t>(shape.rows, 12) * shape.columns;  // 3 rows of 4 panels, or all rows of one
   return plan;
@@ -251,8 +296,10 @@ cudamoe_status run_product(Stream& stream, const Product& product, float* worksp
     const RowBlocks::Block block = blocks.block(task / column_tasks);
     if (block.tiles == 0) return;
     const int64_t part = task % column_tasks;
-    run(product, plan, block, part_begin(panels, column_tasks, part), part_begin(panels, column_tasks, part + 1), stream,
-        workspace + worker * plan.worker_floats());
+    // The other threads will have taken the blocks in between.
+    const int64_t next = task / column_tasks + divide_up(plan.workers, column_tasks);
+    run(product, plan, block, next < blocks.count() ? blocks.block(next) : RowBlocks::Block{}, part_begin(panels, column_tasks, part),
+        part_begin(panels, column_tasks, part + 1), stream, workspace + worker * plan.worker_floats());
   });
   return CUDAMOE_OK;
 }

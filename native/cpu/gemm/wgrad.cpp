@@ -135,6 +135,8 @@ struct WgradBlock {
   }
 
   void multiply_chunk(int64_t rows, bool first, bool last) const {
+    Prefetcher prefetcher;
+    prefetcher.at = reinterpret_cast<const char*>(sums);
     const int64_t sums_stride = plan.block_panels * kPanel, block_column = tile_column(first_tile);
     float* dw = args.dw + group * args.dw_group_stride;
     int taken = 1;
@@ -147,6 +149,7 @@ struct WgradBlock {
         const auto multiply = choose_tile<ColumnsOfA, float>(height, tile == first_tile ? end_panel - panel : taken, columns, &taken);
         float* partial = sums + (row - block_column) * sums_stride + (panel - first_panel) * kPanel;
         TileArgs<float> tile_args;
+        tile_args.prefetcher = &prefetcher;
         tile_args.a = dz_tiles + (tile - first_tile) * kTileChunkFloats;
         tile_args.b = x_panels + (panel - first_panel) * panel_chunk_floats(kPanel);
         tile_args.panel_stride = panel_chunk_floats(kPanel);
