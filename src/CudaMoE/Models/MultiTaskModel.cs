@@ -65,7 +65,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             outputs,
             _towers.Logits,
             _towers.LogitGradients,
-            [.. description.Tasks.Select(t => balancer == BalancerType.Equal ? 1.0 : t.Weight)]);
+            [.. description.Tasks.Select(t => balancer == BalancerType.Static ? t.Weight : 1.0)]);
         if (training)
         {
             _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);

@@ -1,0 +1,113 @@
+using System.Text;
+using CudaMoE.Checkpoints;
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Layers;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Training;
+
+/// <summary>Moves a model between device memory and a checkpoint's files.</summary>
+public static class ModelCheckpoint
+{
+    private const string FirstState = ".state1";
+    private const string SecondState = ".state2";
+
+    /// <summary>What a checkpoint of this model is made of.</summary>
+    /// <param name="model">The model; not to be changed before the checkpoint is saved.</param>
+    /// <param name="encoders">The encoders of its data; null when it has none.</param>
+    /// <param name="state">Where the run stands.</param>
+    public static CheckpointContent Content(MultiTaskModel model, FittedEncoders? encoders, TrainingState state) => new()
+    {
+        WriteModel = stream => stream.Write(Encoding.UTF8.GetBytes(DescriptionJson.Write(model.Description))),
+        WriteEncoders = encoders == null ? null : stream => stream.Write(encoders.ToUtf8Json()),
+        AddWeights = writer => AddWeights(model, writer),
+        AddOptimizer = model.Training ? writer => AddOptimizer(model, writer) : null,
+        State = state,
+    };
+
+    /// <summary>Adds all parameters under their names.</summary>
+    public static void AddWeights(MultiTaskModel model, SafetensorsWriter writer)
+    {
+        foreach (Parameter parameter in model.Parameters)
+        {
+            TensorDataType type = parameter.Type == ElementType.F32 ? TensorDataType.F32 : TensorDataType.BF16;
+            writer.Add(parameter.Name, type, parameter.Shape, HostAddress(model, parameter.Value));
+        }
+    }
+
+    /// <summary>Reads all parameters; the file must have exactly the model's, with its shapes.</summary>
+    /// <exception cref="CheckpointFormatException">A tensor is missing, unknown, or of another shape or type.</exception>
+    public static unsafe void LoadWeights(MultiTaskModel model, SafetensorsReader reader)
+    {
+        HashSet<string> expected = [];
+        foreach (Parameter parameter in model.Parameters)
+        {
+            expected.Add(parameter.Name);
+            TensorDataType type = parameter.Type == ElementType.F32 ? TensorDataType.F32 : TensorDataType.BF16;
+            CheckEntry(reader, parameter.Name, type, parameter.Shape);
+            reader.CopyTo(parameter.Name, (void*)HostAddress(model, parameter.Value), parameter.Count * (type == TensorDataType.F32 ? 4 : 2));
+        }
+
+        RefuseUnknown(reader, expected);
+        model.ParametersChanged();
+    }
+
+    /// <summary>Reads the optimiser states of a checkpoint that training goes on from.</summary>
+    /// <exception cref="CheckpointFormatException">A tensor is missing, unknown, or of another shape or type.</exception>
+    public static unsafe void LoadOptimizer(MultiTaskModel model, SafetensorsReader reader)
+    {
+        HashSet<string> expected = [];
+        foreach ((string name, nint address, long count) in States(model))
+        {
+            expected.Add(name);
+            CheckEntry(reader, name, TensorDataType.F32, [count]);
+            reader.CopyTo(name, (void*)HostAddress(model, address), count * sizeof(float));
+        }
+
+        RefuseUnknown(reader, expected);
+    }
+
+    private static void AddOptimizer(MultiTaskModel model, SafetensorsWriter writer)
+    {
+        foreach ((string name, nint address, long count) in States(model))
+            writer.Add(name, TensorDataType.F32, [count], HostAddress(model, address));
+    }
+
+    private static IEnumerable<(string Name, nint Address, long Count)> States(MultiTaskModel model)
+    {
+        foreach (Parameter parameter in model.Parameters)
+        {
+            if (parameter.State1Count > 0)
+                yield return (parameter.Name + FirstState, parameter.State1, parameter.State1Count);
+            if (parameter.State2Count > 0)
+                yield return (parameter.Name + SecondState, parameter.State2, parameter.State2Count);
+        }
+    }
+
+    private static void CheckEntry(SafetensorsReader reader, string name, TensorDataType type, IReadOnlyList<long> shape)
+    {
+        if (!reader.Header.TryGet(name, out TensorEntry? entry))
+            throw new CheckpointFormatException(reader.Header.File, $"has no tensor {name}; the model needs it");
+        if (entry!.Type != type || !entry.Shape.SequenceEqual(shape))
+        {
+            throw new CheckpointFormatException(
+                reader.Header.File,
+                $"tensor {name} is {entry.Type} [{string.Join(", ", entry.Shape)}]; the model needs {type} [{string.Join(", ", shape)}]");
+        }
+    }
+
+    private static void RefuseUnknown(SafetensorsReader reader, HashSet<string> expected)
+    {
+        foreach (TensorEntry entry in reader.Header.Tensors)
+        {
+            if (!expected.Contains(entry.Name))
+                throw new CheckpointFormatException(reader.Header.File, $"tensor {entry.Name} is not one of the model's");
+        }
+    }
+
+    private static nint HostAddress(MultiTaskModel model, nint device) => model.Device.Info.HostAccessible
+        ? device
+        : throw new NativeUnsupportedException($"device {model.Device.Spec}: its memory cannot be read by the host");
+}

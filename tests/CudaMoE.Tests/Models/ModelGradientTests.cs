@@ -1,0 +1,130 @@
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Layers;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+using Xunit.Abstractions;
+
+namespace CudaMoE.Tests.Models;
+
+/// <summary>Outputs and gradients of every model against the double-precision reference and its finite differences.</summary>
+public sealed class ModelGradientTests(ITestOutputHelper output)
+{
+    private const double Step = 1e-5;
+
+    public static TheoryData<string> Cases { get; } = [.. Architectures().Keys];
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Model_RandomBatch_MatchesReferenceForwardAndBackward(string name)
+    {
+        (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout) = Architectures()[name];
+        int seed = Environment.TickCount;
+        output.WriteLine($"seed {seed}");
+        Random random = new(seed);
+        using Device device = Device.Open("cpu:threads=2");
+        ModelDescription description = TestModels.Describe(architecture, tasks, new() { Seed = (ulong)(uint)seed });
+        using MultiTaskModel model = new(device, description, layout, TestModels.Outputs(tasks), maxRows: 40, training: true);
+        EnlargeEmbeddings(model, random);
+        using Batch batch = TestModels.RandomBatch(layout, tasks, rows: 37, random);
+
+        model.Forward(batch);
+        model.ComputeLosses();
+        model.BackwardTowers();
+        model.BackwardTrunk([], gramIsFresh: false);
+        model.Stream.Synchronize();
+
+        ReferenceModel reference = new(model);
+        CheckLogits(model, reference, batch);
+        double[] losses = reference.Losses(batch);
+        for (int t = 0; t < tasks.Count; t++)
+            Assert.Equal(losses[t], model.Losses[t], 1e-5 * Math.Max(1, Math.Abs(losses[t])));
+        long[] counts = model.ExpertCounts.ToArray();
+        IReadOnlyList<long>? constant = counts.Length == 0 ? null : counts;
+        Assert.Equal(reference.AuxiliaryLoss(batch, constant), model.AuxiliaryLoss, 1e-5);
+
+        IReadOnlyList<float[]> tables = model.EmbeddingGradients();
+        int table = 0;
+        foreach (Parameter parameter in model.Parameters)
+        {
+            float[] gradient = parameter.Kind == ParameterKind.Embedding ? tables[table++] : Gradient(parameter);
+            CheckGradient(reference, parameter, gradient, () => reference.Losses(batch).Sum() + reference.AuxiliaryLoss(batch, constant), random);
+        }
+    }
+
+    internal static unsafe void EnlargeEmbeddings(MultiTaskModel model, Random random)
+    {
+        foreach (Parameter parameter in model.Parameters.Where(p => p.Kind == ParameterKind.Embedding))
+        {
+            for (long i = 0; i < parameter.Count; i++)
+                ((float*)parameter.Value)[i] = (float)(random.NextDouble() - 0.5);
+        }
+    }
+
+    internal static unsafe void CheckLogits(MultiTaskModel model, ReferenceModel reference, Batch batch, double tolerance = 2e-5)
+    {
+        double[][] expected = reference.Logits(batch);
+        for (int row = 0; row < batch.Rows; row++)
+        {
+            int column = 0;
+            for (int t = 0; t < model.Outputs.Count; t++)
+            {
+                Tensor logits = model.Logits(t);
+                for (int c = 0; c < model.Outputs[t]; c++, column++)
+                    Assert.Equal(expected[row][column], ((float*)logits.Pointer)[(row * logits.RowStride) + c], tolerance);
+            }
+        }
+    }
+
+    internal static unsafe float[] Gradient(Parameter parameter) => new Span<float>((void*)parameter.Gradient, (int)parameter.Count).ToArray();
+
+    internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random)
+    {
+        double[] values = reference.Parameters[parameter.Name];
+        double scale = Math.Max(1e-3, gradient.Max(Math.Abs));
+        foreach (int i in Enumerable.Range(0, values.Length).OrderBy(_ => random.Next()).Take(12))
+        {
+            double saved = values[i];
+            values[i] = saved + Step;
+            double up = loss();
+            values[i] = saved - Step;
+            double down = loss();
+            values[i] = saved;
+            double expected = (up - down) / (2 * Step);
+            Assert.True(Math.Abs(expected - gradient[i]) <= 1e-4 * scale + 1e-6, $"{parameter.Name}[{i}]: gradient {gradient[i]}, finite difference {expected}");
+        }
+    }
+
+    private static Dictionary<string, (ArchitectureDescription, IReadOnlyList<TaskDescription>, BatchLayout)> Architectures()
+    {
+        ExpertsDescription experts = new() { Count = 5, Layers = [6] };
+        ExpertsDescription deep = new() { Count = 4, Layers = [7, 5] };
+        BatchLayout layout = TestModels.Layout;
+        IReadOnlyList<TaskDescription> binary = TestModels.BinaryTasks;
+        IReadOnlyList<TaskDescription> mixed = TestModels.MixedTasks;
+        // Smooth activations, so that finite differences see no kinks; the kinks of ReLU are tested with the products.
+        ArchitectureDescription tanh = new() { Type = ModelType.Mmoe, Experts = experts, Tower = [4], Activation = ActivationKind.Tanh };
+        return new()
+        {
+            ["shared bottom"] = (tanh with { Type = ModelType.SharedBottom, Experts = null, Bottom = [9, 6] }, binary, layout),
+            ["shared bottom, mixed tasks"] = (tanh with { Type = ModelType.SharedBottom, Experts = null, Bottom = [9], Activation = ActivationKind.Silu }, mixed, layout),
+            ["shared bottom without layers"] = (tanh with { Type = ModelType.SharedBottom, Experts = null, Projection = 8 }, binary, layout),
+            ["single task"] = (tanh with { Type = ModelType.SingleTask, Experts = null, Bottom = [8, 5] }, binary, layout),
+            ["single task, mixed"] = (tanh with { Type = ModelType.SingleTask, Experts = null, Bottom = [8], Activation = ActivationKind.Gelu, LayerNorm = true }, mixed, layout),
+            ["mmoe"] = (tanh, binary, layout),
+            ["mmoe, projection, norm"] = (tanh with { Projection = 10, LayerNorm = true, Activation = ActivationKind.Silu }, binary, layout),
+            ["mmoe, deep experts, no tower"] = (tanh with { Experts = deep, Tower = [], Projection = 8 }, binary, layout),
+            ["mmoe, mixed tasks, z loss"] = (tanh with { Gate = new() { ZLoss = 0.1f } }, mixed, layout),
+            ["mmoe, sigmoid gates"] = (tanh with { Gate = new() { Score = ScoreMode.Sigmoid, Renormalize = true, Bias = false } }, binary, layout),
+            ["mmoe, shared gate"] = (tanh with { Gate = new() { Sharing = GateSharing.Shared } }, binary, layout),
+            ["mmoe, only dense features"] = (tanh with { Projection = 8 }, binary, TestModels.DenseLayout),
+            ["top 2"] = (tanh with { Gate = new() { TopK = 2, BalanceLoss = 0.2f, ZLoss = 0.05f } }, binary, layout),
+            ["top 2, renormalised, deep, projection"] = (tanh with { Experts = deep, Projection = 8, Gate = new() { TopK = 2, Renormalize = true } }, mixed, layout),
+            ["top 3, softmax over the chosen, shared gate"] = (tanh with { Gate = new() { TopK = 3, Score = ScoreMode.TopkSoftmax, Sharing = GateSharing.Shared, BalanceLoss = 0.1f } }, binary, layout),
+            ["top 2, sigmoid"] = (tanh with { Projection = 9, Gate = new() { TopK = 2, Score = ScoreMode.Sigmoid, Renormalize = true } }, binary, layout),
+            ["top 1, capacity"] = (tanh with { Gate = new() { TopK = 1, CapacityFactor = 0.7 } }, binary, layout),
+            ["top 2, capacity, choice major"] = (tanh with { Gate = new() { TopK = 2, CapacityFactor = 0.6, Order = RoutingOrder.ChoiceMajor } }, binary, layout),
+            ["top 2, capacity, priority, silu"] = (tanh with { Activation = ActivationKind.Silu, Projection = 9, Gate = new() { TopK = 2, CapacityFactor = 0.6, Order = RoutingOrder.Priority } }, binary, layout),
+        };
+    }
+}

@@ -1,0 +1,380 @@
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Layers;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Tests.Models;
+
+/// <summary>
+/// The models as their equations say, sample by sample, in double precision and without any of the engine's operations: the judge of the engine's
+/// outputs, and by finite differences of its gradients.
+/// </summary>
+internal sealed class ReferenceModel
+{
+    private readonly ModelDescription _description;
+    private readonly BatchLayout _layout;
+    private readonly IReadOnlyList<int> _outputs;
+    private readonly Dictionary<string, double[]> _parameters;
+    private readonly Dictionary<string, IReadOnlyList<long>> _shapes;
+
+    public ReferenceModel(MultiTaskModel model)
+    {
+        _description = model.Description;
+        _layout = model.Layout;
+        _outputs = model.Outputs;
+        _parameters = model.Parameters.ToDictionary(p => p.Name, Read);
+        _shapes = model.Parameters.ToDictionary(p => p.Name, p => p.Shape);
+    }
+
+    public IReadOnlyDictionary<string, double[]> Parameters => _parameters;
+
+    /// <summary>Logits [rows][sum of outputs] of a batch.</summary>
+    public double[][] Logits(Batch batch)
+    {
+        double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row))];
+        double[][] inputs = [.. features.Select(Input)];
+        double[][][] representations = Representations(inputs);
+        return [.. representations.Select(TowerLogits)];
+    }
+
+    /// <summary>Loss of each task: the weighted mean over its valid rows.</summary>
+    public double[] Losses(Batch batch)
+    {
+        double[][] logits = Logits(batch);
+        double[] losses = new double[_outputs.Count];
+        int column = 0;
+        for (int t = 0; t < _outputs.Count; t++)
+        {
+            double sum = 0;
+            double total = 0;
+            for (int row = 0; row < batch.Rows; row++)
+            {
+                double label = batch.Labels(t)[row];
+                double weight = batch.Weights(t)[row];
+                if (double.IsNaN(label) || weight <= 0)
+                    continue;
+                double[] z = logits[row][column..(column + _outputs[t])];
+                sum += weight * Loss(_description.Tasks[t].Type, z, label);
+                total += weight;
+            }
+
+            losses[t] = total > 0 ? sum / total : 0;
+            column += _outputs[t];
+        }
+
+        return losses;
+    }
+
+    /// <summary>Balance and z losses of the batch times their coefficients; the expert counts are taken as constants by the engine and here.</summary>
+    public double AuxiliaryLoss(Batch batch, IReadOnlyList<long>? constantCounts = null)
+    {
+        ArchitectureDescription architecture = _description.Architecture;
+        if (architecture.Type != ModelType.Mmoe)
+            return 0;
+        GateDescription gate = architecture.Gate;
+        int gates = gate.Sharing == GateSharing.Shared ? 1 : _outputs.Count;
+        int experts = architecture.Experts!.Count;
+        double[][] inputs = [.. Enumerable.Range(0, batch.Rows).Select(row => Input(FeatureRow(batch, row)))];
+        double loss = 0;
+        for (int g = 0; g < gates; g++)
+        {
+            double[] probabilitySums = new double[experts];
+            double[] counts = new double[experts];
+            double z = 0;
+            foreach (double[] x in inputs)
+            {
+                double[] logits = GateLogits(x, g, experts);
+                double logSum = LogSumExp(logits);
+                z += logSum * logSum;
+                double[] p = gate.Score == ScoreMode.Sigmoid ? [.. logits.Select(Sigmoid)] : [.. logits.Select(l => Math.Exp(l - logSum))];
+                for (int e = 0; e < experts; e++)
+                    probabilitySums[e] += p[e];
+                if (gate.TopK is { } k)
+                {
+                    foreach (int e in Choose(logits, k))
+                        counts[e]++;
+                }
+            }
+
+            loss += gate.ZLoss * z / batch.Rows;
+            if (gate.TopK is not { } top)
+                continue;
+            for (int e = 0; e < experts; e++)
+            {
+                double count = constantCounts == null ? counts[e] : constantCounts[(g * experts) + e];
+                loss += gate.BalanceLoss * experts * (count / (batch.Rows * top)) * (probabilitySums[e] / batch.Rows);
+            }
+        }
+
+        return loss;
+    }
+
+    private static unsafe double[] Read(Parameter parameter)
+    {
+        double[] values = new double[parameter.Count];
+        for (long i = 0; i < parameter.Count; i++)
+            values[i] = parameter.Type == ElementType.F32 ? ((float*)parameter.Value)[i] : BFloat16.ToSingle(((ushort*)parameter.Value)[i]);
+        return values;
+    }
+
+    private static double Loss(TaskType type, double[] z, double label) => type switch
+    {
+        TaskType.Binary => Math.Max(z[0], 0) - (z[0] * label) + Math.Log(1 + Math.Exp(-Math.Abs(z[0]))),
+        TaskType.Regression => (z[0] - label) * (z[0] - label),
+        _ => LogSumExp(z) - z[(int)label],
+    };
+
+    private static double LogSumExp(double[] z)
+    {
+        double max = z.Max();
+        return max + Math.Log(z.Sum(v => Math.Exp(v - max)));
+    }
+
+    private static double Sigmoid(double x) => 1 / (1 + Math.Exp(-x));
+
+    private static int[] Choose(double[] scores, int k) =>
+        [.. Enumerable.Range(0, scores.Length).OrderByDescending(e => scores[e]).ThenBy(e => e).Take(k)];
+
+    private double Activate(double x) => _description.Architecture.Activation switch
+    {
+        ActivationKind.Relu => Math.Max(x, 0),
+        ActivationKind.LeakyRelu => x > 0 ? x : x * _description.Architecture.ActivationSlope,
+        ActivationKind.Gelu => x * 0.5 * (1 + Erf(x / Math.Sqrt(2))),
+        ActivationKind.Silu => x * Sigmoid(x),
+        ActivationKind.Sigmoid => Sigmoid(x),
+        ActivationKind.Tanh => Math.Tanh(x),
+        _ => x,
+    };
+
+    // erf by its Taylor series below 3 and its continued fraction above: slow and accurate to 1e-14.
+    private static double Erf(double x)
+    {
+        double a = Math.Abs(x);
+        if (a > 6)
+            return Math.Sign(x);
+        if (a < 3)
+        {
+            double term = a;
+            double sum = a;
+            for (int n = 1; n < 200; n++)
+            {
+                term *= -a * a / n;
+                sum += term / ((2 * n) + 1);
+            }
+
+            return Math.Sign(x) * 2 / Math.Sqrt(Math.PI) * sum;
+        }
+
+        double fraction = 0;
+        for (int n = 200; n > 0; n--)
+            fraction = n / 2.0 / (a + fraction);
+        return Math.Sign(x) * (1 - (Math.Exp(-a * a) / Math.Sqrt(Math.PI) / (a + fraction)));
+    }
+
+    private double[] FeatureRow(Batch batch, int row)
+    {
+        List<double> values = [];
+        for (int f = 0; f < _layout.Sparse.Count; f++)
+        {
+            SparseInput input = _layout.Sparse[f];
+            double[] table = _parameters[$"embeddings.{input.Table}.weight"];
+            int[] ids = Ids(batch, f, row);
+            double[] pooled = new double[input.Dimension];
+            foreach (int id in ids)
+            {
+                for (int j = 0; j < input.Dimension; j++)
+                    pooled[j] += table[(id * input.Dimension) + j];
+            }
+
+            bool mean = input.MultiHot && input.Pooling == PoolingKind.Mean && ids.Length > 0;
+            values.AddRange(pooled.Select(v => mean ? v / ids.Length : v));
+        }
+
+        values.AddRange(batch.Dense.Slice(row * _layout.DenseWidth, _layout.DenseWidth).ToArray().Select(v => (double)v));
+        return [.. values];
+    }
+
+    private static unsafe int[] Ids(Batch batch, int feature, int row)
+    {
+        if (batch.OffsetsPointer(feature) == null)
+            return [batch.Ids(feature)[row]];
+        int start = batch.OffsetsPointer(feature)[row];
+        return batch.Ids(feature)[start..batch.OffsetsPointer(feature)[row + 1]].ToArray();
+    }
+
+    private double[] Input(double[] features)
+    {
+        double[] x = features;
+        if (_description.Architecture.LayerNorm)
+        {
+            double mean = x.Average();
+            double variance = x.Average(v => (v - mean) * (v - mean));
+            double[] gamma = _parameters["norm.weight"];
+            double[] beta = _parameters["norm.bias"];
+            x = [.. x.Select((v, i) => ((v - mean) / Math.Sqrt(variance + 1e-5) * gamma[i]) + beta[i])];
+        }
+
+        return _description.Architecture.Projection == null ? x : Layer("projection.layers.0", 0, x, activate: true);
+    }
+
+    /// <summary>One linear layer; group g of a merged parameter [groups, out, in].</summary>
+    private double[] Layer(string name, int group, double[] x, bool activate)
+    {
+        IReadOnlyList<long> shape = _shapes[name + ".weight"];
+        int n = (int)shape[^2];
+        int k = (int)shape[^1];
+        double[] weight = _parameters[name + ".weight"];
+        double[] bias = _parameters[name + ".bias"];
+        double[] y = new double[n];
+        for (int i = 0; i < n; i++)
+        {
+            double sum = bias[(group * n) + i];
+            for (int j = 0; j < k; j++)
+                sum += x[j] * weight[(((group * n) + i) * k) + j];
+            y[i] = activate ? Activate(sum) : sum;
+        }
+
+        return y;
+    }
+
+    private double[] Mlp(string prefix, int group, int layers, double[] x)
+    {
+        for (int i = 0; i < layers; i++)
+            x = Layer($"{prefix}.layers.{i}", group, x, activate: true);
+        return x;
+    }
+
+    private double[] GateLogits(double[] x, int gate, int experts)
+    {
+        double[] weight = _parameters["gate.weight"];
+        double[]? bias = _parameters.GetValueOrDefault("gate.bias");
+        double[] logits = new double[experts];
+        for (int e = 0; e < experts; e++)
+        {
+            int row = (gate * experts) + e;
+            logits[e] = (bias?[row] ?? 0) + x.Select((v, j) => v * weight[(row * x.Length) + j]).Sum();
+        }
+
+        return logits;
+    }
+
+    /// <summary>[rows][towers][width], towers = 1 when all tasks read the same.</summary>
+    private double[][][] Representations(double[][] inputs)
+    {
+        ArchitectureDescription architecture = _description.Architecture;
+        int tasks = _outputs.Count;
+        int layers = architecture.Bottom.Count;
+        return architecture.Type switch
+        {
+            ModelType.SharedBottom => [.. inputs.Select(x => new[] { Mlp("bottom", 0, layers, x) })],
+            ModelType.SingleTask => [.. inputs.Select(x => Enumerable.Range(0, tasks).Select(t => Mlp($"bottom.{_description.Tasks[t].Name}", 0, layers, x)).ToArray())],
+            _ => Mixture(inputs),
+        };
+    }
+
+    private double[][][] Mixture(double[][] inputs)
+    {
+        ArchitectureDescription architecture = _description.Architecture;
+        GateDescription gate = architecture.Gate;
+        int gates = gate.Sharing == GateSharing.Shared ? 1 : _outputs.Count;
+        int experts = architecture.Experts!.Count;
+        double[][][] weights = [.. inputs.Select(x => Enumerable.Range(0, gates).Select(g => GateWeights(GateLogits(x, g, experts))).ToArray())];
+        bool[][][] placed = Places(weights, gates, experts);
+        double[][][] outputs = new double[inputs.Length][][];
+        for (int row = 0; row < inputs.Length; row++)
+        {
+            double[]?[] expertOutputs = new double[experts][];
+            outputs[row] = new double[gates][];
+            for (int g = 0; g < gates; g++)
+            {
+                double[] mixed = new double[architecture.Experts.Layers[^1]];
+                for (int e = 0; e < experts; e++)
+                {
+                    if (!placed[row][g][e])
+                        continue;
+                    double[] y = expertOutputs[e] ??= Mlp("experts", e, architecture.Experts.Layers.Count, inputs[row]);
+                    for (int j = 0; j < mixed.Length; j++)
+                        mixed[j] += weights[row][g][e] * y[j];
+                }
+
+                outputs[row][g] = mixed;
+            }
+        }
+
+        return outputs;
+    }
+
+    /// <summary>Weights of all experts, 0 for those not chosen.</summary>
+    private double[] GateWeights(double[] logits)
+    {
+        GateDescription gate = _description.Architecture.Gate;
+        double logSum = LogSumExp(logits);
+        double[] p = gate.Score == ScoreMode.Sigmoid ? [.. logits.Select(Sigmoid)] : [.. logits.Select(l => Math.Exp(l - logSum))];
+        if (gate.TopK is not { } k)
+            return gate.Renormalize ? [.. p.Select(v => v / p.Sum())] : p;
+        int[] chosen = Choose(logits, k);
+        double chosenLogSum = LogSumExp([.. chosen.Select(e => logits[e])]);
+        double sum = chosen.Sum(e => p[e]);
+        double[] weights = new double[logits.Length];
+        foreach (int e in chosen)
+        {
+            weights[e] = gate.Score switch
+            {
+                ScoreMode.TopkSoftmax or ScoreMode.Noisy => Math.Exp(logits[e] - chosenLogSum),
+                _ => gate.Renormalize ? p[e] / sum : p[e],
+            };
+        }
+
+        return weights;
+    }
+
+    /// <summary>Which (row, gate, expert) are computed: all non-zero weights, or with a capacity the first ones in the routing order.</summary>
+    private bool[][][] Places(double[][][] weights, int gates, int experts)
+    {
+        GateDescription gate = _description.Architecture.Gate;
+        bool[][][] placed = [.. weights.Select(row => row.Select(w => w.Select(v => v != 0 || gate.TopK == null).ToArray()).ToArray())];
+        if (gate.TopK is not { } k || gate.CapacityFactor is not { } factor)
+            return placed;
+        long capacity = Math.Max(1, (long)Math.Ceiling(factor * weights.Length * gates * k / experts));
+        List<(int Row, int Gate, int Choice, int Expert, double Weight)> pairs = [];
+        for (int row = 0; row < weights.Length; row++)
+        {
+            for (int g = 0; g < gates; g++)
+            {
+                int[] chosen = Choose(weights[row][g], k);
+                for (int c = 0; c < k; c++)
+                    pairs.Add((row, g, c, chosen[c], weights[row][g][chosen[c]]));
+            }
+        }
+
+        IEnumerable<(int Row, int Gate, int Choice, int Expert, double Weight)> ordered = gate.Order switch
+        {
+            RoutingOrder.ChoiceMajor => pairs.OrderBy(p => (p.Gate * k) + p.Choice),
+            RoutingOrder.Priority => pairs.OrderByDescending(p => p.Weight),
+            _ => pairs,
+        };
+        long[] taken = new long[experts];
+        foreach ((int row, int g, _, int expert, _) in ordered)
+        {
+            if (taken[expert]++ >= capacity)
+                placed[row][g][expert] = false;
+        }
+
+        return placed;
+    }
+
+    private double[] TowerLogits(double[][] representation)
+    {
+        List<double> logits = [];
+        int layers = _description.Architecture.Tower.Count;
+        for (int t = 0; t < _outputs.Count; t++)
+        {
+            string prefix = $"towers.{_description.Tasks[t].Name}";
+            double[] x = Mlp(prefix, 0, layers, representation[representation.Length == 1 ? 0 : t]);
+            logits.AddRange(Layer($"{prefix}.layers.{layers}", 0, x, activate: false));
+        }
+
+        return [.. logits];
+    }
+}
