@@ -84,7 +84,8 @@ public sealed unsafe class Batch : IDisposable
     /// <summary>Number of ids of input <paramref name="input"/>.</summary>
     public long IdCount(int input) => Layout.Sparse[input].MultiHot ? _idCounts[input] : Rows;
 
-    /// <summary>Makes room for <paramref name="count"/> ids of a multi-hot input and sets their number. Earlier ids are lost when it grows.</summary>
+    /// <summary>Makes room for <paramref name="count"/> ids of a multi-hot input and sets their number. Earlier ids are lost when it
+    /// grows.</summary>
     public void SetIdCount(int input, long count)
     {
         if (count > _idCapacity[input])

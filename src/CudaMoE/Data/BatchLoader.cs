@@ -29,8 +29,8 @@ public sealed record LoaderOptions
 }
 
 /// <summary>
-/// Goes once through a split in batches, which a background thread fills ahead. Batches are reused: take one, use it, return it. Order and content depend only
-/// on the options. One reader at a time; nothing is allocated on the managed heap after the start.
+/// Goes once through a split in batches, which a background thread fills ahead. Batches are reused: take one, use it, return it. Order
+/// and content depend only on the options. One reader at a time; nothing is allocated on the managed heap after the start.
 /// </summary>
 public sealed unsafe class BatchLoader : IDisposable
 {
@@ -62,7 +62,8 @@ public sealed unsafe class BatchLoader : IDisposable
         _options = options;
         BatchCount = options.DropLast ? split.Rows / options.BatchSize : (split.Rows + options.BatchSize - 1) / options.BatchSize;
         if (options.FirstBatch > BatchCount)
-            throw new ArgumentOutOfRangeException(nameof(options), options.FirstBatch, $"FirstBatch must be 0 to {BatchCount}, the batches of an epoch");
+            throw new ArgumentOutOfRangeException(
+                nameof(options), options.FirstBatch, $"FirstBatch must be 0 to {BatchCount}, the batches of an epoch");
 
         split.Hold();
         // A batch of more rows than the split has would only waste memory.

@@ -2,8 +2,8 @@ namespace CudaMoE.Data;
 
 /// <summary>
 /// How the rows of a split lie in its cache file: blocks of <see cref="Rows"/> rows, and within a block column after column. A column has 4
-/// bytes a row (ids, lengths of bags, labels, weights, groups), 8 (starts of bags) or 4 * DenseWidth (all dense numbers of a row). The last block
-/// is padded with zeros.
+/// bytes a row (ids, lengths of bags, labels, weights, groups), 8 (starts of bags) or 4 * DenseWidth (all dense numbers of a row). The
+/// last block is padded with zeros.
 /// </summary>
 /// <remarks>
 /// Blocks, not whole-file columns: a shuffled row then lies within a few neighbouring pages instead of one page a column, and the file is

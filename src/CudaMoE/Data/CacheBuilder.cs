@@ -2,7 +2,8 @@ using CudaMoE.Description;
 
 namespace CudaMoE.Data;
 
-/// <summary>Builds the files of a cache: counts rows where a split is carved, fits the encoders on the training rows, encodes all rows.</summary>
+/// <summary>Builds the files of a cache: counts rows where a split is carved, fits the encoders on the training rows, encodes all
+/// rows.</summary>
 internal sealed class CacheBuilder
 {
     private const int RowsBetweenReports = 1 << 15;
@@ -14,7 +15,8 @@ internal sealed class CacheBuilder
     private Permutation _carved;
     private long _carvedRows;
 
-    public CacheBuilder(ModelDescription description, DataSources sources, Action<DatasetProgress>? progress, CancellationToken cancellation)
+    public CacheBuilder(
+        ModelDescription description, DataSources sources, Action<DatasetProgress>? progress, CancellationToken cancellation)
     {
         _description = description;
         _data = description.Data!;
@@ -84,7 +86,9 @@ internal sealed class CacheBuilder
             }
 
             SplitWriter train = Writer(DatasetSplit.TrainName);
-            SplitWriter? validation = _data.ValidationSplit is not null || _sources.Validation.Count > 0 ? Writer(DatasetSplit.ValidationName) : null;
+            SplitWriter? validation = _data.ValidationSplit is not null || _sources.Validation.Count > 0
+                ? Writer(DatasetSplit.ValidationName)
+                : null;
             SplitWriter? test = _sources.Test.Count > 0 ? Writer(DatasetSplit.TestName) : null;
             EncodeFiles(_sources.Train, train, IsSource(_data.ValidationSplit, SplitSource.Train) ? validation : null, row);
             EncodeFiles(_sources.Validation, validation!, null, row);
@@ -106,7 +110,8 @@ internal sealed class CacheBuilder
         });
 
     // Rows are numbered through all files of a split.
-    private void ForEachRow(IReadOnlyList<string> files, DatasetStage stage, Action<DelimitedReader> open, Action<DelimitedReader, long> visit)
+    private void ForEachRow(
+        IReadOnlyList<string> files, DatasetStage stage, Action<DelimitedReader> open, Action<DelimitedReader, long> visit)
     {
         long row = 0;
         foreach (string path in files)

@@ -20,8 +20,8 @@ internal sealed record DataSources(IReadOnlyList<string> Train, IReadOnlyList<st
     }
 
     /// <summary>
-    /// A hash of all that the cache depends on: the files (path, length, time of change, content), how they are read, encoded and split. What only the
-    /// model uses (dimensions, pooling, loss weights) is left out, so that changing it keeps the cache.
+    /// A hash of all that the cache depends on: the files (path, length, time of change, content), how they are read, encoded and split.
+    /// What only the model uses (dimensions, pooling, loss weights) is left out, so that changing it keeps the cache.
     /// </summary>
     public string Key(ModelDescription description, FittedEncoders? encoders)
     {

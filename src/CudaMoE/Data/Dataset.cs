@@ -3,8 +3,8 @@ using CudaMoE.Description;
 namespace CudaMoE.Data;
 
 /// <summary>
-/// The rows of a described data set, encoded and memory-mapped. Opening it the first time reads the text files and builds a binary cache; later
-/// times map that. Rows never pass through managed memory, so files may be larger than memory.
+/// The rows of a described data set, encoded and memory-mapped. Opening it the first time reads the text files and builds a binary cache;
+/// later times map that. Rows never pass through managed memory, so files may be larger than memory.
 /// </summary>
 public sealed class Dataset : IDisposable
 {
@@ -37,14 +37,16 @@ public sealed class Dataset : IDisposable
     /// <summary>Whether the cache was built now, not found.</summary>
     public bool WasBuilt { get; }
 
-    /// <summary>What a user should know though it is no error: a damaged cache that was rebuilt, positive texts that never occur, empty features.</summary>
+    /// <summary>What a user should know though it is no error: a damaged cache that was rebuilt, positive texts that never occur, empty
+    /// features.</summary>
     public IReadOnlyList<string> Notices { get; }
 
-    /// <summary>Opens the data of a description; builds the cache where there is none that fits. Safe in several processes at once: one builds, the
-    /// others wait for it.</summary>
+    /// <summary>Opens the data of a description; builds the cache where there is none that fits. Safe in several processes at once: one
+    /// builds, the others wait for it.</summary>
     /// <param name="description">The model with its data.</param>
     /// <param name="baseFolder">Where relative paths start: the model file's folder.</param>
-    /// <param name="encoders">Encoders of a checkpoint, to read the files as its training rows were; null = fit them on the training rows.</param>
+    /// <param name="encoders">Encoders of a checkpoint, to read the files as its training rows were; null = fit them on the training
+    /// rows.</param>
     /// <param name="progress">Called now and then while the cache is built, on this thread.</param>
     /// <param name="cancellation">Stops the building; nothing is left behind.</param>
     /// <exception cref="DataException">A file is missing or breaks a rule.</exception>
@@ -64,7 +66,8 @@ public sealed class Dataset : IDisposable
         string root = Path.GetFullPath(data.Cache ?? ".cudamoe-cache", Path.GetFullPath(baseFolder));
         CacheStore store = new(root, sources.Key(description, encoders));
         CacheBuilder builder = new(description, sources, progress, cancellation);
-        CacheManifest manifest = store.OpenOrBuild((folder, key) => builder.Build(folder, key, encoders), cancellation, out bool wasBuilt, out string? notice);
+        CacheManifest manifest = store.OpenOrBuild(
+            (folder, key) => builder.Build(folder, key, encoders), cancellation, out bool wasBuilt, out string? notice);
 
         FittedEncoders fitted = encoders ?? FittedEncoders.Load(Path.Combine(store.Folder, FittedEncoders.FileName)).With(description);
         IReadOnlyList<string> notices = notice is null ? manifest.Notices : [notice, .. manifest.Notices];
@@ -103,7 +106,8 @@ public sealed class Dataset : IDisposable
     /// <param name="withLabels">Whether labels, weights and groups are read; if not, their columns may be absent.</param>
     /// <param name="format">How the file is written; null = as the training files.</param>
     /// <exception cref="DataException">The file is missing, empty or lacks a column.</exception>
-    public static PredictionReader OpenForPrediction(FittedEncoders encoders, string path, bool withLabels = false, FileFormat? format = null) =>
+    public static PredictionReader OpenForPrediction(
+        FittedEncoders encoders, string path, bool withLabels = false, FileFormat? format = null) =>
         new(encoders, path, withLabels, format ?? encoders.Format);
 
     /// <summary>Unmaps the files as soon as no loader uses them.</summary>

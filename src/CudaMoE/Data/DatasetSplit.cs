@@ -169,7 +169,8 @@ public sealed unsafe class DatasetSplit : IDisposable
             offsets[i] = total;
             int length = *(int*)(places[i] + _blocks.Lengths[input]);
             if (length < 0 || BagStart(input, rows[i], places[i]) is var start && (start < 0 || start > valueCount - length))
-                throw new DataException($"row {rows[i]} of the cached split {Name} points outside of its values; the cache was altered while in use");
+                throw new DataException(
+                    $"row {rows[i]} of the cached split {Name} points outside of its values; the cache was altered while in use");
             total = checked(total + length);
         }
 

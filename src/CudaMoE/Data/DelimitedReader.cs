@@ -7,13 +7,13 @@ using CudaMoE.Description;
 namespace CudaMoE.Data;
 
 /// <summary>
-/// Reads a delimited text file (CSV, TSV; plain or gzip; UTF-8, or UTF-16 with a byte order mark) row by row, in constant memory. Fields are spans of UTF-8
-/// bytes, trimmed and unquoted, valid until the next <see cref="Read"/>; a row costs no allocation. The parser is CsvHelper's; this class adds decompression and
-/// the checks and errors of data files. Not thread-safe.
+/// Reads a delimited text file (CSV, TSV; plain or gzip; UTF-8, or UTF-16 with a byte order mark) row by row, in constant memory. Fields
+/// are spans of UTF-8 bytes, trimmed and unquoted, valid until the next <see cref="Read"/>; a row costs no allocation. The parser is
+/// CsvHelper's; this class adds decompression and the checks and errors of data files. Not thread-safe.
 /// </summary>
 /// <remarks>
-/// LF, CRLF and CR end lines, the last line may lack its end, empty lines are passed over. A quote inside an unquoted field is text; text behind a closing
-/// quote and a quote that is never closed are errors.
+/// LF, CRLF and CR end lines, the last line may lack its end, empty lines are passed over. A quote inside an unquoted field is text; text
+/// behind a closing quote and a quote that is never closed are errors.
 /// </remarks>
 public sealed class DelimitedReader : IDisposable
 {
@@ -94,7 +94,8 @@ public sealed class DelimitedReader : IDisposable
         string help = NearestName.Suggestion(column, Columns);
         if (help.Length == 0)
             help = $"; it has {string.Join(", ", Columns.Take(20))}{(Columns.Count > 20 ? ", ..." : "")}";
-        throw new DataException($"{purpose} needs the column \"{column}\", which the file does not have{help}", Path, _format.Header ? 1 : 0);
+        throw new DataException(
+            $"{purpose} needs the column \"{column}\", which the file does not have{help}", Path, _format.Header ? 1 : 0);
     }
 
     /// <summary>The place of a column, if the file has it.</summary>
@@ -143,7 +144,9 @@ public sealed class DelimitedReader : IDisposable
     public double Number(int column, string rule)
     {
         ReadOnlySpan<byte> text = Field(column);
-        return Utf8Text.TryParseNumber(text, out double value) ? value : throw Error(column, $"{Utf8Text.Quote(text)} is not a finite number; {rule}");
+        return Utf8Text.TryParseNumber(text, out double value)
+            ? value
+            : throw Error(column, $"{Utf8Text.Quote(text)} is not a finite number; {rule}");
     }
 
     /// <summary>An error about a field of the current row.</summary>

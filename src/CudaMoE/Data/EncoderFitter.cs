@@ -252,7 +252,8 @@ internal sealed class EncoderFitter
                     return;
                 CollectionsMarshal.GetValueRefOrAddDefault(_classes.GetAlternateLookup<ReadOnlySpan<byte>>(), Label.Text(reader), out _)++;
                 if (_classes.Count > MaxClasses)
-                    throw Label.Error(reader, $"task \"{description.Name}\" has more than {MaxClasses:N0} classes; is this the right column?");
+                    throw Label.Error(
+                        reader, $"task \"{description.Name}\" has more than {MaxClasses:N0} classes; is this the right column?");
             }
             else
             {
@@ -284,7 +285,9 @@ internal sealed class EncoderFitter
             {
                 Description = description,
                 Classes = classes,
-                ClassCounts = classes is null ? null : [.. classes.Select(text => _classes.GetValueOrDefault(Encoding.UTF8.GetBytes(text)))],
+                ClassCounts = classes is null
+                    ? null
+                    : [.. classes.Select(text => _classes.GetValueOrDefault(Encoding.UTF8.GetBytes(text)))],
                 LabelMean = _labels.Mean,
                 LabelDeviation = _labels.Deviation,
                 Trained = _trained,

@@ -24,5 +24,6 @@ internal ref struct FieldSplitter(ReadOnlySpan<byte> text, byte separator, bool 
 
     public static byte Separator(FeatureDescription feature) => feature.ValueSeparator is [<= '\x7f' and var separator]
         ? (byte)separator
-        : throw new DataException($"feature \"{feature.Name}\": value_separator is \"{feature.ValueSeparator}\"; it must be one ASCII character");
+        : throw new DataException(
+            $"feature \"{feature.Name}\": value_separator is \"{feature.ValueSeparator}\"; it must be one ASCII character");
 }

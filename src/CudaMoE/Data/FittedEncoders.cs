@@ -7,9 +7,9 @@ using CudaMoE.Description;
 namespace CudaMoE.Data;
 
 /// <summary>
-/// How text becomes numbers: everything about the inputs and labels that was learned from the training rows, and the parts of the description
-/// that say how to read a file. It is part of a checkpoint (<c>encoders.json</c>), so that new files are encoded as the training rows were, without
-/// them.
+/// How text becomes numbers: everything about the inputs and labels that was learned from the training rows, and the parts of the
+/// description that say how to read a file. It is part of a checkpoint (<c>encoders.json</c>), so that new files are encoded as the
+/// training rows were, without them.
 /// </summary>
 public sealed class FittedEncoders
 {
@@ -111,7 +111,8 @@ public sealed class FittedEncoders
             FeatureDescription mine = Features[i].Description;
             FeatureDescription theirs = description.Features[i];
             if (mine with { Dimension = theirs.Dimension, Pooling = theirs.Pooling } != theirs)
-                throw new DataException($"the encoders' feature \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
+                throw new DataException(
+                    $"the encoders' feature \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
             features[i] = Features[i] with { Description = theirs };
             if (features[i].Table is { } table && theirs.Dimension is { } dimension)
                 dimensions[table] = dimension;
@@ -123,7 +124,8 @@ public sealed class FittedEncoders
             TaskDescription mine = Tasks[i].Description;
             TaskDescription theirs = description.Tasks[i];
             if (Serialize(mine with { Weight = theirs.Weight }) != Serialize(theirs))
-                throw new DataException($"the encoders' task \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
+                throw new DataException(
+                    $"the encoders' task \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
             tasks[i] = Tasks[i] with { Description = theirs };
         }
 
@@ -142,7 +144,8 @@ public sealed class FittedEncoders
         }
         catch (JsonException error)
         {
-            throw new DataException($"these are not encoders that CudaMoE wrote: {error.Message}", path, (error.LineNumber ?? -1) + 1, null, error);
+            throw new DataException(
+                $"these are not encoders that CudaMoE wrote: {error.Message}", path, (error.LineNumber ?? -1) + 1, null, error);
         }
 
         if (document is null || document.Version != EncodersDocument.CurrentVersion)

@@ -4,12 +4,12 @@ using System.Security.Cryptography;
 namespace CudaMoE.Data;
 
 /// <summary>
-/// Decompresses gzip data of one or several members and notices when it is cut off, which <see cref="GZipStream"/> passes over: it ends without an error
-/// wherever its input ends.
+/// Decompresses gzip data of one or several members and notices when it is cut off, which <see cref="GZipStream"/> passes over: it ends
+/// without an error wherever its input ends.
 /// </summary>
 /// <remarks>
-/// A member that holds a random mark is put behind the file's data. It decompresses to the mark if, and only if, all members before it are complete; the mark
-/// is held back from the reader.
+/// A member that holds a random mark is put behind the file's data. It decompresses to the mark if, and only if, all members before it
+/// are complete; the mark is held back from the reader.
 /// </remarks>
 internal sealed class GzipReader : Stream
 {

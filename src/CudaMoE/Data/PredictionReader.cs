@@ -43,7 +43,8 @@ public sealed unsafe class PredictionReader : IDisposable
     /// <summary>Bytes of the file.</summary>
     public long Length => _reader.Length;
 
-    /// <summary>Fills a batch with the next rows, as many as it holds or the file has left. Without labels these are NaN, weights 1 and groups 0.</summary>
+    /// <summary>Fills a batch with the next rows, as many as it holds or the file has left. Without labels these are NaN, weights 1 and
+    /// groups 0.</summary>
     /// <returns>False when no row was left.</returns>
     /// <exception cref="DataException">A row breaks a rule.</exception>
     public bool Read(Batch batch)

@@ -2,7 +2,8 @@ namespace CudaMoE.Data;
 
 /// <summary>
 /// The numbers that quantiles are taken of: all of them up to <see cref="Capacity"/>, from there on a uniform random sample of that size
-/// (reservoir sampling, Vitter 1985, algorithm R, with a fixed seed), whose quantiles are off by about 1 / sqrt(Capacity) = 0.05 % of the rows.
+/// (reservoir sampling, Vitter 1985, algorithm R, with a fixed seed), whose quantiles are off by about 1 / sqrt(Capacity) = 0.05 % of the
+/// rows.
 /// </summary>
 internal sealed class QuantileSample(int capacity = QuantileSample.Capacity)
 {

@@ -5,7 +5,8 @@ using VocabularyLookup = System.Collections.Generic.Dictionary<byte[], int>.Alte
 
 namespace CudaMoE.Data;
 
-/// <summary>Turns the rows of a file into numbers. <see cref="Encode"/> leaves a row's numbers in the arrays; a row costs no allocation.</summary>
+/// <summary>Turns the rows of a file into numbers. <see cref="Encode"/> leaves a row's numbers in the arrays; a row costs no
+/// allocation.</summary>
 internal sealed class RowEncoder
 {
     private readonly FeaturePlan[] _features;
@@ -172,7 +173,8 @@ internal sealed class RowEncoder
         for (; values.MoveNext(); count++)
         {
             if (!Utf8Text.TryParseNumber(values.Current, out double value) || !float.IsFinite((float)value))
-                throw reader.Error(plan.Column, $"value {count + 1} of the vector, {Utf8Text.Quote(values.Current)}, is not a finite number");
+                throw reader.Error(
+                    plan.Column, $"value {count + 1} of the vector, {Utf8Text.Quote(values.Current)}, is not a finite number");
             if (count < vector.Length)
                 vector[count] = (float)value;
         }
@@ -198,7 +200,9 @@ internal sealed class RowEncoder
                 return id;
             if (Weights[task] == 0)
                 return float.NaN;
-            string origin = fitted.Description.Classes is null ? "that the training rows hold; list all classes in \"classes\"" : "of the task";
+            string origin = fitted.Description.Classes is null
+                ? "that the training rows hold; list all classes in \"classes\""
+                : "of the task";
             throw label.Error(
                 reader,
                 $"{Utf8Text.Quote(text)} is not one of the {fitted.Classes!.Count} classes {origin} ({string.Join(", ", fitted.Classes.Take(10))})");
@@ -215,7 +219,9 @@ internal sealed class RowEncoder
             };
         }
 
-        return float.IsFinite((float)value) ? (float)value : throw label.Error(reader, $"the label {value} is beyond the range of a 32-bit float");
+        return float.IsFinite((float)value)
+            ? (float)value
+            : throw label.Error(reader, $"the label {value} is beyond the range of a 32-bit float");
     }
 
     private int GroupId(ReadOnlySpan<byte> text)

@@ -18,7 +18,8 @@ internal static class TextFile
         }
         catch (Exception error) when (error is FileNotFoundException or DirectoryNotFoundException)
         {
-            throw new DataException(Directory.Exists(path) ? "this is a folder; a file is needed" : "there is no such file", path, 0, null, error);
+            throw new DataException(
+                Directory.Exists(path) ? "this is a folder; a file is needed" : "there is no such file", path, 0, null, error);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {

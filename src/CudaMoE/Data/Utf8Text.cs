@@ -3,7 +3,8 @@ using System.Text;
 
 namespace CudaMoE.Data;
 
-/// <summary>Compares byte strings; lets a dictionary keyed by arrays be asked with spans, so that a known text costs no allocation.</summary>
+/// <summary>Compares byte strings; lets a dictionary keyed by arrays be asked with spans, so that a known text costs no
+/// allocation.</summary>
 internal sealed class Utf8Comparer : IEqualityComparer<byte[]>, IAlternateEqualityComparer<ReadOnlySpan<byte>, byte[]>, IComparer<byte[]>
 {
     public static readonly Utf8Comparer Instance = new();

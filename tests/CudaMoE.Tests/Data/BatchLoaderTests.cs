@@ -111,7 +111,7 @@ public sealed class BatchLoaderTests : IDisposable
     [InlineData(2, 100)]
     public async Task Dispose_AtAnyMoment_DoesNotHang(int prefetch, int batches)
     {
-        for (int repeat = 0; repeat < 50; repeat++)
+        for (int repeat = 0; repeat < 10; repeat++)
         {
             BatchLoader loader = _data.Train.CreateLoader(new() { BatchSize = 10, Prefetch = prefetch });
             Batch? kept = null;
