@@ -6,7 +6,6 @@
 #define CUDAMOE_CPU_GATING_LOGITS_INL_H
 #endif
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -22,13 +21,9 @@ namespace HWY_NAMESPACE {
 
 static_assert(kTileRows <= kMostTileRows && kPanel <= 2 * kMostLanes);
 
-// Copies part of a row into the scratch of the left operand, and asks for the same part of a row to come.
-HWY_INLINE void copy_part(const float* from, int64_t count, const float* next, float* HWY_RESTRICT to) {
+// Copies part of a row into the scratch of the left operand.
+HWY_INLINE void copy_part(const float* from, int64_t count, float* HWY_RESTRICT to) {
   const F32 d;
-  constexpr int64_t kLine = 16;
-  if (next != nullptr) {
-    for (int64_t t = 0; t < count; t += kLine) hwy::Prefetch(next + t);
-  }
   int64_t t = 0;
   for (; t + kLanes <= count; t += kLanes) hn::Store(load(d, from + t), d, to + t);
   if (t < count) hn::Store(load_first(d, from + t, count - t), d, to + t);  // the scratch has room for a whole vector more
@@ -40,22 +35,31 @@ inline void gate_logits(const cudamoe_gate_forward_args& args, int64_t first, in
                         float* sums) {
   const int64_t columns = gate_columns(args), panels = divide_up(columns, kPanel);
   const int64_t tiles = divide_up(rows, kTileRows), depth_blocks = divide_up(args.k_in, kDepthBlock);
+  const auto part = [&](int64_t row, int64_t block) {
+    return static_cast<const float*>(args.x) + row * args.x_row_stride + part_begin(args.k_in, depth_blocks, block);
+  };
+  Prefetcher prefetcher;
+  PrefetchRow ahead[kTileRows];
+  prefetcher.at = reinterpret_cast<const char*>(scratch);  // until it is started
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t row = part_begin(rows, tiles, tile);
     const int tile_rows = static_cast<int>(part_begin(rows, tiles, tile + 1) - row);
     for (int64_t block = 0; block < depth_blocks; ++block) {
       const int64_t begin = part_begin(args.k_in, depth_blocks, block);
       const int64_t depth = part_begin(args.k_in, depth_blocks, block + 1) - begin;
-      for (int64_t i = 0; i < tile_rows; ++i) {
-        const int64_t at = first + row + i;
-        const float* from = static_cast<const float*>(args.x) + at * args.x_row_stride + begin;
-        copy_part(from, depth, at + tile_rows < last ? from + tile_rows * args.x_row_stride : nullptr, scratch + i * kRowScratchStride);
-      }
+      for (int64_t i = 0; i < tile_rows; ++i) copy_part(part(first + row + i, block), depth, scratch + i * kRowScratchStride);
+      // While this part multiplies, the next one of this tile or the first one of the next is fetched.
+      const bool same_tile = block + 1 < depth_blocks;
+      const int64_t next_row = first + row + (same_tile ? 0 : tile_rows);
+      const int64_t next_rows = std::clamp<int64_t>(last - next_row, 0, tile_rows);
+      for (int64_t i = 0; i < next_rows; ++i) ahead[i] = {part(next_row + i, same_tile ? block + 1 : 0), divide_up(depth, 16)};
+      prefetcher.start(ahead, next_rows);
       int taken = 1;
       for (int64_t panel = 0; panel < panels; panel += taken) {
         const int64_t left = columns - panel * kPanel;
         const auto multiply = choose_tile<RowsOfA, float>(tile_rows, panels - panel, left, &taken);
         TileArgs<float> product{};
+        product.prefetcher = &prefetcher;
         product.a = scratch;
         product.b = static_cast<const float*>(args.packed) + (panel * args.k_in + begin) * kPanel;
         product.panel_stride = args.k_in * kPanel;
