@@ -3,7 +3,7 @@
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
 // chunks of 256, ascending: it copies its columns of dz into tiles of 16 (14 used with AVX-512) and its columns of x into panels, each
 // chunk contiguous, so that the strides of the matrices cause no conflict misses and gather and bf16 cost nothing in the product;
-// then every tile meets every panel, a panel (32 KiB) at a time from the L1 cache. Sums between chunks wait in the work space. An
+// then every tile meets every panel, a panel (32 KiB) at a time from the L1 cache, while the next chunk's lines are fetched. Sums between chunks wait in the work space. An
 // element is one chain of multiply-adds over ascending rows, whatever the blocks and threads. The task with the first
 // columns of x also sums its columns of dz for the bias, one chain of additions a column.
 #undef HWY_TARGET_INCLUDE
@@ -81,27 +81,47 @@ struct WgradBlock {
   int64_t group, first_tile, end_tile, first_panel, end_panel;
   float *x_panels, *dz_tiles, *sums, *bias_sums;
 
+  const void* row_of_x(int64_t row) const {
+    if (args.gather != nullptr) row = args.gather[row];
+    if (args.gather != nullptr && (row < 0 || row >= args.x_rows)) return nullptr;
+    const int64_t at = (args.offsets == nullptr ? group * args.x_group_stride : 0) + row * args.x_row_stride + first_panel * kPanel;
+    return static_cast<const char*>(args.x) + at * (args.x_dtype == CUDAMOE_BF16 ? 2 : 4);
+  }
+  const void* row_of_dz(int64_t row) const {
+    const int64_t at = (args.offsets == nullptr ? group * args.dz_group_stride : 0) + row * args.dz_row_stride + tile_column(first_tile);
+    return static_cast<const char*>(args.dz) + at * (args.dz_dtype == CUDAMOE_BF16 ? 2 : 4);
+  }
+
+  // The lines that the chunk from row `done` of the group on will read; answers their number of rows in `list`.
+  int64_t list_chunk(int64_t done, PrefetchRow* list) const {
+    const int64_t begin = groups.begin(group) + done, rows = std::min(kRowChunk, groups.count(group) - done);
+    const int64_t x_bytes = args.x_dtype == CUDAMOE_BF16 ? 2 : 4, dz_bytes = args.dz_dtype == CUDAMOE_BF16 ? 2 : 4;
+    const int64_t x_lines = divide_up((std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel) * x_bytes, 64);
+    const int64_t dz_lines = divide_up((tile_column(end_tile) - tile_column(first_tile)) * dz_bytes, 64);
+    int64_t count = 0;
+    for (int64_t row = begin; row < begin + rows; ++row) {
+      if (const void* x = row_of_x(row); x != nullptr) list[count++] = {x, x_lines};
+      list[count++] = {row_of_dz(row), dz_lines};
+    }
+    return count;
+  }
+
   int64_t tile_column(int64_t tile) const { return part_begin(args.n, plan.tiles, tile); }
   bool sums_bias() const { return args.dbias != nullptr && first_panel == 0; }
 
   template <bool kRound, class T>
   void copy_x(int64_t begin, int64_t rows) const {
-    const int64_t column = first_panel * kPanel, columns = std::min<int64_t>(args.k, end_panel * kPanel) - column;
-    const T* x = static_cast<const T*>(args.x) + (args.offsets == nullptr ? group * args.x_group_stride : 0) + column;
+    const int64_t columns = std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel;
     for (int64_t r = 0; r < rows; ++r) {
-      int64_t row = begin + r;
-      if (args.gather != nullptr) {
-        row = args.gather[begin + r];
-        if (row < 0 || row >= args.x_rows) {
-          stream.report("cudamoe_gemm_wgrad: gather[%lld] is %lld; x has %lld rows", static_cast<long long>(begin + r), static_cast<long long>(row),
-                        static_cast<long long>(args.x_rows));
-          for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
-            std::memset(x_panels + panel * panel_chunk_floats(kPanel) + r * kPanel, 0, kPanel * sizeof(float));
-          }
-          continue;
-        }
+      if (const void* from = row_of_x(begin + r); from != nullptr) {
+        copy_x_row<kRound>(static_cast<const T*>(from), columns, panel_chunk_floats(kPanel), x_panels + r * kPanel);
+        continue;
       }
-      copy_x_row<kRound>(x + row * args.x_row_stride, columns, panel_chunk_floats(kPanel), x_panels + r * kPanel);
+      stream.report("cudamoe_gemm_wgrad: gather[%lld] is %lld; x has %lld rows", static_cast<long long>(begin + r),
+                    static_cast<long long>(args.gather[begin + r]), static_cast<long long>(args.x_rows));
+      for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
+        std::memset(x_panels + panel * panel_chunk_floats(kPanel) + r * kPanel, 0, kPanel * sizeof(float));
+      }
     }
   }
 
@@ -134,9 +154,7 @@ struct WgradBlock {
     }
   }
 
-  void multiply_chunk(int64_t rows, bool first, bool last) const {
-    Prefetcher prefetcher;
-    prefetcher.at = reinterpret_cast<const char*>(sums);
+  void multiply_chunk(int64_t rows, bool first, bool last, Prefetcher& prefetcher) const {
     const int64_t sums_stride = plan.block_panels * kPanel, block_column = tile_column(first_tile);
     float* dw = args.dw + group * args.dw_group_stride;
     int taken = 1;
@@ -199,41 +217,62 @@ struct WgradBlock {
     }
   }
 
-  void run() const {
+  // `next` is what the thread is likely to do next, or null.
+  void run(const WgradBlock* next) const {
+    PrefetchRow list[2 * kRowChunk];
+    Prefetcher prefetcher;
+    prefetcher.at = reinterpret_cast<const char*>(sums);
     const int64_t begin = groups.begin(group), rows = groups.count(group);
     if (rows == 0 && args.accumulate == 0) write_zeros();
     if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>((end_tile - first_tile) * kColumnScratchStride) * sizeof(float));
     for (int64_t done = 0; done < rows; done += kRowChunk) {
       const int64_t chunk = std::min(kRowChunk, rows - done);
       copy_chunk(begin + done, chunk);
-      multiply_chunk(chunk, done == 0, done + chunk == rows);
+      if (done + chunk < rows) {
+        prefetcher.start(list, list_chunk(done + chunk, list));
+      } else if (next != nullptr) {
+        prefetcher.start(list, next->list_chunk(0, list));
+      }
+      multiply_chunk(chunk, done == 0, done + chunk == rows, prefetcher);
       if (sums_bias()) add_bias_chunk(chunk);
     }
     if (sums_bias()) write_bias();
   }
 };
 
-void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream, float* workspace) {
+WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream, float* workspace) {
   const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
   const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
   float* x_panels = workspace;
   float* dz_tiles = x_panels + plan.x_floats;
   float* sums = dz_tiles + plan.dz_floats;
   float* bias_sums = sums + plan.sums_floats;
-  WgradBlock{args,
-             plan,
-             groups,
-             stream,
-             group,
-             part_begin(plan.tiles, plan.tile_blocks, tile_block),
-             part_begin(plan.tiles, plan.tile_blocks, tile_block + 1),
-             part_begin(plan.panels, plan.panel_blocks, panel_block),
-             part_begin(plan.panels, plan.panel_blocks, panel_block + 1),
-             x_panels,
-             dz_tiles,
-             sums,
-             bias_sums}
-      .run();
+  return {args,
+          plan,
+          groups,
+          stream,
+          group,
+          part_begin(plan.tiles, plan.tile_blocks, tile_block),
+          part_begin(plan.tiles, plan.tile_blocks, tile_block + 1),
+          part_begin(plan.panels, plan.panel_blocks, panel_block),
+          part_begin(plan.panels, plan.panel_blocks, panel_block + 1),
+          x_panels,
+          dz_tiles,
+          sums,
+          bias_sums};
+}
+
+void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, int64_t tasks, Stream& stream,
+                float* workspace) {
+  const WgradBlock block = block_of_task(args, plan, groups, task, stream, workspace);
+  // The other threads will have taken the tasks in between.
+  const int64_t next = task + plan.workers;
+  if (next < tasks) {
+    const WgradBlock next_block = block_of_task(args, plan, groups, next, stream, workspace);
+    block.run(&next_block);
+  } else {
+    block.run(nullptr);
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -289,8 +328,9 @@ cudamoe_status gemm_wgrad(void* stream_pointer, const cudamoe_gemm_wgrad_args& a
   const double cost = 2 * rows * elements / kFlopsANanosecond + static_cast<double>(args.groups) * elements * 4 / kBytesANanosecond;
   const auto run = HWY_DYNAMIC_DISPATCH(wgrad_task);
   auto* workspace = static_cast<float*>(args.workspace);
-  stream.device().for_tiles(args.groups * plan.tile_blocks * plan.panel_blocks, cost, [&](int64_t task, int worker) {
-    run(args, plan, groups, task, stream, workspace + worker * plan.worker_floats());
+  const int64_t tasks = args.groups * plan.tile_blocks * plan.panel_blocks;
+  stream.device().for_tiles(tasks, cost, [&](int64_t task, int worker) {
+    run(args, plan, groups, task, tasks, stream, workspace + worker * plan.worker_floats());
   });
   return CUDAMOE_OK;
 }
