@@ -91,6 +91,7 @@ struct TileArgs {
   const B* b;           // panels of [depth][kPanel]
   int64_t panel_stride; // elements from one panel to the next
   int64_t depth;
+  int64_t a_step, b_step;  // ColumnsOfA only: elements from one t to the next
   const float* start;   // sums so far, [rows] at start_stride, whole vectors; null: 0
   int64_t start_stride;
   Finish finish;
@@ -102,12 +103,20 @@ struct TileArgs {
   int64_t below_stride;
 };
 
-// How a is addressed: element (i, t) at i * kRowStep + t * kDepthStep.
-struct RowsOfA {  // rows of the left operand, copied side by side
-  static constexpr int64_t kRowStep = kRowScratchStride, kDepthStep = 1;
+// How operands are addressed: a[i, t] at i * kRowStep + t * a_step, b[t, j] at t * b_step + j.
+struct RowsOfA {  // rows of the left operand, copied side by side, and packed panels
+  static constexpr int64_t kRowStep = kRowScratchStride;
+  template <class B>
+  static constexpr int64_t a_step(const TileArgs<B>&) { return 1; }
+  template <class B>
+  static constexpr int64_t b_step(const TileArgs<B>&) { return kPanel; }
 };
-struct ColumnsOfA {  // the transposed left operand of a weight gradient
-  static constexpr int64_t kRowStep = 1, kDepthStep = kColumnScratchStride;
+struct ColumnsOfA {  // both operands of a weight gradient, rows at any stride
+  static constexpr int64_t kRowStep = 1;
+  template <class B>
+  static constexpr int64_t a_step(const TileArgs<B>& args) { return args.a_step; }
+  template <class B>
+  static constexpr int64_t b_step(const TileArgs<B>& args) { return args.b_step; }
 };
 
 template <int kRows, int kVectors>
@@ -189,23 +198,23 @@ HWY_NOINLINE void multiply_tile(const TileArgs<B>& args) {
 
   const float* HWY_RESTRICT a = args.a;
   const B* HWY_RESTRICT b = args.b;
-  const int64_t panel_stride = args.panel_stride;
+  const int64_t panel_stride = args.panel_stride, a_step = AOrder::a_step(args), b_step = AOrder::b_step(args);
   Prefetcher prefetcher = *args.prefetcher;
   int64_t t = args.depth;
   for (; t >= 4; t -= 4) {
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
       if (u % 2 == 0) prefetcher.step();
-      multiply_step<kRows, kVectors, AOrder>(d, a + u * AOrder::kDepthStep, b + u * kPanel, panel_stride, acc);
+      multiply_step<kRows, kVectors, AOrder>(d, a, b, panel_stride, acc);
+      a += a_step;
+      b += b_step;
     }
-    a += 4 * AOrder::kDepthStep;
-    b += 4 * kPanel;
   }
   *args.prefetcher = prefetcher;
   for (; t > 0; --t) {
     multiply_step<kRows, kVectors, AOrder>(d, a, b, panel_stride, acc);
-    a += AOrder::kDepthStep;
-    b += kPanel;
+    a += a_step;
+    b += b_step;
   }
 
   if (args.columns >= kVectors * kLanes) {

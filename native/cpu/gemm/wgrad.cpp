@@ -1,11 +1,12 @@
 // Weight gradients dw[g] (+)= dz[g]^T x[g] and dbias[g] (+)= column sums of dz[g]; see cudamoe.h, gemm.
 //
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
-// chunks of 256, ascending: it copies its columns of dz into tiles of 16 (14 used with AVX-512) and its columns of x into panels, each
-// chunk contiguous, so that the strides of the matrices cause no conflict misses and gather and bf16 cost nothing in the product;
-// then every tile meets every panel, a panel (32 KiB) at a time from the L1 cache, while the next chunk's lines are fetched. Sums between chunks wait in the work space. An
-// element is one chain of multiply-adds over ascending rows, whatever the blocks and threads. The task with the first
-// columns of x also sums its columns of dz for the bias, one chain of additions a column.
+// chunks of 256, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of each, which the
+// L2 cache delivers in time. Others are copied a chunk at a time: columns of dz into tiles of 16 (14 used with AVX-512), columns of x
+// into panels, so that gather and bf16 cost nothing in the product. Then every tile meets every panel, while the next chunk's
+// lines are fetched. Sums between chunks wait in the work space. An element is one chain of multiply-adds over ascending rows,
+// whatever the blocks and threads. The task with the first columns of x also sums its columns of dz for the bias, one chain of additions
+// a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
 #include <hwy/foreach_target.h>  // must come before highway.h
@@ -57,18 +58,31 @@ HWY_INLINE void copy_dz_row(const T* from, int64_t columns, float* to) {
   }
 }
 
-// sums[tile * 16 + i] += column sums of `tiles` <= 4 tiles of dz, each column one chain in ascending order.
-HWY_INLINE void add_columns(const float* dz, int64_t tile_stride, int64_t tiles, int64_t rows, float* sums) {
+// sums[j] += the sum over rows of dz[r * stride + j], each column one chain in ascending order.
+void add_columns(const float* dz, int64_t stride, int64_t rows, int64_t columns, float* sums) {
   const F32 d;
-  for (int64_t j = 0; j < kColumnScratchStride; j += kLanes) {
-    VecF32 sum[4];
-    for (int64_t tile = 0; tile < 4; ++tile) sum[tile] = hn::Load(d, sums + std::min(tile, tiles - 1) * kColumnScratchStride + j);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t tile = 0; tile < 4; ++tile) {
-        sum[tile] = sum[tile] + hn::Load(d, dz + std::min(tile, tiles - 1) * tile_stride + r * kColumnScratchStride + j);
-      }
+  constexpr int64_t kChains = 4;  // hide the latency of the addition
+  int64_t j = 0;
+  for (; j + kChains * kLanes <= columns; j += kChains * kLanes) {
+    VecF32 s0 = hn::LoadU(d, sums + j), s1 = hn::LoadU(d, sums + j + kLanes), s2 = hn::LoadU(d, sums + j + 2 * kLanes), s3 = hn::LoadU(d, sums + j + 3 * kLanes);
+    const float* row = dz + j;
+    for (int64_t r = 0; r < rows; ++r, row += stride) {
+      s0 = s0 + hn::LoadU(d, row);
+      s1 = s1 + hn::LoadU(d, row + kLanes);
+      s2 = s2 + hn::LoadU(d, row + 2 * kLanes);
+      s3 = s3 + hn::LoadU(d, row + 3 * kLanes);
     }
-    for (int64_t tile = 0; tile < tiles; ++tile) hn::Store(sum[tile], d, sums + tile * kColumnScratchStride + j);
+    hn::StoreU(s0, d, sums + j);
+    hn::StoreU(s1, d, sums + j + kLanes);
+    hn::StoreU(s2, d, sums + j + 2 * kLanes);
+    hn::StoreU(s3, d, sums + j + 3 * kLanes);
+  }
+  for (; j < columns; j += kLanes) {
+    const int64_t count = std::min<int64_t>(kLanes, columns - j);
+    VecF32 sum = load_first(d, sums + j, count);
+    const float* row = dz + j;
+    for (int64_t r = 0; r < rows; ++r, row += stride) sum = sum + load_first(d, row, count);
+    store_first(d, sum, sums + j, count);
   }
 }
 
@@ -106,6 +120,15 @@ struct WgradBlock {
     return count;
   }
 
+  // Operands that need no conversion are read where they lie, unless their rows are so far apart that the lines of a tile or panel fall
+  // into a few sets of the caches. For x its rows must also be whole aligned panels.
+  bool dz_in_place() const { return args.dz_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.dz_row_stride <= 512; }
+  bool x_in_place() const {
+    return args.x_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.gather == nullptr && args.k % kPanel == 0 &&
+           args.x_row_stride <= (dz_in_place() ? 512 : 1024) && args.x_row_stride % 16 == 0 && args.x_group_stride % 16 == 0 &&
+           reinterpret_cast<uintptr_t>(args.x) % 64 == 0;
+  }
+
   int64_t tile_column(int64_t tile) const { return part_begin(args.n, plan.tiles, tile); }
   bool sums_bias() const { return args.dbias != nullptr && first_panel == 0; }
 
@@ -138,23 +161,31 @@ struct WgradBlock {
 
   void copy_chunk(int64_t begin, int64_t rows) const {
     const bool round = args.compute_dtype == CUDAMOE_BF16;
-    if (args.x_dtype == CUDAMOE_BF16) {
-      copy_x<false, Bf16>(begin, rows);
-    } else if (round) {
-      copy_x<true, float>(begin, rows);
-    } else {
-      copy_x<false, float>(begin, rows);
+    if (!x_in_place()) {
+      if (args.x_dtype == CUDAMOE_BF16) {
+        copy_x<false, Bf16>(begin, rows);
+      } else if (round) {
+        copy_x<true, float>(begin, rows);
+      } else {
+        copy_x<false, float>(begin, rows);
+      }
     }
-    if (args.dz_dtype == CUDAMOE_BF16) {
-      copy_dz<false, Bf16>(begin, rows);
-    } else if (round) {
-      copy_dz<true, float>(begin, rows);
-    } else {
-      copy_dz<false, float>(begin, rows);
+    if (!dz_in_place()) {
+      if (args.dz_dtype == CUDAMOE_BF16) {
+        copy_dz<false, Bf16>(begin, rows);
+      } else if (round) {
+        copy_dz<true, float>(begin, rows);
+      } else {
+        copy_dz<false, float>(begin, rows);
+      }
     }
   }
 
-  void multiply_chunk(int64_t rows, bool first, bool last, Prefetcher& prefetcher) const {
+  void multiply_chunk(int64_t begin, int64_t rows, bool first, bool last, Prefetcher& prefetcher) const {
+    const bool keep_x = x_in_place(), keep_dz = dz_in_place();
+    const auto* x = static_cast<const float*>(keep_x ? row_of_x(begin) : nullptr);
+    const auto* dz = static_cast<const float*>(keep_dz ? row_of_dz(begin) : nullptr);
+    const int64_t panel_stride = keep_x ? kPanel : panel_chunk_floats(kPanel);
     const int64_t sums_stride = plan.block_panels * kPanel, block_column = tile_column(first_tile);
     float* dw = args.dw + group * args.dw_group_stride;
     int taken = 1;
@@ -168,9 +199,11 @@ struct WgradBlock {
         float* partial = sums + (row - block_column) * sums_stride + (panel - first_panel) * kPanel;
         TileArgs<float> tile_args;
         tile_args.prefetcher = &prefetcher;
-        tile_args.a = dz_tiles + (tile - first_tile) * kTileChunkFloats;
-        tile_args.b = x_panels + (panel - first_panel) * panel_chunk_floats(kPanel);
-        tile_args.panel_stride = panel_chunk_floats(kPanel);
+        tile_args.a = keep_dz ? dz + (row - block_column) : dz_tiles + (tile - first_tile) * kTileChunkFloats;
+        tile_args.a_step = keep_dz ? args.dz_row_stride : kColumnScratchStride;
+        tile_args.b = (keep_x ? x : x_panels) + (panel - first_panel) * panel_stride;
+        tile_args.b_step = keep_x ? args.x_row_stride : kPanel;
+        tile_args.panel_stride = panel_stride;
         tile_args.depth = rows;
         tile_args.start = first ? nullptr : partial;
         tile_args.start_stride = sums_stride;
@@ -191,22 +224,20 @@ struct WgradBlock {
     }
   }
 
-  void add_bias_chunk(int64_t rows) const {
-    for (int64_t tile = 0; tile < end_tile - first_tile; tile += 4) {
-      add_columns(dz_tiles + tile * kTileChunkFloats, kTileChunkFloats, std::min<int64_t>(4, end_tile - first_tile - tile), rows,
-                  bias_sums + tile * kColumnScratchStride);
+  void add_bias_chunk(int64_t begin, int64_t rows) const {
+    if (dz_in_place()) {
+      add_columns(static_cast<const float*>(row_of_dz(begin)), args.dz_row_stride, rows, tile_column(end_tile) - tile_column(first_tile), bias_sums);
+      return;
+    }
+    for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+      add_columns(dz_tiles + (tile - first_tile) * kTileChunkFloats, kColumnScratchStride, rows, tile_column(tile + 1) - tile_column(tile),
+                  bias_sums + tile_column(tile) - tile_column(first_tile));
     }
   }
 
   void write_bias() const {
-    float* dbias = args.dbias + group * args.dbias_group_stride;
-    for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      const float* from = bias_sums + (tile - first_tile) * kColumnScratchStride;
-      for (int64_t i = tile_column(tile); i < tile_column(tile + 1); ++i) {
-        const float sum = from[i - tile_column(tile)];
-        dbias[i] = args.accumulate != 0 ? dbias[i] + sum : sum;
-      }
-    }
+    float* dbias = args.dbias + group * args.dbias_group_stride + tile_column(first_tile);
+    for (int64_t j = 0; j < tile_column(end_tile) - tile_column(first_tile); ++j) dbias[j] = args.accumulate != 0 ? dbias[j] + bias_sums[j] : bias_sums[j];
   }
 
   void write_zeros() const {
@@ -224,7 +255,7 @@ struct WgradBlock {
     prefetcher.at = reinterpret_cast<const char*>(sums);
     const int64_t begin = groups.begin(group), rows = groups.count(group);
     if (rows == 0 && args.accumulate == 0) write_zeros();
-    if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>((end_tile - first_tile) * kColumnScratchStride) * sizeof(float));
+    if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>(tile_column(end_tile) - tile_column(first_tile)) * sizeof(float));
     for (int64_t done = 0; done < rows; done += kRowChunk) {
       const int64_t chunk = std::min(kRowChunk, rows - done);
       copy_chunk(begin + done, chunk);
@@ -233,8 +264,8 @@ struct WgradBlock {
       } else if (next != nullptr) {
         prefetcher.start(list, next->list_chunk(0, list));
       }
-      multiply_chunk(chunk, done == 0, done + chunk == rows, prefetcher);
-      if (sums_bias()) add_bias_chunk(chunk);
+      multiply_chunk(begin + done, chunk, done == 0, done + chunk == rows, prefetcher);
+      if (sums_bias()) add_bias_chunk(begin + done, chunk);
     }
     if (sums_bias()) write_bias();
   }
