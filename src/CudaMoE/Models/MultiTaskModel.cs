@@ -272,6 +272,16 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _context.Dispose();
     }
 
+    /// <summary>The look-up of a batch alone, for benchmarks.</summary>
+    internal void EmbeddingForward(Batch batch) => _input.Embedding.Forward(batch);
+
+    /// <summary>Look-up and update with the gradient that stands in the buffer, for benchmarks.</summary>
+    internal void EmbeddingStep(Batch batch, float learningRate, long step)
+    {
+        _input.Embedding.Forward(batch);
+        _input.Embedding.Update(batch, learningRate, step);
+    }
+
     private static InvalidOperationException NoBatch() => new("Forward has not run");
 
     private void RequireTraining()
