@@ -90,6 +90,7 @@ void Bench::table(Engine& engine, const std::string& title, const Work& work, co
     double floor = 0;
     if (work.flops > 0) floor = work.flops / multiply_add_peak(engine.threads());
     if (work.bytes > 0) floor = std::max(floor, work.bytes / copy_bandwidth(engine.threads()));
+    if (work.floor_seconds) floor = work.floor_seconds(engine.threads());
     for (Running& run : running) {
       // Thread pools of the previous entry spin for a while before they sleep.
       std::this_thread::sleep_for(std::chrono::milliseconds(3));

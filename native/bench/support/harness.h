@@ -49,9 +49,11 @@ class Engine {
 // Throws with the library's message unless the call succeeded.
 void require(cudamoe_status status);
 
-// What a run has to do at least: the floor is the longer of flops / (f32 multiply-add peak) and bytes / (copy bandwidth).
+// What a run has to do at least: the floor is the longer of flops / (f32 multiply-add peak) and bytes / (copy bandwidth), or what
+// `floor_seconds` measures where that is neither.
 struct Work {
   double flops = 0, bytes = 0;
+  std::function<double(int threads)> floor_seconds = nullptr;
 };
 
 struct Result {

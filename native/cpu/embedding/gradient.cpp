@@ -35,14 +35,14 @@ void write_rows(const MergeTask& task, const KeyRange& range, int32_t* unique_ro
   const uint64_t* keys = task.table->sorted;
   const int64_t last = task.table->keys - 1;
   int64_t starts[kGroup + 1];
-  for (int64_t i = range.begin; i < std::min(range.begin + prefetch.keys_ahead(), range.end); ++i) prefetch(keys[i]);
+  prefetch.begin(keys, range);
   for (int64_t i = range.begin; i < range.end;) {
     int count = 0;
     for (; count < kGroup && i < range.end; ++count) {
       starts[count] = i;
       const int64_t row = row_of(keys[i]);
       do {
-        prefetch(keys[std::min(i + prefetch.keys_ahead(), last)]);
+        prefetch.pass(keys, range, i);
         ++i;
       } while (i <= last && row_of(keys[i]) == row);
       *unique_rows++ = static_cast<int32_t>(row);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <vector>
 
 #include "cpu/embedding/sort.h"
 
@@ -31,20 +32,30 @@ FeaturePlan plan_feature(const cudamoe_embedding_feature& feature, int32_t index
   return {feature.ids, feature.offsets, feature.bag_size, feature.column, weight, mean && feature.offsets != nullptr, true, index};
 }
 
+// Room for the keys of any one table, a multiple of a cache line.
+int64_t scratch_stride(const LookupArgs& args) {
+  std::vector<int64_t> lookups(static_cast<size_t>(args.table_count), 0);
+  for (int32_t f = 0; f < args.feature_count; ++f) lookups[static_cast<size_t>(args.features[f].table)] += args.features[f].lookups;
+  return (*std::max_element(lookups.begin(), lookups.end()) + 7) / 8 * 8;
+}
+
+int64_t scratch_parts(const Device& device, const LookupArgs& args) { return std::min<int64_t>(device.threads(), args.table_count); }
+
 }  // namespace
 
 int64_t plan_bytes(const Device& device, const LookupArgs& args) {
   int64_t lookups = 0;
   for (int32_t f = 0; f < args.feature_count; ++f) lookups += args.features[f].lookups;
   return round_up(args.table_count * static_cast<int64_t>(sizeof(TablePlan))) + round_up(args.feature_count * static_cast<int64_t>(sizeof(FeaturePlan))) +
-         2 * (8 * lookups + 64 * args.table_count) + round_up(parallel_sort_counters(device) * 4);
+         round_up(parallel_sort_counters(device) * 4) + 8 * lookups + 64 * args.table_count + 8 * scratch_stride(args) * scratch_parts(device, args);
 }
 
 LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& args, void* workspace) {
   Parts parts(workspace);
-  LookupPlan plan{parts.take<TablePlan>(args.table_count), args.table_count, args.batch, args.bounds == CUDAMOE_BOUNDS_CLAMP, nullptr};
+  LookupPlan plan{parts.take<TablePlan>(args.table_count), args.table_count, args.batch, args.bounds == CUDAMOE_BOUNDS_CLAMP, nullptr, nullptr, scratch_stride(args)};
   FeaturePlan* features = parts.take<FeaturePlan>(args.feature_count);
   plan.counters = parts.take<uint32_t>(parallel_sort_counters(stream.device()));
+  plan.scratch = parts.take<uint64_t>(plan.scratch_stride * scratch_parts(stream.device(), args));
   for (int32_t t = 0; t < args.table_count; ++t) {
     plan.tables[t] = {};
     plan.tables[t].table = &args.tables[t];
@@ -60,7 +71,7 @@ LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& arg
     table.features = features;
     features += table.feature_count;
     table.feature_count = 0;
-    for (uint64_t*& buffer : table.buffers) buffer = parts.take<uint64_t>(table.lookups);
+    table.sorted = parts.take<uint64_t>(table.lookups);
     table.bag_bits = static_cast<int>(std::bit_width(static_cast<uint64_t>(args.batch)));
   }
   for (int32_t f = 0; f < args.feature_count; ++f) {

@@ -31,9 +31,8 @@ struct TablePlan {
   int32_t index;
   int32_t feature_count;
   FeaturePlan* features;
-  int64_t lookups;         // of all its features: room for as many keys
-  uint64_t* buffers[2];    // [lookups] each
-  const uint64_t* sorted;  // one of them, after the sort
+  int64_t lookups;   // of all its features: room for as many keys
+  uint64_t* sorted;  // [lookups]
   int64_t keys;            // sorted look-ups: without bad ids, and without ids behind the last offset
   int bag_bits;
   bool uniform;  // one feature, one weight: the gradient row of a key is at slot * stride
@@ -45,7 +44,10 @@ struct LookupPlan {
   int32_t table_count;
   int64_t batch;
   bool clamp;
-  uint32_t* counters;  // of sort_in_parallel
+  uint32_t* counters;  // of a sort by all threads
+  // Keys between two passes of a sort. Each worker that sorts a table has a part of its own, which stays in its cache from table to table.
+  uint64_t* scratch;
+  int64_t scratch_stride;
 };
 
 // What the plan takes from update and gradient arguments.
@@ -66,7 +68,7 @@ LookupArgs lookup_args(const Args& args) {
 int64_t plan_bytes(const Device& device, const LookupArgs& args);
 // Lays the plan out in the work space. Bad offsets are reported to the stream.
 LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& args, void* workspace);
-// Sorts the look-ups of all tables; sets `sorted` and `keys`. Bad ids are noted.
+// Sorts the look-ups of all tables: fills `sorted`, sets `keys`. Bad ids are noted.
 void sort_lookups(Device& device, const LookupPlan& plan, BadIds& bad);
 
 // Sorted keys lie in tiles of this many; a row belongs to the tile of its first key.

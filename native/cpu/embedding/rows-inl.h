@@ -61,12 +61,13 @@ HWY_INLINE void StoreRow(hn::Vec<D> v, D d, Bf16* HWY_RESTRICT to) {
   hn::StoreU(RoundToBf16(d, v), Bits16<D>(), reinterpret_cast<uint16_t*>(to));
 }
 
-// Asks for all cache lines of `bytes` bytes at an address that need not be valid.
-template <int kBytes = 0>
+// Asks for all cache lines of `bytes` bytes (kBytes where that is not 0) at an address that need not be valid. kLocality is that of
+// __builtin_prefetch: 3 for the first-level cache, 2 for the second.
+template <int kBytes, int kLocality>
 HWY_INLINE void PrefetchBytes(uintptr_t address, int64_t bytes) {
   const int64_t n = kBytes > 0 ? kBytes : bytes;
-  for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(i)));
-  if ((address & 63) != 0) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(n) - 1));
+  for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(i)), 0, kLocality);
+  if ((address & 63) != 0) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(n) - 1), 0, kLocality);
 }
 
 }  // namespace cudamoe::cpu::HWY_NAMESPACE

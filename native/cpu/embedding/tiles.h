@@ -28,13 +28,17 @@ void for_key_tiles(Device& device, LookupPlan& plan, Body&& body) {
 }
 
 // Asks for the gradient of a key and for the weights and states that its row needs.
+//
+// In two steps, because a core has far more requests open between its second-level cache and the memory than between its first-level
+// cache and the second: lines are brought to the second level kFarBytes of rows ahead, and from there to the first shortly before use.
 class RowPrefetch {
  public:
   // Without an optimiser (-1) only the gradient is asked for.
   RowPrefetch(const MergeTask& task, int32_t optimizer) : gradient_(task.gradient), gradient_stride_(task.gradient_row_stride), plan_(*task.table) {
     const cudamoe_embedding_table& table = *plan_.table;
     gradient_bytes_ = int64_t{4} * table.dim;
-    keys_ahead_ = std::clamp<int64_t>(kBytesAhead / gradient_bytes_, 16, 64);
+    far_ = std::clamp<int64_t>(kFarBytes / gradient_bytes_, 16, 96);
+    near_ = far_ / 4;
     if (optimizer < 0) return;
     const int64_t element = table.dtype == CUDAMOE_BF16 ? 2 : 4;
     add(table.weights, table.row_stride * element, table.dim * element);
@@ -43,17 +47,20 @@ class RowPrefetch {
     if (optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM) add(table.state2, 4, 4);
   }
 
-  int64_t keys_ahead() const { return keys_ahead_; }
-
-  void operator()(uint64_t key) const {
-    const uint64_t slot = key & 0xFFFFFFFFu;
-    const uint64_t feature = slot >> plan_.bag_bits, bag = slot & ((uint64_t{1} << plan_.bag_bits) - 1);
-    lines<false>(reinterpret_cast<uintptr_t>(gradient_ + static_cast<int64_t>(bag) * gradient_stride_ + plan_.features[feature].column), gradient_bytes_);
-    for (int i = 0; i < count_; ++i) lines<true>(written_[i].base + static_cast<uintptr_t>(row_of(key) * written_[i].stride), written_[i].bytes);
+  // The keys that come before the first one of a range is worked on.
+  void begin(const uint64_t* keys, const KeyRange& range) const {
+    for (int64_t i = range.begin; i < std::min(range.begin + far_, range.end); ++i) ask<2>(keys[i]);
+    for (int64_t i = range.begin; i < std::min(range.begin + near_, range.end); ++i) ask<3>(keys[i]);
+  }
+  // What comes due when key `i` is passed.
+  void pass(const uint64_t* keys, const KeyRange& range, int64_t i) const {
+    if (i + near_ >= range.end) return;
+    ask<3>(keys[i + near_]);
+    if (i + far_ < range.end) ask<2>(keys[i + far_]);
   }
 
  private:
-  static constexpr int64_t kBytesAhead = 2048;
+  static constexpr int64_t kFarBytes = 6144;
 
   struct Written {
     uintptr_t base;
@@ -62,14 +69,23 @@ class RowPrefetch {
 
   void add(const void* base, int64_t stride, int64_t bytes) { written_[count_++] = {reinterpret_cast<uintptr_t>(base), stride, bytes}; }
 
-  template <bool kForWriting>
+  // kLocality as __builtin_prefetch has it: 3 for the first-level cache, 2 for the second.
+  template <int kLocality>
+  void ask(uint64_t key) const {
+    const uint64_t slot = key & 0xFFFFFFFFu;
+    const uint64_t feature = slot >> plan_.bag_bits, bag = slot & ((uint64_t{1} << plan_.bag_bits) - 1);
+    lines<kLocality>(reinterpret_cast<uintptr_t>(gradient_ + static_cast<int64_t>(bag) * gradient_stride_ + plan_.features[feature].column), gradient_bytes_);
+    for (int i = 0; i < count_; ++i) lines<kLocality>(written_[i].base + static_cast<uintptr_t>(row_of(key) * written_[i].stride), written_[i].bytes);
+  }
+
+  template <int kLocality>
   static void lines(uintptr_t address, int64_t bytes) {
     const uintptr_t end = address + static_cast<uintptr_t>(bytes);
-    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line), kForWriting);
+    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line), 0, kLocality);
   }
 
   const float* gradient_;
-  int64_t gradient_stride_, gradient_bytes_, keys_ahead_;
+  int64_t gradient_stride_, gradient_bytes_, far_, near_;
   const TablePlan& plan_;
   Written written_[3];
   int count_ = 0;

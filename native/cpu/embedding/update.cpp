@@ -3,7 +3,7 @@
 // Floor: keys (8 bytes a pass, written and read), a gradient row per look-up, weights and state of each touched row read and written once.
 // Tiling: kTileKeys sorted keys of a table; a row belongs to the tile where its keys begin, so each row has one owner: no locks, no
 // atomics, and the result does not depend on which thread takes which tile. Rows ascend within a tile; gradient, weights and state
-// of the keys that come kKeysAhead later are asked for.
+// of keys to come are asked for.
 #include "cpu/embedding/update.h"
 
 #include <algorithm>
@@ -53,14 +53,14 @@ class TableUpdate {
     const uint64_t* keys = task_.table->sorted;
     const int64_t last = task_.table->keys - 1;
     int64_t starts[kGroupRows + 1], rows[kGroupRows];
-    for (int64_t i = range.begin; i < std::min(range.begin + prefetch_.keys_ahead(), range.end); ++i) prefetch_(keys[i]);
+    prefetch_.begin(keys, range);
     for (int64_t i = range.begin; i < range.end;) {
       int count = 0;
       while (count < group_rows && i < range.end) {
         starts[count] = i;
         rows[count] = row_of(keys[i]);
         do {
-          prefetch_(keys[std::min(i + prefetch_.keys_ahead(), last)]);
+          prefetch_.pass(keys, range, i);
           ++i;
         } while (i <= last && row_of(keys[i]) == rows[count]);
         ++count;

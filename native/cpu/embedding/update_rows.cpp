@@ -15,11 +15,9 @@
 // A group of rows is taken through each stage together, so that the square roots and divisions of 16 rows are one vector operation.
 #include "cpu/embedding/update.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
-
-#include "cpu/common/philox.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/embedding/update_rows.cpp"
@@ -79,11 +77,55 @@ HWY_INLINE void ForVectors(int64_t dim, Use&& use) {
   }
 }
 
-// 16 random bits for each element of a row.
-void RandomBits(const UpdateStep& step, uint32_t table, uint32_t row, int64_t dim, uint16_t* bits) {
-  for (int64_t j = 0; j < dim; j += 8) {
-    const Philox random = philox(step.key0, step.key1, {row, static_cast<uint32_t>(j / 8), table, step.step});
-    std::memcpy(bits + j, random.data(), sizeof random);
+// Both halves of the products of 32-bit lanes.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void WideMul(D d, V a, V b, V* high, V* low) {
+  const hn::RepartitionToWide<D> wide;
+  const auto even = hn::MulEven(a, b);
+  const auto odd = hn::MulEven(hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, a))), b);
+  const auto upper = hn::Set(wide, 0xFFFFFFFF00000000u);
+  *low = hn::BitCast(d, hn::Or(hn::AndNot(upper, even), hn::ShiftLeft<32>(odd)));
+  *high = hn::BitCast(d, hn::Or(hn::ShiftRight<32>(even), hn::And(upper, odd)));
+}
+
+// Philox of cpu/common/philox.h, one counter a lane; the four words of a lane follow each other in `to`.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void PhiloxLanes(D d, uint32_t key0, uint32_t key1, V c0, V c1, V c2, V c3, uint32_t* to) {
+  const auto multiplier0 = hn::Set(d, 0xD2511F53u), multiplier1 = hn::Set(d, 0xCD9E8D57u);
+  for (int round = 0; round < 10; ++round) {
+    V high0, low0, high1, low1;
+    WideMul(d, c0, multiplier0, &high0, &low0);
+    WideMul(d, c2, multiplier1, &high1, &low1);
+    c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(d, key0));
+    c1 = low1;
+    c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(d, key1));
+    c3 = low0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  hn::StoreInterleaved4(c0, c1, c2, c3, d, to);
+}
+
+// 16 random bits for each element of each row of a group; row r's begin at bits + r * RandomStride(dim).
+HWY_INLINE int64_t RandomStride(int64_t dim) { return (dim + 7) / 8 * 8; }
+
+void RandomBits(const UpdateStep& step, const UpdateGroup& group, uint16_t* bits) {
+  const hn::ScalableTag<uint32_t> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t blocks = RandomStride(group.table->dim) / 8, all = blocks * group.count;
+  HWY_ALIGN uint32_t rows[hn::MaxLanes(d)], places[hn::MaxLanes(d)];
+  int64_t row = 0, place = 0;
+  for (int64_t i = 0; i < all; i += lanes) {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      rows[lane] = static_cast<uint32_t>(group.rows[std::min<int64_t>(row, group.count - 1)]);
+      places[lane] = static_cast<uint32_t>(place);
+      if (++place == blocks) {
+        place = 0;
+        ++row;
+      }
+    }
+    PhiloxLanes(d, step.key0, step.key1, hn::Load(d, rows), hn::Load(d, places), hn::Set(d, group.table_index), hn::Set(d, step.step),
+                reinterpret_cast<uint32_t*>(bits + 8 * i));
   }
 }
 
@@ -97,30 +139,34 @@ HWY_INLINE hn::Vec<Bits16<D>> RoundAtRandom(D d, hn::Vec<D> v, hn::Vec<Bits16<D>
   return UpperHalves(d, QuietNan(d, v, rounded));
 }
 
-// w = decay * w - rate * direction, for f32 and bf16 weights.
+// The weights of a group: w = decay * w - rate * direction, for f32 and bf16.
 template <int kDim, class W>
-class WeightRow {
+class GroupWeights {
  public:
-  WeightRow(const UpdateStep& step, const UpdateGroup& group, int r)
-      : weights_(static_cast<W*>(group.table->weights) + group.rows[r] * group.table->row_stride), decay_(step.decay) {
-    if constexpr (std::is_same_v<W, Bf16>) RandomBits(step, group.table_index, static_cast<uint32_t>(group.rows[r]), group.table->dim, random_);
+  GroupWeights(const UpdateStep& step, const UpdateGroup& group)
+      : weights_(static_cast<W*>(group.table->weights)), rows_(group.rows), stride_(group.table->row_stride), dim_(group.table->dim), decay_(step.decay) {
+    if constexpr (std::is_same_v<W, Bf16>) RandomBits(step, group, random_);
   }
 
+  // Elements j .. of row r.
   template <class D, class Access>
-  HWY_INLINE void Move(D d, int64_t j, Access access, hn::Vec<D> rate, hn::Vec<D> direction) const {
-    const auto updated = hn::NegMulAdd(rate, direction, hn::Mul(hn::Set(d, decay_), access.Load(d, weights_ + j)));
+  HWY_INLINE void Move(D d, int r, int64_t j, Access access, hn::Vec<D> rate, hn::Vec<D> direction) const {
+    W* weights = weights_ + rows_[r] * stride_ + j;
+    const auto updated = hn::NegMulAdd(rate, direction, hn::Mul(hn::Set(d, decay_), access.Load(d, weights)));
     if constexpr (std::is_same_v<W, Bf16>) {
-      access.StoreBits(RoundAtRandom(d, updated, hn::LoadU(Bits16<D>(), random_ + j)), d, weights_ + j);
+      access.StoreBits(RoundAtRandom(d, updated, hn::LoadU(Bits16<D>(), random_ + r * RandomStride(dim_) + j)), d, weights);
     } else {
-      access.Store(updated, d, weights_ + j);
+      access.Store(updated, d, weights);
     }
   }
 
  private:
   W* weights_;
+  const int64_t* rows_;
+  int64_t stride_, dim_;
   float decay_;
-  // Whole vectors and whole Philox blocks are read and written, hence the room behind.
-  uint16_t random_[std::is_same_v<W, Bf16> ? (kDim > 0 ? kDim + 8 : kGroupFloats + 64) : 1];
+  // Whole vectors are written and read, hence the room behind.
+  alignas(64) uint16_t random_[std::is_same_v<W, Bf16> ? kGroupFloats + 128 : 1];
 };
 
 template <int kDim>
@@ -162,29 +208,29 @@ HWY_INLINE void RowRates(float numerator, float scale, float epsilon, const floa
 template <int kDim, class W>
 void Sgd(const UpdateStep& step, const UpdateGroup& group) {
   const RowTag<kDim> d;
+  const GroupWeights<kDim, W> weights(step, group);
   ScaleGradients<kDim>(step, group);
   const auto rate = hn::Set(d, step.learning_rate);
   for (int r = 0; r < group.count; ++r) {
     const float* gradient = group.gradients + r * group.gradient_stride;
-    const WeightRow<kDim, W> weights(step, group, r);
-    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, j, access, rate, access.Load(d, gradient + j)); });
+    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
   }
 }
 
 template <int kDim, class W>
 void AdaGrad(const UpdateStep& step, const UpdateGroup& group) {
   const RowTag<kDim> d;
+  const GroupWeights<kDim, W> weights(step, group);
   ScaleGradients<kDim>(step, group);
   const auto rate = hn::Set(d, step.learning_rate), epsilon = hn::Set(d, step.epsilon);
   for (int r = 0; r < group.count; ++r) {
     const float* gradient = group.gradients + r * group.gradient_stride;
     float* state = group.table->state1 + group.rows[r] * group.table->row_stride;
-    const WeightRow<kDim, W> weights(step, group, r);
     ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR {
       const auto g = access.Load(d, gradient + j);
       const auto s = hn::MulAdd(g, g, access.Load(d, state + j));
       access.Store(s, d, state + j);
-      weights.Move(d, j, access, rate, hn::Div(g, hn::Add(hn::Sqrt(s), epsilon)));
+      weights.Move(d, r, j, access, rate, hn::Div(g, hn::Add(hn::Sqrt(s), epsilon)));
     });
   }
 }
@@ -192,6 +238,7 @@ void AdaGrad(const UpdateStep& step, const UpdateGroup& group) {
 template <int kDim, class W>
 void RowWiseAdaGrad(const UpdateStep& step, const UpdateGroup& group) {
   const RowTag<kDim> d;
+  const GroupWeights<kDim, W> weights(step, group);
   HWY_ALIGN float states[kGroupRows] = {}, rates[kGroupRows];
   ScaleGradients<kDim>(step, group);
   MeanSquares<kDim>(group, states);
@@ -204,14 +251,14 @@ void RowWiseAdaGrad(const UpdateStep& step, const UpdateGroup& group) {
   for (int r = 0; r < group.count; ++r) {
     const float* gradient = group.gradients + r * group.gradient_stride;
     const auto rate = hn::Set(d, rates[r]);
-    const WeightRow<kDim, W> weights(step, group, r);
-    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, j, access, rate, access.Load(d, gradient + j)); });
+    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
   }
 }
 
 template <int kDim, class W>
 void RowWiseAdam(const UpdateStep& step, const UpdateGroup& group) {
   const RowTag<kDim> d;
+  const GroupWeights<kDim, W> weights(step, group);
   HWY_ALIGN float states[kGroupRows] = {}, rates[kGroupRows];
   ScaleGradients<kDim>(step, group);
   MeanSquares<kDim>(group, states);
@@ -226,11 +273,10 @@ void RowWiseAdam(const UpdateStep& step, const UpdateGroup& group) {
     const float* gradient = group.gradients + r * group.gradient_stride;
     float* moment = group.table->state1 + group.rows[r] * group.table->row_stride;
     const auto rate = hn::Set(d, rates[r]);
-    const WeightRow<kDim, W> weights(step, group, r);
     ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR {
       const auto m = hn::MulAdd(beta, access.Load(d, moment + j), hn::Mul(rest, access.Load(d, gradient + j)));
       access.Store(m, d, moment + j);
-      weights.Move(d, j, access, rate, m);
+      weights.Move(d, r, j, access, rate, m);
     });
   }
 }

@@ -264,5 +264,143 @@ TEST(BalanceAverage, MovesTowardsFiniteValuesOnly) {
   }
 }
 
+class BalanceArguments : public ::testing::Test {
+ protected:
+  static constexpr int64_t kSize = 4096;
+
+  BalanceArguments() : gradients_(device_, std::vector<float>(kSize, 1.0f)), weights_(device_, std::vector<float>(8, 1.0f)), output_(device_, kSize), gram_(device_, 64), workspace_(device_, kSize) {}
+
+  template <class Args, class Change>
+  void refused(cudamoe_status (*operation)(cudamoe_stream*, const Args*), const Args& good, const char* words, Change&& change) {
+    Args args = good;
+    change(args);
+    CUDAMOE_EXPECT_REFUSED(operation(device_.stream(), &args), words);
+  }
+  template <class T>
+  static T* shifted(T* pointer, int64_t bytes) {
+    return reinterpret_cast<T*>(reinterpret_cast<intptr_t>(pointer) + bytes);
+  }
+
+  TestDevice device_;
+  Buffer<float> gradients_, weights_, output_;
+  Buffer<double> gram_;
+  Workspace workspace_;
+};
+
+TEST_F(BalanceArguments, Gram) {
+  cudamoe_balance_gram_args good{};
+  good.struct_size = sizeof good;
+  good.tasks = 3;
+  good.rows = 4;
+  good.width = 5;
+  good.gradients = gradients_.data();
+  good.task_stride = 20;
+  good.row_stride = 5;
+  good.gram = gram_.data();
+  good.workspace = workspace_.data();
+  good.workspace_bytes = kSize;
+  CUDAMOE_ASSERT_OK(cudamoe_balance_gram(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_gram, good, words, change); };
+  CUDAMOE_EXPECT_REFUSED(cudamoe_balance_gram(nullptr, &good), "stream is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_balance_gram(device_.stream(), nullptr), "args is null");
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("tasks is 0", [](auto& a) { a.tasks = 0; });
+  bad("tasks is 65", [](auto& a) { a.tasks = 65; });
+  bad("rows is -1", [](auto& a) { a.rows = -1; });
+  bad("width is -1", [](auto& a) { a.width = -1; });
+  bad("row_stride is 4", [](auto& a) { a.row_stride = 4; });
+  bad("task_stride is -1", [](auto& a) { a.task_stride = -1; });
+  bad("exceed", [](auto& a) { a.rows = int64_t{1} << 40, a.row_stride = int64_t{1} << 40; });
+  bad("gradients is null", [](auto& a) { a.gradients = nullptr; });
+  bad("gradients is 0x", [](auto& a) { a.gradients = shifted(a.gradients, 1); });
+  bad("gram is null", [](auto& a) { a.gram = nullptr; });
+  bad("gram is 0x", [](auto& a) { a.gram = shifted(a.gram, 4); });
+  bad("workspace is null", [](auto& a) { a.workspace = nullptr; });
+  bad("workspace_bytes is 3", [](auto& a) { a.workspace_bytes = 3; });
+  bad("overlaps", [&](auto& a) { a.gram = reinterpret_cast<double*>(gradients_.data()); });
+  bad("overlaps", [&](auto& a) { a.workspace = gradients_.data(); });
+  int64_t bytes = 0;
+  CUDAMOE_EXPECT_REFUSED(cudamoe_balance_gram_workspace(device_.stream(), &good, nullptr), "bytes is null");
+  good.tasks = -1;
+  CUDAMOE_EXPECT_REFUSED(cudamoe_balance_gram_workspace(device_.stream(), &good, &bytes), "tasks is -1");
+}
+
+TEST_F(BalanceArguments, FactoredGram) {
+  const std::vector<int64_t> starts{0, 3, 5};
+  cudamoe_balance_factored_gram_args good{};
+  good.struct_size = sizeof good;
+  good.tasks = 2;
+  good.starts = starts.data();
+  good.gradient_products = gradients_.data();
+  good.gradient_products_row_stride = 5;
+  good.weight_products = gradients_.data();
+  good.weight_products_row_stride = 6;
+  good.gram = gram_.data();
+  CUDAMOE_ASSERT_OK(cudamoe_balance_factored_gram(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_factored_gram, good, words, change); };
+  const std::vector<int64_t> late{1, 3, 5}, descending{0, 6, 5}, huge{0, 1, int64_t{1} << 50};
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("tasks is 65", [](auto& a) { a.tasks = 65; });
+  bad("starts is null", [](auto& a) { a.starts = nullptr; });
+  bad("starts[0] is 1", [&](auto& a) { a.starts = late.data(); });
+  bad("starts[2] is 5 after 6", [&](auto& a) { a.starts = descending.data(); });
+  bad("starts[2] is", [&](auto& a) { a.starts = huge.data(); });
+  bad("gradient_products_row_stride is 4", [](auto& a) { a.gradient_products_row_stride = 4; });
+  bad("weight_products_row_stride is 4", [](auto& a) { a.weight_products_row_stride = 4; });
+  bad("gradient_products is null", [](auto& a) { a.gradient_products = nullptr; });
+  bad("weight_products is 0x", [](auto& a) { a.weight_products = shifted(a.weight_products, 2); });
+  bad("gram is null", [](auto& a) { a.gram = nullptr; });
+  bad("overlaps", [&](auto& a) { a.gram = reinterpret_cast<double*>(gradients_.data()); });
+}
+
+TEST_F(BalanceArguments, Combine) {
+  cudamoe_balance_combine_args good{};
+  good.struct_size = sizeof good;
+  good.tasks = 3;
+  good.rows = 4;
+  good.width = 5;
+  good.gradients = gradients_.data();
+  good.task_stride = 20;
+  good.row_stride = 5;
+  good.weights = weights_.data();
+  good.output = output_.data();
+  good.output_row_stride = 5;
+  CUDAMOE_ASSERT_OK(cudamoe_balance_combine(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_combine, good, words, change); };
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("tasks is 0", [](auto& a) { a.tasks = 0; });
+  bad("accumulate is 2", [](auto& a) { a.accumulate = 2; });
+  bad("reserved is 1", [](auto& a) { a.reserved = 1; });
+  bad("weights is null", [](auto& a) { a.weights = nullptr; });
+  bad("output is null", [](auto& a) { a.output = nullptr; });
+  bad("output is 0x", [](auto& a) { a.output = shifted(a.output, 3); });
+  bad("output_row_stride is 4", [](auto& a) { a.output_row_stride = 4; });
+  bad("row_stride is 4", [](auto& a) { a.row_stride = 4; });
+  bad("gradients is null", [](auto& a) { a.gradients = nullptr; });
+  bad("overlaps", [&](auto& a) { a.output = gradients_.data() + 20; });
+  bad("overlaps weights", [&](auto& a) { a.output = weights_.data(); });
+  bad("output_row_stride is 6; it must be row_stride, 5", [&](auto& a) { a.output = gradients_.data(), a.output_row_stride = 6; });
+  bad("accumulate is 1", [&](auto& a) { a.output = gradients_.data(), a.accumulate = 1; });
+  bad("overlaps those of other tasks", [&](auto& a) { a.output = gradients_.data(), a.task_stride = 7; });
+}
+
+TEST_F(BalanceArguments, Average) {
+  cudamoe_balance_average_args good{};
+  good.struct_size = sizeof good;
+  good.rate = 0.5f;
+  good.count = 8;
+  good.values = gradients_.data();
+  good.averages = weights_.data();
+  CUDAMOE_ASSERT_OK(cudamoe_balance_average(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_average, good, words, change); };
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("rate is 1.5", [](auto& a) { a.rate = 1.5f; });
+  bad("rate is nan", [](auto& a) { a.rate = std::numeric_limits<float>::quiet_NaN(); });
+  bad("count is -1", [](auto& a) { a.count = -1; });
+  bad("values is null", [](auto& a) { a.values = nullptr; });
+  bad("averages is null", [](auto& a) { a.averages = nullptr; });
+  bad("overlaps", [&](auto& a) { a.averages = gradients_.data() + 7; });
+}
+
 }  // namespace
 }  // namespace cudamoe::test
