@@ -272,6 +272,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _context.Dispose();
     }
 
+    /// <summary>Gradient of the representation as the towers left it, or after <see cref="BackwardTrunk"/> as it was combined.</summary>
+    internal Tensor RepresentationGradients => _trunk.RepresentationGradient.View(_batch?.Rows ?? 0);
+
+    /// <summary>Gradient of the trunk's input after <see cref="BackwardTrunk"/>.</summary>
+    internal Tensor TrunkInputGradients => _input.OutputGradient!.View(_batch?.Rows ?? 0);
+
     /// <summary>The look-up of a batch alone, for benchmarks.</summary>
     internal void EmbeddingForward(Batch batch) => _input.Embedding.Forward(batch);
 

@@ -27,6 +27,7 @@ internal static class ChildProcess
         ["dataset", string folder] => CacheTests.RunChild(folder, hang: false),
         ["dataset", string folder, "hang"] => CacheTests.RunChild(folder, hang: true),
         ["loader", string folder] => BatchLoaderTests.RunChild(folder),
+        ["trainer", string folder] => Training.TrainerTests.RunChild(folder),
         _ => 2,
     };
 }

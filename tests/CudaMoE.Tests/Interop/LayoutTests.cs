@@ -1,0 +1,98 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Text;
+using CudaMoE.Interop;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Tests.Interop;
+
+/// <summary>The structs that cross the boundary have the sizes that the native library reports, and every import is exported.</summary>
+public sealed class LayoutTests
+{
+    public static TheoryData<string> Structs { get; } = [.. typeof(NativeMethods).Assembly.GetTypes()
+        .Where(t => t.Namespace == "CudaMoE.Interop" && t.IsValueType && t.GetFields().Any(f => f.Name == "StructSize"))
+        .Select(t => t.Name)
+        .Concat(["EmbeddingTable", "EmbeddingFeature", "LossTask", "OptimizerTensor"])];
+
+    [Theory]
+    [MemberData(nameof(Structs))]
+    public void Struct_Size_IsWhatTheNativeLibraryReports(string name)
+    {
+        NativeLibraryLoader.EnsureLoaded();
+        Type type = typeof(NativeMethods).Assembly.GetType($"CudaMoE.Interop.{name}")!;
+        long native = NativeMethods.StructSize(NativeName(name));
+        Assert.True(native > 0, $"{NativeName(name)} is not known to the native library");
+        Assert.Equal(native, Marshal.SizeOf(type));
+    }
+
+    [Fact]
+    public void Structs_AllOfThem_AreCovered() => Assert.True(Structs.Count >= 25, $"only {Structs.Count} structs were found");
+
+    [Fact]
+    public void Imports_AllOfThem_AreExported()
+    {
+        NativeLibraryLoader.EnsureLoaded();
+        nint library = NativeLibrary.Load(NativeLibraryLoader.LoadedFrom!);
+        string[] entries = [.. typeof(NativeMethods).GetMethods(BindingFlags.Public | BindingFlags.Static)
+            .Where(m => m.DeclaringType == typeof(NativeMethods))
+            .Select(m => NativeName(m.Name))];
+        Assert.True(entries.Length > 40);
+        Assert.All(entries, entry => Assert.True(NativeLibrary.TryGetExport(library, entry, out _), $"{entry} is not exported"));
+    }
+
+    [Fact]
+    public void Device_BadSpec_ThrowsWithTheNativeText()
+    {
+        NativeArgumentException error = Assert.Throws<NativeArgumentException>(() => Device.Open("toaster"));
+        Assert.Contains("toaster", error.Message, StringComparison.Ordinal);
+        Assert.Contains("cpu", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Device_MissingPlugin_SaysWhichFile()
+    {
+        DeviceException error = Assert.Throws<DeviceException>(() => Device.Open("simt"));
+        Assert.Contains("libcudamoe_simt", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Device_AfterDispose_LeavesNothingLive()
+    {
+        using Device device = Device.Open("cpu");
+        DeviceBuffer buffer = device.Allocate(1000);
+        Assert.Equal(1, device.QueryInfo().LiveAllocations);
+        buffer.Dispose();
+        Assert.Equal(0, device.QueryInfo().LiveAllocations);
+        Assert.Equal(0, device.QueryInfo().LiveBytes);
+    }
+
+    [Fact]
+    public void Device_DisposedBeforeItsBuffers_StaysOpenUntilTheyGo()
+    {
+        Device device = Device.Open("cpu");
+        DeviceBuffer buffer = device.Allocate(64);
+        DeviceStream stream = device.CreateStream();
+        device.Dispose();
+        stream.Fill(buffer.Pointer, 1, 64);
+        stream.Dispose();
+        buffer.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => device.QueryInfo());
+    }
+
+    [Fact]
+    public void BackendReport_Query_ListsCpuAsUsable()
+    {
+        BackendReport report = BackendReport.Query();
+        Assert.NotNull(report.LibraryPath);
+        Assert.Contains(report.Backends, b => b.Name == "cpu" && b.Usable);
+        Assert.Contains(report.Backends, b => b.Name == "cuda" && (b.Usable || b.Reason.Length > 0));
+    }
+
+    private static string NativeName(string name)
+    {
+        StringBuilder text = new("cudamoe");
+        foreach (char c in name)
+            text.Append(char.IsUpper(c) ? $"_{char.ToLowerInvariant(c)}" : c.ToString());
+        return text.ToString();
+    }
+}
