@@ -11,15 +11,22 @@ struct Options {
   int32_t dz_dtype = CUDAMOE_F32, x_dtype = CUDAMOE_F32, compute_dtype = CUDAMOE_F32;
   bool bias = false, accumulate = false, shared_x = false;
   Data data = Data::kReals;
+  int64_t dz_row_stride = 0, x_row_stride = 0;  // not 0: aligned matrices with these strides
 };
+
+Matrix::Layout layout_of(Random& random, int64_t groups, int64_t rows, int64_t width, int64_t row_stride) {
+  return row_stride == 0 ? Matrix::loose(random, groups, rows, width) : Matrix::Layout{groups, rows, width, row_stride, rows * row_stride};
+}
 
 void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Options& options) {
   SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.x_dtype) + std::to_string(options.compute_dtype) +
                (options.bias ? ", bias" : "") + (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
-  Matrix dz(device, options.dz_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
+  Matrix dz(device, options.dz_dtype, layout_of(random, shape.strided_groups(), shape.rows, shape.n, options.dz_row_stride),
+            options.dz_row_stride == 0 ? random.integer(0, 3) : 0);
   dz.fill(random_values(random, options.data, dz.layout().elements()));
-  Matrix x(device, options.x_dtype, Matrix::loose(random, options.shared_x ? 1 : shape.strided_groups(), shape.x_rows, shape.k), random.integer(0, 3));
+  Matrix x(device, options.x_dtype, layout_of(random, options.shared_x ? 1 : shape.strided_groups(), shape.x_rows, shape.k, options.x_row_stride),
+           options.x_row_stride == 0 ? random.integer(0, 3) : 0);
   x.fill(random_values(random, options.data, x.layout().elements()));
   const int64_t row_stride = shape.k + random.integer(0, 3);
   Matrix dw(device, CUDAMOE_F32, {shape.groups, shape.n, shape.k, row_stride, shape.n * row_stride + random.integer(0, 3)}, random.integer(0, 3));
@@ -169,6 +176,27 @@ TEST(GemmWgrad, GroupsWithoutRowsGetZerosOrKeepTheirSum) {
       check_wgrad(device, random, shape, options);
     }
     check_wgrad(device, random, {.groups = 2, .rows = 0, .n = 17, .k = 33}, options);
+  }
+}
+
+TEST(GemmWgrad, OperandsInPlaceAndCopied) {
+  Random random(48);
+  TestDevice device("cpu:threads=2");
+  for (int64_t dz_stride : {32, 48, 512, 528}) {
+    for (int64_t x_stride : {64, 80, 512, 528, 1024, 1040}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        Options options;
+        options.data = data;
+        options.bias = true;
+        options.accumulate = data == Data::kIntegers;
+        options.dz_row_stride = dz_stride;
+        options.x_row_stride = x_stride;
+        const int64_t n = random.integer(1, 32);
+        check_wgrad(device, random, {.groups = 2, .rows = 261, .n = n, .k = 64}, options);
+        check_wgrad(device, random, {.groups = 1, .rows = 261, .n = n, .k = 63}, options);
+        check_wgrad(device, random, {.groups = 3, .rows = 300, .n = n, .k = 32, .ragged = true}, options);
+      }
+    }
   }
 }
 
