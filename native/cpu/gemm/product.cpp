@@ -110,7 +110,7 @@ struct ProductTask {
   RowBlocks::Block block, next_block;  // next_block: what the thread is likely to do next
   int64_t first_panel, end_panel;
   Stream& stream;
-  float* rows;     // the copied rows of one tile
+  float* rows;     // the copied rows of one or two tiles
   float* widened;  // bf16 panels of one depth block in f32
   float* sums;     // [rows of the block, task_panels * kPanel], when there are several depth blocks
   float* tile;     // raw sums of one tile
@@ -155,51 +155,60 @@ struct ProductTask {
     }
   }
 
-  // Multiplies the copied rows of tile `index` with all panels of the task; `panels` is the depth block of the first one.
+  // Multiplies copied rows with all panels of the task: those of tile `index`, and of the next tile too when `count` is 2; `panels` is
+  // the depth block of the first one.
   template <class B>
-  void multiply(int64_t index, const B* panels, int64_t panel_stride, int64_t depth, bool first, bool last) {
-    const int64_t row = block.tile_begin(index);
-    const int tile_rows = static_cast<int>(block.tile_begin(index + 1) - row);
-    const int64_t sums_stride = plan.task_panels * kPanel;
-    TileArgs<B> args;
-    args.prefetcher = &prefetcher;
-    args.a = rows;
-    args.panel_stride = panel_stride;
-    args.depth = depth;
-    args.start_stride = sums_stride;
-    args.below = nullptr;
-    args.below_stride = 0;
-    args.bias = nullptr;
+  void multiply(int64_t index, int64_t count, const B* panels, int64_t panel_stride, int64_t depth, bool first, bool last) {
     int taken = 1;
     for (int64_t panel = first_panel; panel < end_panel; panel += taken, panels += taken * panel_stride) {
-      const int64_t column = panel * kPanel, columns = std::min(product.columns, end_panel * kPanel) - column;
-      const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows, end_panel - panel, columns, &taken);
-      args.b = panels;
-      float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
-      args.start = first ? nullptr : partial;
-      if (!last || finish == Finish::kRaw) {
-        args.finish = Finish::kRaw;
-        args.c = last ? tile : partial;
-        args.c_stride = last ? taken * kPanel : sums_stride;
-        args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
-        multiply_tile_of(args);
-        if (last) {
-          const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
-          complete(product, tile, taken * kPanel, block.group, row, tile_rows, column, std::min<int64_t>(columns, taken * kPanel));
-        }
-        continue;
-      }
-      args.finish = finish;
-      args.columns = std::min<int64_t>(columns, taken * kPanel);
-      args.c = static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
-      args.c_stride = product.y_row_stride;
-      args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
-      if (finish == Finish::kReluMask) {
-        args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
-        args.below_stride = product.below_row_stride;
-      }
-      multiply_tile_of(args);
+      // The first tile is not lower than the second one, which can take as many panels therefore.
+      taken = multiply_panels(index, rows, panels, panel_stride, depth, panel, end_panel, first, last);
+      if (count == 2) multiply_panels(index + 1, rows + tile_rows(index) * kRowScratchStride, panels, panel_stride, depth, panel, panel + taken, first, last);
     }
+  }
+
+  int tile_rows(int64_t index) const { return static_cast<int>(block.tile_begin(index + 1) - block.tile_begin(index)); }
+
+  // Multiplies one tile with as many panels from `panel` on as it takes at once; answers their number.
+  template <class B>
+  int multiply_panels(int64_t index, const float* tile_of_x, const B* panels, int64_t panel_stride, int64_t depth, int64_t panel, int64_t most_panel, bool first,
+                      bool last) {
+    const int64_t row = block.tile_begin(index), sums_stride = plan.task_panels * kPanel;
+    const int64_t column = panel * kPanel, columns = std::min(product.columns, most_panel * kPanel) - column;
+    int taken = 1;
+    const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows(index), most_panel - panel, columns, &taken);
+    TileArgs<B> args;
+    args.prefetcher = &prefetcher;
+    args.a = tile_of_x;
+    args.b = panels;
+    args.panel_stride = panel_stride;
+    args.depth = depth;
+    float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
+    args.start = first ? nullptr : partial;
+    args.start_stride = sums_stride;
+    if (!last || finish == Finish::kRaw) {
+      args.finish = Finish::kRaw;
+      args.c = last ? tile : partial;
+      args.c_stride = last ? taken * kPanel : sums_stride;
+      args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
+      multiply_tile_of(args);
+      if (last) {
+        const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
+        complete(product, tile, taken * kPanel, block.group, row, tile_rows(index), column, std::min<int64_t>(columns, taken * kPanel));
+      }
+      return taken;
+    }
+    args.finish = finish;
+    args.columns = std::min<int64_t>(columns, taken * kPanel);
+    args.c = static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
+    args.c_stride = product.y_row_stride;
+    args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
+    if (finish == Finish::kReluMask) {
+      args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
+      args.below_stride = product.below_row_stride;
+    }
+    multiply_tile_of(args);
+    return taken;
   }
 
   void run() {
@@ -216,10 +225,12 @@ struct ProductTask {
           widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel, widened + panel * depth * kPanel);
         }
       }
-      for (int64_t index = block.first_tile; index < end_tile; ++index) {
+      // A block of two tiles takes both at once: they are low, and a panel from the L1 cache serves low tiles better.
+      const int64_t at_once = block.tiles == 2 ? 2 : 1;
+      for (int64_t index = block.first_tile; index < end_tile; index += at_once) {
         const int64_t row = block.tile_begin(index);
-        copy(row, block.tile_begin(index + 1) - row, begin, depth);
-        if (index + 1 < end_tile) {
+        copy(row, block.tile_begin(index + at_once) - row, begin, depth);
+        if (index + at_once < end_tile) {
           prefetch(block, index + 1, depth_block);
         } else if (!last) {
           prefetch(block, block.first_tile, depth_block + 1);
@@ -227,11 +238,11 @@ struct ProductTask {
           prefetch(next_block, next_block.first_tile, 0);
         }
         if (widen) {
-          multiply(index, static_cast<const float*>(widened), depth * kPanel, depth, first, last);
+          multiply(index, at_once, static_cast<const float*>(widened), depth * kPanel, depth, first, last);
         } else if (product.packed_bf16) {
-          multiply(index, static_cast<const Bf16*>(product.packed) + offset, panel_stride, depth, first, last);
+          multiply(index, at_once, static_cast<const Bf16*>(product.packed) + offset, panel_stride, depth, first, last);
         } else {
-          multiply(index, static_cast<const float*>(product.packed) + offset, panel_stride, depth, first, last);
+          multiply(index, at_once, static_cast<const float*>(product.packed) + offset, panel_stride, depth, first, last);
         }
       }
     }
@@ -272,7 +283,7 @@ ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged,
   plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 || packed_bf16 ? kMostPanels : panels);
   plan.workers = threads;
   const int64_t block_rows = plan.block_tiles * shape.rows;
-  plan.rows_floats = shape.rows * kRowScratchStride;
+  plan.rows_floats = std::min<int64_t>(2, plan.block_tiles) * shape.rows * kRowScratchStride;
   plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? plan.task_panels * std::min(depth, kDepthBlock) * shape.columns : 0;
   plan.sums_floats = plan.depth_blocks > 1 ? block_rows * plan.task_panels * shape.columns : 0;
   plan.tile_floats = std::max<int64_t>(shape.rows, 12) * shape.columns;  // 3 rows of 4 panels, or all rows of one
