@@ -36,9 +36,9 @@ Check& Check::struct_size(const void* args, uint32_t given, size_t known) {
   return *this;
 }
 
-Check& Check::range(const char* field, int64_t value, int64_t low, int64_t high) {
-  if (low == high) return require(value == low, "%s is %lld; it must be %lld", field, ll(value), ll(low));
-  return require(value >= low && value <= high, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low),
+Check& Check::out_of_range(const char* field, int64_t value, int64_t low, int64_t high) {
+  if (low == high) return require(false, "%s is %lld; it must be %lld", field, ll(value), ll(low));
+  return require(false, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low),
                  ll(high));
 }
 
@@ -49,28 +49,17 @@ Check& Check::real(const char* field, double value, double low, double high) {
 
 Check& Check::zero(const char* field, int64_t value) { return require(value == 0, "%s is %lld; it must be 0", field, ll(value)); }
 
-Check& Check::pointer(const char* field, const void* pointer, size_t alignment) {
+Check& Check::bad_pointer(const char* field, const void* pointer, size_t alignment) {
   require(pointer != nullptr, "%s is null; it must point to device memory", field);
-  return optional(field, pointer, alignment);
-}
-
-Check& Check::optional(const char* field, const void* pointer, size_t alignment) {
-  return require(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "%s is %p; it must be aligned to %zu bytes", field, pointer,
-                 alignment);
-}
-
-Check& Check::data(const char* field, const void* pointer, size_t alignment, int64_t elements) {
-  return elements > 0 ? this->pointer(field, pointer, alignment) : optional(field, pointer, alignment);
+  return require(false, "%s is %p; it must be aligned to %zu bytes", field, pointer, alignment);
 }
 
 Check& Check::must_be_null(const char* field, const void* pointer, const char* reason) {
   return require(pointer == nullptr, "%s is %p; it must be null %s", field, pointer, reason);
 }
 
-Check& Check::stride(const char* field, int64_t stride, int64_t low, int64_t rows) {
-  range(field, stride, low, kMaxCount);
-  return require(!ok() || checked_product(rows, stride) != kOverflow, "%s is %lld; %lld rows of it exceed the address space", field,
-                 ll(stride), ll(rows));
+Check& Check::exceeds_address_space(const char* field, int64_t stride, int64_t rows) {
+  return require(false, "%s is %lld; %lld rows of it exceed the address space", field, ll(stride), ll(rows));
 }
 
 Check& Check::workspace(const void* pointer, int64_t bytes, int64_t needed) {
@@ -78,12 +67,8 @@ Check& Check::workspace(const void* pointer, int64_t bytes, int64_t needed) {
   return require(bytes >= needed, "workspace_bytes is %lld; this call needs %lld", ll(bytes), ll(needed));
 }
 
-Check& Check::disjoint(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes) {
-  if (!ok() || a == nullptr || b == nullptr || a_bytes <= 0 || b_bytes <= 0) return *this;
-  const auto a0 = reinterpret_cast<uintptr_t>(a), b0 = reinterpret_cast<uintptr_t>(b);
-  const bool apart = a0 + static_cast<uintptr_t>(a_bytes) <= b0 || b0 + static_cast<uintptr_t>(b_bytes) <= a0;
-  return require(apart, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b,
-                 ll(b_bytes));
+Check& Check::overlapping(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes) {
+  return require(false, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b, ll(b_bytes));
 }
 
 }  // namespace cudamoe

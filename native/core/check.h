@@ -38,7 +38,8 @@ class Check {
     return struct_size(args, args->struct_size, sizeof(Args));
   }
 
-  Check& range(const char* field, int64_t value, int64_t low, int64_t high);
+  // The common checks are inline up to the first failure: a small product takes about a microsecond, forty calls would show.
+  Check& range(const char* field, int64_t value, int64_t low, int64_t high) { return value >= low && value <= high ? *this : out_of_range(field, value, low, high); }
   Check& count(const char* field, int64_t value, int64_t low = 0) { return range(field, value, low, kMaxCount); }
   // A number that must be finite and within [low, high].
   Check& real(const char* field, double value, double low, double high = std::numeric_limits<double>::max());
@@ -46,21 +47,40 @@ class Check {
   Check& dtype(const char* field, int32_t value) { return range(field, value, CUDAMOE_F32, CUDAMOE_BF16); }
   Check& zero(const char* field, int64_t value);
   // Not null and aligned.
-  Check& pointer(const char* field, const void* pointer, size_t alignment);
+  Check& pointer(const char* field, const void* pointer, size_t alignment) {
+    return pointer != nullptr && aligned(pointer, alignment) ? *this : bad_pointer(field, pointer, alignment);
+  }
   // As pointer, but null is accepted.
-  Check& optional(const char* field, const void* pointer, size_t alignment);
+  Check& optional(const char* field, const void* pointer, size_t alignment) { return aligned(pointer, alignment) ? *this : bad_pointer(field, pointer, alignment); }
   // Required when `elements` > 0: an empty matrix may have a null pointer.
-  Check& data(const char* field, const void* pointer, size_t alignment, int64_t elements);
+  Check& data(const char* field, const void* pointer, size_t alignment, int64_t elements) {
+    return elements > 0 ? this->pointer(field, pointer, alignment) : optional(field, pointer, alignment);
+  }
   Check& must_be_null(const char* field, const void* pointer, const char* reason);
   // low <= stride, and (rows - 1) * stride + width addressable.
-  Check& stride(const char* field, int64_t stride, int64_t low, int64_t rows);
+  Check& stride(const char* field, int64_t stride, int64_t low, int64_t rows) {
+    range(field, stride, low, kMaxCount);
+    return !ok() || checked_product(rows, stride) != kOverflow ? *this : exceeds_address_space(field, stride, rows);
+  }
   Check& workspace(const void* pointer, int64_t bytes, int64_t needed);
   // The byte ranges of an output and another matrix must be disjoint; null or empty ones are.
-  Check& disjoint(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes);
+  Check& disjoint(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes) {
+    if (a == nullptr || b == nullptr || a_bytes <= 0 || b_bytes <= 0) return *this;
+    const auto a0 = reinterpret_cast<uintptr_t>(a), b0 = reinterpret_cast<uintptr_t>(b);
+    const bool apart = a0 + static_cast<uintptr_t>(a_bytes) <= b0 || b0 + static_cast<uintptr_t>(b_bytes) <= a0;
+    return apart ? *this : overlapping(a_field, a, a_bytes, b_field, b, b_bytes);
+  }
   // The general case: message after "function: ".
   CUDAMOE_PRINTF(3, 4) Check& require(bool condition, const char* format, ...);
 
  private:
+  static bool aligned(const void* pointer, size_t alignment) { return reinterpret_cast<uintptr_t>(pointer) % alignment == 0; }
+
+  // The failures; like all checks they do nothing after the first one.
+  Check& out_of_range(const char* field, int64_t value, int64_t low, int64_t high);
+  Check& bad_pointer(const char* field, const void* pointer, size_t alignment);
+  Check& exceeds_address_space(const char* field, int64_t stride, int64_t rows);
+  Check& overlapping(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes);
   Check& reject(const char* message);
   Check& struct_size(const void* args, uint32_t given, size_t known);
 
