@@ -132,6 +132,15 @@ public sealed class DescriptionJsonTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Load_EveryModelOfTheRepository_IsValid()
+    {
+        string[] files = Directory.GetFiles(Path.Combine(Samples.Repository, "models"), "*.json", SearchOption.AllDirectories);
+        Assert.NotEmpty(files);
+        foreach (string file in files)
+            Assert.NotEmpty(DescriptionJson.Load(file).Tasks);
+    }
+
+    [Fact]
     public void Load_Errors_NameTheFileAndLine()
     {
         using TemporaryFolder folder = new();
