@@ -41,13 +41,14 @@ internal static class TrainingRules
         if (balancer.Normalize && balancer.Type != BalancerType.Mgda)
             throw Error(path + ".normalize", $"has no effect here; only type mgda has it; remove it");
         bool usesGradients = balancer.Type is BalancerType.Mgda or BalancerType.MultiBalance;
-        bool ownBottoms = description.Architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 };
-        if (usesGradients && ownBottoms && tasks > 1 && balancer.Place == RepresentationPlace.TowerInput)
-        {
-            throw Error(
-                path + ".place",
-                $"is tower_input, but the bottoms of a single_task model are not shared: its tasks meet at the feature row only; use trunk_input");
-        }
+        if (!usesGradients || tasks == 1)
+            return;
+        ArchitectureDescription architecture = description.Architecture;
+        if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 })
+            throw Error(path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static");
+        bool onePart = architecture.Type != ModelType.Mmoe || architecture.Gate.Sharing == GateSharing.Shared;
+        if (onePart && balancer.Place == RepresentationPlace.TrunkInput)
+            throw Error(path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");
     }
 
     private static void CheckEarlyStopping(EarlyStoppingDescription stopping, ModelDescription description)

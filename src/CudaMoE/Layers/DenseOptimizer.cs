@@ -27,8 +27,11 @@ internal sealed unsafe class DenseOptimizer : IDisposable
     /// <summary>Global norm of the dense gradients of the last step, before clipping; NaN when there is no clipping.</summary>
     public double LastNorm => _clipNorm == null ? double.NaN : *(double*)_norm;
 
-    /// <summary>Applies the gradients; <paramref name="step"/> counts from 1.</summary>
-    public void Step(float learningRate, long step)
+    /// <summary>Applies the gradients, unless there is clipping and their norm is not finite.</summary>
+    /// <param name="learningRate">The learning rate.</param>
+    /// <param name="step">Counts from 1.</param>
+    /// <returns>Whether they were applied.</returns>
+    public bool Step(float learningRate, long step)
     {
         if (_clipNorm != null)
         {
@@ -42,6 +45,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
         _step.Step = step;
         fixed (OptimizerStepArgs* args = &_step)
             NativeStatus.Check(NativeMethods.OptimizerStep(_context.Stream.Native, args));
+        return _clipNorm == null || double.IsFinite(LastNorm);
     }
 
     public void Dispose()

@@ -18,7 +18,7 @@ internal sealed unsafe class Gate
     private readonly ParameterBlock _weight;
     private readonly ParameterBlock? _bias;
     private readonly Slot? _logits;
-    private readonly Slot? _probabilities;
+    private readonly Slot _probabilities;
     private readonly Slot? _chosen;
     private readonly Slot? _weights;
     private readonly Slot? _dlogits;
@@ -49,8 +49,7 @@ internal sealed unsafe class Gate
         bool plainSoftmax = k == 0 && description.Score == ScoreMode.SoftmaxTopk && description.ZLoss == 0;
         if (context.Training && !plainSoftmax)
             _logits = context.ReserveExact("gate.logits", _columns);
-        if (k == 0 || description.BalanceLoss > 0 || description.Score != ScoreMode.Sigmoid)
-            _probabilities = context.ReserveExact("gate.probabilities", (long)gates * experts);
+        _probabilities = context.ReserveExact("gate.probabilities", (long)gates * experts);
         if (k > 0)
         {
             _chosen = context.ReserveExact("gate.chosen", (long)gates * k);
@@ -84,7 +83,7 @@ internal sealed unsafe class Gate
     public int Choices => _description.TopK ?? _experts;
 
     /// <summary>[rows, gates, choices] the weights of the mixture.</summary>
-    public Slot Output => _weights ?? _probabilities!;
+    public Slot Output => _weights ?? _probabilities;
 
     /// <summary>[rows, gates, choices] where the gradient of <see cref="Output"/> is to be written.</summary>
     public Slot OutputGradient { get; } = null!;
@@ -220,11 +219,11 @@ internal sealed unsafe class Gate
             Packed = (void*)_packed,
             Bias = _bias == null ? null : _bias.Value,
             Logits = _logits == null ? null : _logits.Data,
-            Probabilities = _probabilities == null ? null : _probabilities.Data,
+            Probabilities = _probabilities.Data,
             Chosen = _chosen == null ? null : (int*)_chosen.Pointer,
             Weights = _weights == null ? null : _weights.Data,
             ExpertCounts = k > 0 ? (long*)_counts : null,
-            ProbabilitySums = _probabilities == null ? null : (double*)_sums,
+            ProbabilitySums = (double*)_sums,
             ZSums = _description.ZLoss > 0 ? (double*)_zSums : null,
             Seed = _seed,
             Step = -1,
@@ -245,7 +244,7 @@ internal sealed unsafe class Gate
             ScoreMode = (int)_description.Score,
             Renormalise = _description.Renormalize ? 1 : 0,
             Logits = _logits == null ? null : _logits.Data,
-            Probabilities = _probabilities == null ? null : _probabilities.Data,
+            Probabilities = _probabilities.Data,
             Chosen = _chosen == null ? null : (int*)_chosen.Pointer,
             Weights = _weights == null ? null : _weights.Data,
             Dprobabilities = k == 0 ? OutputGradient.Data : null,

@@ -236,14 +236,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _input.Backward(rows);
     }
 
-    /// <summary>Applies the gradients to all parameters.</summary>
+    /// <summary>Applies the gradients to all parameters. With clipping, gradients whose global norm is not finite change nothing, tables included.</summary>
     /// <param name="learningRate">Of the dense parameters.</param>
     /// <param name="embeddingLearningRate">Of the tables.</param>
     /// <param name="step">Counts from 1.</param>
     public void Update(float learningRate, float embeddingLearningRate, long step)
     {
         RequireTraining();
-        _optimizer!.Step(learningRate, step);
+        if (!_optimizer!.Step(learningRate, step))
+            return;
         _input.Embedding.Update(_batch ?? throw NoBatch(), embeddingLearningRate, step);
         PackAll();
     }

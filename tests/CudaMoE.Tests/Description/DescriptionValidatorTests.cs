@@ -38,7 +38,7 @@ public sealed class DescriptionValidatorTests
         { "sigmoid dense renormalised", WithGate(new() { Score = ScoreMode.Sigmoid, Renormalize = true }) },
         { "noisy", WithGate(new() { TopK = 4, Score = ScoreMode.Noisy }) },
         { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = true }) },
-        { "single task on the trunk", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput } } } },
+        { "single task with static weights", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Static } } } },
         { "stopping on one task", WithStopping(Stopping with { Metric = "spend/rmse" }) },
         { "stopping with weights", WithStopping(Stopping with { Metric = "auc", TaskWeights = [1, 0] }) },
         { "stopping on log loss with validation files", WithStopping(Stopping with { Metric = "log_loss" }) with { Data = Data with { Validation = ["v.csv"] } } },
@@ -236,9 +236,15 @@ public sealed class DescriptionValidatorTests
         Add("balancer.floor", "is 0.5; it must be below 1 / tasks = 0.5", new() { Balancer = new() { Floor = 0.5 } });
         Add("balancer.normalize", "has no effect", new() { Balancer = new() { Normalize = true } });
         cases.Add(
-            "training.balancer.place",
+            "training.balancer.type",
             WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.MultiBalance } } },
-            "use trunk_input");
+            "use equal or static");
+        BalancerDescription onTrunk = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput };
+        cases.Add(
+            "training.balancer.place",
+            WithArchitecture(new() { Type = ModelType.SharedBottom, Bottom = [4] }) with { Training = new() { Balancer = onTrunk } },
+            "use tower_input");
+        cases.Add("training.balancer.place", WithGate(new() { Sharing = GateSharing.Shared }) with { Training = new() { Balancer = onTrunk } }, "use tower_input");
         Stop("metric", "there is no task \"incom\"; did you mean \"income\"?", Stopping with { Metric = "incom/auc" });
         Stop("metric", "it must be one of auc, gauc", Stopping with { Metric = "calibration" });
         Stop("metric", "did you mean \"log_loss\"?", Stopping with { Metric = "logloss" });
