@@ -1,0 +1,43 @@
+using CudaMoE.Data;
+using CudaMoE.Description;
+
+namespace CudaMoE.Cli;
+
+/// <summary>What a model is built from beside its description: the inputs' sizes and the number of logits of each task.</summary>
+internal sealed record ModelShape(ModelDescription Description, BatchLayout Layout, IReadOnlyList<int> Outputs)
+{
+    /// <summary>The shape that a checkpoint's encoders say.</summary>
+    public static ModelShape Of(ModelDescription description, FittedEncoders encoders) =>
+        new(description, encoders.Layout, [.. encoders.Tasks.Select(t => t.Outputs)]);
+
+    /// <summary>The shape of a model whose data is not read.</summary>
+    /// <param name="description">The model.</param>
+    /// <param name="tableRows">Rows of a feature's embedding table.</param>
+    /// <param name="classes">Classes of a multi-class task.</param>
+    public static ModelShape Of(ModelDescription description, Func<FeatureDescription, int> tableRows, Func<TaskDescription, int> classes)
+    {
+        List<SparseInput> sparse = [];
+        int denseWidth = 0;
+        foreach (FeatureDescription feature in description.Features)
+        {
+            if (IsEmbedded(feature))
+            {
+                bool multiHot = feature.Type == FeatureType.MultiHot;
+                sparse.Add(new(feature.Name, feature.Table ?? feature.Name, tableRows(feature), feature.Dimension!.Value, multiHot, feature.Pooling, multiHot ? feature.MaxLength ?? 16 : 1));
+            }
+            else
+            {
+                denseWidth += DenseWidth(feature);
+            }
+        }
+
+        return new(description, new(sparse, denseWidth, description.Tasks.Count), [.. description.Tasks.Select(t => t.Type == TaskType.Multiclass ? classes(t) : 1)]);
+    }
+
+    /// <summary>Whether a feature is looked up in a table.</summary>
+    public static bool IsEmbedded(FeatureDescription feature) =>
+        feature.Type is FeatureType.Categorical or FeatureType.MultiHot || feature is { Type: FeatureType.Dense, Transform: DenseTransform.Quantile };
+
+    /// <summary>Numbers that a feature without a table adds to the feature row.</summary>
+    public static int DenseWidth(FeatureDescription feature) => feature.Type == FeatureType.Vector ? feature.Size!.Value : 1;
+}

@@ -1,0 +1,200 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using CudaMoE.Training;
+
+namespace CudaMoE.Cli.Tests;
+
+/// <summary>From a CSV to predictions with the tool alone, on data with a rule that is easy to learn.</summary>
+public sealed class EndToEndTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void Init_Train_Evaluate_Predict_Inspect_Report()
+    {
+        WriteData("train.csv", 4000, seed: 1);
+        WriteData("test.csv", 1000, seed: 2);
+        Run(0, "init", "train.csv", "--test", "test.csv", "--task", "big", "--task", "amount", "--task", "kind");
+
+        ToolResult trained = Run(0, "train", "model.json", "--epochs", "4", "--batch-size", "64", "--device", "cpu:threads=2", "--output", "json");
+
+        using JsonDocument run = JsonDocument.Parse(trained.Output);
+        string folder = run.RootElement.GetProperty("run_folder").GetString()!;
+        Assert.Contains(run.RootElement.GetProperty("status").GetString(), new[] { "completed", "early_stopped" });
+        double auc = Metric(run.RootElement.GetProperty("test"), "big", "auc");
+        Assert.True(auc > 0.95, $"AUC {auc}");
+        Assert.Contains("samples/s", trained.Error, StringComparison.Ordinal);
+        string report = File.ReadAllText(Path.Combine(folder, "report.html"));
+        Assert.DoesNotContain("The run has not been tested.", report, StringComparison.Ordinal);
+
+        using JsonDocument evaluated = JsonDocument.Parse(Run(0, "evaluate", folder, "--output", "json").Output);
+        Assert.Equal(auc, Metric(evaluated.RootElement.GetProperty("metrics"), "big", "auc"));
+        using JsonDocument ofFile = JsonDocument.Parse(Run(0, "evaluate", folder, "--data", "test.csv", "--output", "json").Output);
+        Assert.Equal(auc, Metric(ofFile.RootElement.GetProperty("metrics"), "big", "auc"));
+
+        CheckPredictions(folder);
+
+        ToolResult inspected = Run(0, "inspect", folder, "--parameters");
+        Assert.Contains("experts.layers.0.weight", inspected.Output, StringComparison.Ordinal);
+        Assert.Contains("weights.safetensors", inspected.Output, StringComparison.Ordinal);
+
+        File.Delete(Path.Combine(folder, "report.html"));
+        Run(0, "report", folder);
+        Assert.Equal(report, File.ReadAllText(Path.Combine(folder, "report.html")));
+    }
+
+    [Fact]
+    public void Train_Cancelled_SavesACheckpointThatResumeGoesOnFrom()
+    {
+        WriteData("train.csv", 2000, seed: 1);
+        Run(0, "init", "train.csv", "--task", "big", "--task", "amount");
+        using CancellationTokenSource cancellation = new();
+        using StringWriter output = new();
+        using CancellingWriter error = new(cancellation);
+        string previous = Environment.CurrentDirectory;
+        string model = Path.Combine(_folder.Path, "model.json");
+        string runs = Path.Combine(_folder.Path, "runs");
+
+        int code = CliApplication.Run(["train", model, "--runs", runs, "--epochs", "50", "--set", "training.early_stopping=null"], output, error, cancellation.Token);
+
+        Assert.Equal(130, code);
+        Assert.Equal(previous, Environment.CurrentDirectory);
+        string folder = Assert.Single(Directory.GetDirectories(runs));
+        IReadOnlyList<RunEvent> events = RunLogReader.Read(Path.Combine(folder, "metrics.jsonl"));
+        Assert.Equal(RunStatus.Cancelled, Assert.IsType<RunEndedEvent>(events[^1]).Status);
+        Assert.Contains("cudamoe resume", error.ToString(), StringComparison.Ordinal);
+        Assert.True(File.Exists(Path.Combine(folder, "report.html")));
+    }
+
+    [Theory]
+    [InlineData("name,age\n", "model.json", 2)]
+    [InlineData(null, "model.json", 2)]
+    [InlineData("{ \"name\": \"x\" }", "model.json", 2)]
+    public void Train_WrongModelFile_IsAUsageError(string? text, string name, int code)
+    {
+        if (text is not null)
+            _folder.Write(name, text);
+
+        ToolResult result = Run(code, "train", name);
+
+        Assert.Contains(name, result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Train_BadDataFile_NamesFileAndLineAndIsAUsageError()
+    {
+        WriteData("train.csv", 50, seed: 1);
+        Run(0, "init", "train.csv", "--task", "big");
+        File.AppendAllText(Path.Combine(_folder.Path, "train.csv"), "1,2\n");
+
+        ToolResult result = Run(2, "train", "model.json");
+
+        Assert.Contains("train.csv, line 52", result.Error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(_folder.Path, "runs")));
+    }
+
+    [Fact]
+    public void Train_DiesOfNaN_FailsWithOneAndStillReports()
+    {
+        WriteData("train.csv", 2000, seed: 1);
+        Run(0, "init", "train.csv", "--task", "amount");
+
+        ToolResult result = Run(1, "train", "model.json", "--set", "training.optimizer={\"type\":\"sgd\",\"learning_rate\":1e30}");
+
+        Assert.Contains("report", result.Error, StringComparison.Ordinal);
+        string folder = Assert.Single(Directory.GetDirectories(Path.Combine(_folder.Path, "runs")));
+        Assert.Contains("Failed after", File.ReadAllText(Path.Combine(folder, "report.html")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Train_PrintConfig_WritesEveryDefaultAndTrainsNothing()
+    {
+        WriteData("train.csv", 50, seed: 1);
+        Run(0, "init", "train.csv", "--task", "big");
+
+        ToolResult result = Run(0, "train", "model.json", "--print-config", "--seed", "99");
+
+        using JsonDocument config = JsonDocument.Parse(result.Output);
+        Assert.Equal(99, config.RootElement.GetProperty("training").GetProperty("seed").GetInt64());
+        Assert.False(Directory.Exists(Path.Combine(_folder.Path, "runs")));
+    }
+
+    [Theory]
+    [InlineData("nonsense", 2)]
+    [InlineData("cpu:threads=0", 2)]
+    [InlineData("cuda:97", 3)]
+    public void Train_UnusableDevice_IsExplained(string device, int code)
+    {
+        WriteData("train.csv", 50, seed: 1);
+        Run(0, "init", "train.csv", "--task", "big");
+
+        ToolResult result = Run(code, "train", "model.json", "--device", device);
+
+        Assert.Contains("error: ", result.Error, StringComparison.Ordinal);
+    }
+
+    private void CheckPredictions(string folder)
+    {
+        Run(0, "predict", folder, "test.csv", "--to", "out.csv", "--keep", "id");
+        string[] lines = File.ReadAllLines(Path.Combine(_folder.Path, "out.csv"));
+        string[] source = File.ReadAllLines(Path.Combine(_folder.Path, "test.csv"));
+        Assert.Equal("id,big,amount,kind,kind=blue,kind=green,kind=red", lines[0]);
+        Assert.Equal(source.Length, lines.Length);
+        double error = 0;
+        for (int i = 1; i < lines.Length; i++)
+        {
+            string[] fields = lines[i].Split(',');
+            string[] given = source[i].Split(',');
+            Assert.Equal(given[0], fields[0]);
+            double[] numbers = [.. fields.Where((_, f) => f is not 3).Select(f => double.Parse(f, CultureInfo.InvariantCulture))];
+            Assert.InRange(numbers[1], 0, 1);
+            Assert.Equal(1, numbers[3] + numbers[4] + numbers[5], 1e-5);
+            error += Math.Abs(numbers[2] - double.Parse(given[4], CultureInfo.InvariantCulture)) / (lines.Length - 1);
+        }
+
+        // In the label's own unit, where amounts are 100 to 140.
+        Assert.True(error < 5, $"mean absolute error {error}");
+        Assert.StartsWith("big,amount", Run(0, "predict", folder, "test.csv").Output, StringComparison.Ordinal);
+    }
+
+    private ToolResult Run(int expected, params string[] arguments)
+    {
+        ToolResult result = ToolProcess.Run(_folder.Path, null, arguments);
+        Assert.True(expected == result.ExitCode, $"{string.Join(' ', arguments)} gave {result.ExitCode}\n{result.Error}");
+        return result;
+    }
+
+    private static double Metric(JsonElement tasks, string task, string metric) => tasks.EnumerateArray()
+        .Single(t => t.GetProperty("task").GetString() == task).GetProperty("metrics").EnumerateArray()
+        .Single(m => m.GetProperty("name").GetString() == metric).GetProperty("value").GetDouble();
+
+    // Whether size is big, an amount that grows with it, and a kind that depends on the city.
+    private void WriteData(string name, int rows, int seed)
+    {
+        Random random = new(seed);
+        StringBuilder csv = new("id,size,city,big,amount,kind\n");
+        for (int i = 0; i < rows; i++)
+        {
+            double size = random.NextDouble() * 4;
+            int city = random.Next(12);
+            csv.AppendLine(CultureInfo.InvariantCulture, $"{i % 500},{size:0.####},city {city},{(size > 2 ? 1 : 0)},{100 + (10 * size):0.##},{(city % 3) switch { 0 => "red", 1 => "green", _ => "blue" }}");
+        }
+
+        _folder.Write(name, csv.ToString());
+    }
+
+    /// <summary>Cancels when the first epoch is shown.</summary>
+    private sealed class CancellingWriter(CancellationTokenSource cancellation) : StringWriter
+    {
+        public override void WriteLine(string? value)
+        {
+            base.WriteLine(value);
+            if (value is not null && value.StartsWith("epoch 1", StringComparison.Ordinal))
+                cancellation.Cancel();
+        }
+    }
+}

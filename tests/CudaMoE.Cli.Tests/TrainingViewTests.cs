@@ -1,0 +1,70 @@
+using CudaMoE.Cli.Rendering;
+using CudaMoE.Training;
+
+namespace CudaMoE.Cli.Tests;
+
+public sealed class TrainingViewTests
+{
+    [Fact]
+    public void Run_WithoutATerminal_IsShownAsLinesAtMilestones()
+    {
+        ManualClock clock = new();
+        using StringWriter output = new();
+        using StringWriter error = new();
+        TrainingView view = new(new CliContext(output, error, OutputFormat.Text, verbose: false, clock));
+
+        Assert.Equal(42, view.Show(() => Play(view, clock)));
+
+        Assert.Empty(output.ToString());
+        Assert.Equal("runs/toy-1", view.RunFolder);
+        Snapshot.Matches(error.ToString(), "training-view");
+    }
+
+    /// <summary>Calls a view as a trainer would: two epochs of 100 steps, a second each five.</summary>
+    private static int Play(ITrainingObserver view, ManualClock clock)
+    {
+        view.OnDataProgress(new("fitting", "data/train.csv", 1000, 0.5));
+        view.OnDataProgress(new("fitting", "data/train.csv", 2000, 1));
+        view.OnDataProgress(new("encoding", "data/train.csv", 2000, 1));
+        RunStartedEvent started = new()
+        {
+            Step = 0, Name = "toy", Version = "0.1.0", Device = "cpu: Example 9000", Level = "avx2", Threads = 2, Architecture = "mmoe", Tasks = ["a", "b"], Experts = 4,
+            DenseParameters = 12_345, EmbeddingParameters = 1_000_000, TrainRows = 102_400, ValidationRows = 1_000, TestRows = 0, BatchSize = 1024, Epochs = 2,
+            StepsPerEpoch = 100, Seed = 1, Balancer = "multi_balance", BalancerPlace = "tower_input",
+        };
+        view.OnStarted("runs/toy-1", started);
+        for (int step = 1; step <= 200; step++)
+        {
+            clock.Advance(TimeSpan.FromSeconds(0.4));
+            view.OnProgress(new((step + 99) / 100, 2, step, 200, 2560, step < 3 ? double.NaN : 1.0 / step));
+            if (step % 100 != 0)
+                continue;
+            view.OnEvaluationProgress(new("validation", 500, 1000));
+            view.OnEpoch(new()
+            {
+                Step = step, Epoch = step / 100, TrainLosses = [0.5, double.NaN], Score = 0.75, Best = step == 100, TrainSeconds = 40, ValidationSeconds = 1.5,
+                SamplesPerSecond = 2560,
+                Validation =
+                [
+                    new() { Task = "a", Rows = 1000, Metrics = [MetricValue.Of("auc", 0.75), MetricValue.Of("log_loss", 0.4)] },
+                    new() { Task = "b", Rows = 0, Metrics = [MetricValue.NotDefined("auc", "no rows")] },
+                ],
+            });
+            view.OnCheckpoint(new() { Step = step, Path = "checkpoints/x" });
+        }
+
+        view.OnEnded(new() { Step = 200, Status = RunStatus.EarlyStopped, Message = "auc has not improved for 2 epochs", Seconds = 80 });
+        return 42;
+    }
+
+    private sealed class ManualClock : TimeProvider
+    {
+        private long _ticks;
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => _ticks;
+
+        public void Advance(TimeSpan time) => _ticks += time.Ticks;
+    }
+}
