@@ -281,22 +281,24 @@ typedef struct cudamoe_embedding_table {
   int64_t row_stride; /* of weights and of a [rows, dim] state, >= dim */
   float* state1;      /* as the optimiser says; may be null for a look-up */
   float* state2;
-  int32_t dim; /* >= 1 */
+  int32_t dim; /* 1 .. 8192 */
   int32_t dtype;
 } cudamoe_embedding_table;
 
 typedef struct cudamoe_embedding_feature {
   const int32_t* ids;     /* look-ups of all bags, one after the other */
-  const int32_t* offsets; /* [batch + 1] ascending from 0, bag b = ids[offsets[b] .. offsets[b + 1]); null: bag_size ids a bag */
+  const int32_t* offsets; /* [batch + 1] ascending from 0 to at most lookups, bag b = ids[offsets[b] .. offsets[b + 1]); null: bag_size
+                             ids a bag. A feature whose offsets break this is left out (its output is 0) and reported */
   int32_t bag_size;       /* >= 1, used when offsets is null */
   int32_t table;          /* index into tables; several features may share a table */
   int32_t pooling;
   int32_t reserved;
   int64_t column;  /* first column of this feature's dim columns in the output row */
-  int64_t lookups; /* number of ids; without offsets batch * bag_size */
+  int64_t lookups; /* number of ids; without offsets batch * bag_size. Of all features together at most 2^32 - 1 */
 } cudamoe_embedding_feature;
 
-/* output[b, column + j] = pooled over bag b of table[id, j]; an empty bag gives zeros. Mean divides by the number of ids. */
+/* output[b, column + j] = pooled over bag b of table[id, j]; an empty bag gives zeros. Mean divides by the number of ids of the
+ * bag, bad ones included. batch < 2^31; two features may not share a column. */
 typedef struct cudamoe_embedding_forward_args {
   uint32_t struct_size;
   int32_t table_count, feature_count;
@@ -312,7 +314,11 @@ typedef struct cudamoe_embedding_forward_args {
 CUDAMOE_API cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_embedding_forward_args* args);
 
 /* Sums the gradient of every touched row over its duplicates, in ascending (feature, look-up) order, and applies the optimiser
- * to it: each touched row is read and written once. */
+ * to it: each touched row is read and written once. Tables and states may not overlap, but rows of equal stride may interleave. For
+ * features that share a table, batch and their number, each rounded up to a power of two, have a product of at most 2^32.
+ * bf16 weights are rounded at random, without bias: 16 random bits are added to the lower half of the f32 value's bits, which is then
+ * dropped. Those of element j are the (j mod 8)th of Philox4x32-10 with key (seed's halves, the upper one xor step's upper half) and
+ * counter (row, j / 8, table, lower half of step). */
 typedef struct cudamoe_embedding_update_args {
   uint32_t struct_size;
   int32_t table_count, feature_count;
@@ -337,7 +343,8 @@ CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* st
 CUDAMOE_API cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_embedding_update_args* args);
 
 /* The merged gradient itself: for table t the touched rows in ascending order are unique_rows[starts[t] .. starts[t] + counts[t])
- * where starts[t] is the number of look-ups of the tables before t, and values[i * values_row_stride ..] is their gradient. */
+ * where starts[t] is the number of look-ups of the tables before t, and values[i * values_row_stride ..] is their gradient.
+ * What lies behind the counted rows of a table, and behind a row's dim, is not written. */
 typedef struct cudamoe_embedding_gradient_args {
   uint32_t struct_size;
   int32_t table_count, feature_count;
@@ -689,7 +696,7 @@ typedef struct cudamoe_optimizer_tensor {
   float* state1;
   float* state2;
   int64_t count;
-  float learning_rate_scale; /* multiplies the learning rate; 1 for none, 0 freezes */
+  float learning_rate_scale; /* multiplies the learning rate; 1 for none; 0 leaves parameter and states as they are */
   float weight_decay;
 } cudamoe_optimizer_tensor;
 

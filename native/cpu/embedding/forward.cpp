@@ -65,6 +65,7 @@ struct Rows {
         rows(static_cast<uint32_t>(task.table->rows)),
         stride(task.table->row_stride),
         bytes(static_cast<int64_t>(sizeof(W)) * task.table->dim),
+        straddles(!LinesHoldRows(reinterpret_cast<uintptr_t>(weights), static_cast<uintptr_t>(bytes), static_cast<uintptr_t>(stride) * sizeof(W))),
         far(std::clamp<int64_t>(kFarBytes / bytes, 8, 96)),
         near(std::max<int64_t>(far / 8, 2)) {}
 
@@ -81,7 +82,8 @@ struct Rows {
   }
   template <int kBytes, int kLocality>
   HWY_INLINE void Ask(int64_t position) const {
-    PrefetchBytes<kBytes, kLocality>(reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(static_cast<int64_t>(ids[position]) * stride) * sizeof(W), bytes);
+    PrefetchBytes<kBytes, kLocality>(reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(static_cast<int64_t>(ids[position]) * stride) * sizeof(W), bytes,
+                                     straddles);
   }
   // The row of a look-up, or null when the look-up is to be left out.
   HWY_INLINE const W* Row(const PoolTask& task, int64_t position) const {
@@ -99,7 +101,16 @@ struct Rows {
   const W* weights;
   const int32_t* ids;
   uint32_t rows;
-  int64_t stride, bytes, far, near;
+  int64_t stride, bytes;
+  bool straddles;
+  int64_t far, near;
+
+ private:
+  // Rows that fill lines from their beginning, or of which each line holds a whole number.
+  static bool LinesHoldRows(uintptr_t base, uintptr_t row_bytes, uintptr_t stride_bytes) {
+    const uintptr_t unit = row_bytes < 64 && 64 % row_bytes == 0 ? row_bytes : 64;
+    return base % unit == 0 && stride_bytes % unit == 0;
+  }
 };
 
 HWY_INLINE int64_t BagStart(const cudamoe_embedding_feature& feature, int64_t bag) {

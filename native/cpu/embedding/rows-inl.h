@@ -62,12 +62,13 @@ HWY_INLINE void StoreRow(hn::Vec<D> v, D d, Bf16* HWY_RESTRICT to) {
 }
 
 // Asks for all cache lines of `bytes` bytes (kBytes where that is not 0) at an address that need not be valid. kLocality is that of
-// __builtin_prefetch: 3 for the first-level cache, 2 for the second.
+// __builtin_prefetch: 3 for the first-level cache, 2 for the second. `straddles` is the same for all rows of a table, so that the
+// branch is foreseen: whether rows may begin within a line and reach into one more.
 template <int kBytes, int kLocality>
-HWY_INLINE void PrefetchBytes(uintptr_t address, int64_t bytes) {
+HWY_INLINE void PrefetchBytes(uintptr_t address, int64_t bytes, bool straddles) {
   const int64_t n = kBytes > 0 ? kBytes : bytes;
   for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(i)), 0, kLocality);
-  if ((address & 63) != 0) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(n) - 1), 0, kLocality);
+  if (straddles) __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(n) - 1), 0, kLocality);
 }
 
 }  // namespace cudamoe::cpu::HWY_NAMESPACE
