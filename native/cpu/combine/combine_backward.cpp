@@ -7,17 +7,19 @@
 //            dgates[b, t, j]   = s[t] <dy[b, t, :], expert[slot, :]>, 0 when dropped
 //
 // Floor: expert and dy read once, dexpert written once: s rows choices width 2 + 4 rows tasks width bytes (dense).
-// Tiling: blocks of rows fixed by the shape; within a row expert by expert, dy stays in L1. Up to kTaskGroup tasks share one
-// pass over an expert's columns; more groups hand the f32 sum on through a buffer of kColumns columns.
+// Tiling: blocks of rows fixed by the shape; within a row expert by expert, dy stays in L1, and a large dexpert is written past the caches.
+// Up to kTaskGroup tasks share one pass over an expert's columns; more groups hand the f32 sum on through a buffer of kColumns columns.
 // Order of the sums: tasks ascending; a dot product by lanes, then the lanes of each span of columns; dresidual rows ascending
 // within a block in f64, then blocks ascending.
 #include <algorithm>
+#include <type_traits>
 
 #include "cpu/combine/combine.h"
 #include "cpu/common/first_offender.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/combine/combine_backward.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -51,6 +53,7 @@ struct ExpertGradient {
   const float* carried;  // sums of earlier task groups, or null
   float* carry;          // where to leave the sum for the next group, or null: this is the last
   T* dexpert;
+  bool streams;  // dexpert, f32 and aligned, goes past the caches
 
   using Dots = VecF32[kTasks][2];
 
@@ -83,9 +86,17 @@ struct ExpertGradient {
           const VecF32 from = below == expert ? x[v] : read<kPartial>(below + j + v * step, lanes);
           sum[v] = hn::Mul(sum[v], activation_derivative<kind()>(d, from, slope));
         }
-        write<kPartial>(sum[v], dexpert + j + v * step, lanes);
       }
     });
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (!kPartial && std::is_same_v<T, float>) {
+        if (streams) {
+          hn::Stream(sum[v], d, dexpert + j + v * step);
+          continue;
+        }
+      }
+      write<kPartial>(sum[v], dexpert + j + v * step, lanes);
+    }
   }
 
   // Adds the dot products to `results`.
@@ -105,8 +116,9 @@ struct ExpertGradient {
 
 template <class T, int kTasks>
 void run_group(const T* expert, const T* below, const float* dy, int64_t dy_task_stride, const float* weights, int32_t activation,
-               float slope, const float* carried, float* carry, T* dexpert, int64_t width, float* results) {
-  ExpertGradient<T, kTasks>{expert, below, dy, dy_task_stride, weights, activation, slope, carried, carry, dexpert}.run(width, results);
+               float slope, const float* carried, float* carry, T* dexpert, bool streams, int64_t width, float* results) {
+  ExpertGradient<T, kTasks>{expert, below, dy, dy_task_stride, weights, activation, slope, carried, carry, dexpert, streams}.run(width,
+                                                                                                                                 results);
 }
 
 bool from_preactivation(int32_t activation) { return activation == CUDAMOE_ACTIVATION_GELU || activation == CUDAMOE_ACTIVATION_SILU; }
@@ -118,7 +130,7 @@ const T* below_of(const cudamoe_combine_backward_args& args) {
 
 // dots [tasks, choices] of one row.
 template <class T>
-void dense_row(const cudamoe_combine_backward_args& args, int64_t row, float* dots) {
+void dense_row(const cudamoe_combine_backward_args& args, int64_t row, bool streams, float* dots) {
   static constexpr decltype(&run_group<T, 1>) kGroups[kTaskGroup] = {run_group<T, 1>, run_group<T, 2>, run_group<T, 3>, run_group<T, 4>};
   HWY_ALIGN float carry[kColumns];
   const float* gates = args.gates + row * args.tasks * args.choices;
@@ -128,6 +140,7 @@ void dense_row(const cudamoe_combine_backward_args& args, int64_t row, float* do
     const T* expert = static_cast<const T*>(args.expert) + from;
     const T* below = below_of<T>(args) + from;
     T* dexpert = static_cast<T*>(args.dexpert) + row * args.dexpert_row_stride + e * args.dexpert_stride;
+    if (row + 1 < args.rows) prefetch_row(expert + args.expert_row_stride, args.width);
     for (int64_t j = 0; j < args.width || j == 0; j += span) {
       for (int first = 0; first < args.tasks; first += kTaskGroup) {
         const int tasks = std::min(kTaskGroup, args.tasks - first);
@@ -139,7 +152,7 @@ void dense_row(const cudamoe_combine_backward_args& args, int64_t row, float* do
         }
         kGroups[tasks - 1](expert + j, below + j, args.dy + row * args.dy_row_stride + first * args.dy_task_stride + j, args.dy_task_stride,
                            weights, args.activation, args.activation_slope, first == 0 ? nullptr : carry,
-                           first + tasks == args.tasks ? nullptr : carry, dexpert + j, std::min(span, args.width - j), results);
+                           first + tasks == args.tasks ? nullptr : carry, dexpert + j, streams, std::min(span, args.width - j), results);
         for (int t = 0; t < tasks; ++t) {
           const int64_t at = int64_t{first + t} * args.choices + e;
           dots[at] = (j == 0 ? 0.0f : dots[at]) + results[t];
@@ -155,7 +168,7 @@ void dense_row(const cudamoe_combine_backward_args& args, int64_t row, float* do
 
 // Returns the first pair whose slot is out of range, or -1; such a pair counts as dropped.
 template <class T>
-int64_t sparse_row(const cudamoe_combine_backward_args& args, int64_t row) {
+int64_t sparse_row(const cudamoe_combine_backward_args& args, int64_t row, bool streams) {
   int64_t bad = -1;
   for (int t = 0; t < args.tasks; ++t) {
     const float scale = args.task_scale == nullptr ? 1.0f : args.task_scale[t];
@@ -168,8 +181,8 @@ int64_t sparse_row(const cudamoe_combine_backward_args& args, int64_t row) {
         const float weight = args.gates[pair] * scale;
         const int64_t from = slot * args.expert_row_stride;
         run_group<T, 1>(static_cast<const T*>(args.expert) + from, below_of<T>(args) + from, dy, 0, &weight, args.activation,
-                        args.activation_slope, nullptr, nullptr, static_cast<T*>(args.dexpert) + slot * args.dexpert_row_stride, args.width,
-                        &dot);
+                        args.activation_slope, nullptr, nullptr, static_cast<T*>(args.dexpert) + slot * args.dexpert_row_stride, streams,
+                        args.width, &dot);
         dot *= scale;
       } else if (slot != -1 && bad < 0) {
         bad = pair;
@@ -191,7 +204,7 @@ void prefetch_slots(const cudamoe_combine_backward_args& args, int64_t row) {
 }
 
 template <class T>
-int64_t rows_of(const cudamoe_combine_backward_args& args, int64_t first, int64_t rows, double* residual, float* scratch) {
+int64_t rows_of(const cudamoe_combine_backward_args& args, int64_t first, int64_t rows, bool streams, double* residual, float* scratch) {
   constexpr int64_t kAhead = 2;
   const int64_t gates = int64_t{args.tasks} * args.choices;
   int64_t bad = -1;
@@ -199,21 +212,23 @@ int64_t rows_of(const cudamoe_combine_backward_args& args, int64_t first, int64_
   for (int64_t row = first; row < first + rows; ++row) {
     if (args.slot_of_pair == nullptr) {
       float* dots = args.dgates != nullptr ? args.dgates + row * gates : scratch;
-      dense_row<T>(args, row, dots);
+      dense_row<T>(args, row, streams, dots);
       if (args.dresidual == nullptr) continue;
       for (int64_t i = 0; i < gates; ++i) residual[i] += static_cast<double>(dots[i]);
     } else {
       if (row + kAhead < first + rows) prefetch_slots<T>(args, row + kAhead);
-      const int64_t found = sparse_row<T>(args, row);
+      const int64_t found = sparse_row<T>(args, row, streams);
       if (bad < 0) bad = found;
     }
   }
+  if (streams) hwy::FlushStream();
   return bad;
 }
 
-int64_t combine_gradient_rows(const cudamoe_combine_backward_args& args, int64_t first, int64_t rows, double* residual, float* scratch) {
-  return args.expert_dtype == CUDAMOE_BF16 ? rows_of<Bf16>(args, first, rows, residual, scratch)
-                                           : rows_of<float>(args, first, rows, residual, scratch);
+int64_t combine_gradient_rows(const cudamoe_combine_backward_args& args, int64_t first, int64_t rows, bool streams, double* residual,
+                              float* scratch) {
+  return args.expert_dtype == CUDAMOE_BF16 ? rows_of<Bf16>(args, first, rows, streams, residual, scratch)
+                                           : rows_of<float>(args, first, rows, streams, residual, scratch);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -254,10 +269,16 @@ cudamoe_status combine_backward(void* handle, const cudamoe_combine_backward_arg
   auto* scratch = reinterpret_cast<float*>(residuals + blocks.count * gates);  // the same shape
   const double bytes = static_cast<double>(args.rows) * static_cast<double>(args.width) *
                        (8.0 * args.choices * (args.slot_of_pair == nullptr ? 1 : args.tasks) + 4.0 * args.tasks);
+  // With bf16 a vector is half a line: not worth it.
+  const bool dense = args.slot_of_pair == nullptr;
+  const bool streams =
+      args.expert_dtype == CUDAMOE_F32 &&
+      streams_past_caches(static_cast<float*>(args.dexpert), (dense ? args.rows * args.choices : args.expert_rows) * args.width,
+                          args.dexpert_row_stride, dense && args.choices > 1 ? args.dexpert_stride : 0);
   FirstOffender offender;
   stream.device().for_tiles(blocks.count, 0.1 * bytes, [&](int64_t tile) {
     const int64_t first = tile * blocks.rows;
-    offender.note(HWY_DYNAMIC_DISPATCH(combine_gradient_rows)(args, first, std::min(blocks.rows, args.rows - first),
+    offender.note(HWY_DYNAMIC_DISPATCH(combine_gradient_rows)(args, first, std::min(blocks.rows, args.rows - first), streams,
                                                               residuals + tile * gates, scratch + tile * gates));
   });
   if (args.dresidual != nullptr) {

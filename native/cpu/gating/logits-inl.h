@@ -21,11 +21,14 @@ namespace HWY_NAMESPACE {
 
 static_assert(kTileRows <= kMostTileRows && kPanel <= 2 * kMostLanes);
 
-// Copies part of a row into the scratch of the left operand.
-HWY_INLINE void copy_part(const float* from, int64_t count, float* HWY_RESTRICT to) {
+// Copies part of a row into the scratch of the left operand, and asks for the same part of the row at `next`, unless that is null.
+HWY_INLINE void copy_part(const float* from, int64_t count, const float* next, float* HWY_RESTRICT to) {
   const F32 d;
   int64_t t = 0;
-  for (; t + kLanes <= count; t += kLanes) hn::Store(load(d, from + t), d, to + t);
+  for (; t + kLanes <= count; t += kLanes) {
+    if (next != nullptr) __builtin_prefetch(next + t, 0, 2);
+    hn::Store(load(d, from + t), d, to + t);
+  }
   if (t < count) hn::Store(load_first(d, from + t, count - t), d, to + t);  // the scratch has room for a whole vector more
 }
 
@@ -47,13 +50,18 @@ inline void gate_logits(const cudamoe_gate_forward_args& args, int64_t first, in
     for (int64_t block = 0; block < depth_blocks; ++block) {
       const int64_t begin = part_begin(args.k_in, depth_blocks, block);
       const int64_t depth = part_begin(args.k_in, depth_blocks, block + 1) - begin;
-      for (int64_t i = 0; i < tile_rows; ++i) copy_part(part(first + row + i, block), depth, scratch + i * kRowScratchStride);
-      // While this part multiplies, the next one of this tile or the first one of the next is fetched.
+      // The next part of this tile, or the first part of the next tile, is fetched meanwhile: a line in two steps of depth of each
+      // panel while this one multiplies, the rows that this leaves while it is copied.
       const bool same_tile = block + 1 < depth_blocks;
-      const int64_t next_row = first + row + (same_tile ? 0 : tile_rows);
+      const int64_t next_row = first + row + (same_tile ? 0 : tile_rows), lines = divide_up(depth, 16);
       const int64_t next_rows = std::clamp<int64_t>(last - next_row, 0, tile_rows);
-      for (int64_t i = 0; i < next_rows; ++i) ahead[i] = {part(next_row + i, same_tile ? block + 1 : 0), divide_up(depth, 16)};
-      prefetcher.start(ahead, next_rows);
+      const int64_t multiplied = std::min<int64_t>(next_rows, panels * depth / 2 / lines);
+      for (int64_t i = 0; i < next_rows; ++i) ahead[i] = {part(next_row + i, same_tile ? block + 1 : 0), lines};
+      prefetcher.start(ahead, multiplied);
+      for (int64_t i = 0; i < tile_rows; ++i) {
+        const float* next = multiplied + i < next_rows ? static_cast<const float*>(ahead[multiplied + i].at) : nullptr;
+        copy_part(part(first + row + i, block), depth, next, scratch + i * kRowScratchStride);
+      }
       int taken = 1;
       for (int64_t panel = 0; panel < panels; panel += taken) {
         const int64_t left = columns - panel * kPanel;

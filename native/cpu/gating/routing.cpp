@@ -18,7 +18,7 @@
 namespace cudamoe::cpu {
 namespace {
 
-constexpr int64_t kSmallestBlock = 4096, kMostBlocks = 64;
+constexpr int64_t kSmallestBlock = 16384, kMostBlocks = 16;
 constexpr int kDigitBits = 11, kDigits = 3;
 constexpr double kNanosecondsAPair = 2;
 

@@ -174,18 +174,17 @@ double one_logit(const cudamoe_loss_task& task, int64_t first, int64_t rows, flo
 HWY_INLINE double softmax_row(const float* x, int64_t classes, int64_t label, double factor, float* out) {
   const F32 d;
   const F64 dd;
-  const hn::Half<F32> half;
   const auto lanes = int64_t{kLanes};
-  const auto load = [&](int64_t c) HWY_ATTR {
+  const auto read = [&](int64_t c) HWY_ATTR {
     const int64_t left = classes - c;
     if (left >= lanes) return hn::LoadU(d, x + c);
     const VecF32 padding = hn::Set(d, -std::numeric_limits<float>::infinity());
-    return hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(left)), load_first(d, x + c, static_cast<size_t>(left)), padding);
+    return hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(left)), load_first(d, x + c, left), padding);
   };
   VecF32 top = hn::Set(d, -std::numeric_limits<float>::infinity());
   MaskF32 nan = hn::FirstN(d, 0);
   for (int64_t c = 0; c < classes; c += lanes) {
-    const VecF32 v = load(c);
+    const VecF32 v = read(c);
     nan = hn::Or(nan, hn::IsNaN(v));
     top = hn::Max(v, top);
   }
@@ -195,29 +194,24 @@ HWY_INLINE double softmax_row(const float* x, int64_t classes, int64_t label, do
     if (out != nullptr) std::fill_n(out, classes, peak);
     return static_cast<double>(peak);
   }
+  // The exponentials wait in the gradient, but those of the last, often partial or only vector in a register.
   const VecF32 m = hn::Set(d, peak);
   VecF64 low = hn::Zero(dd), high = low;
-  for (int64_t c = 0; c < classes; c += lanes) add_wide(exp(d, hn::Sub(load(c), m)), low, high);
-  const double sum = total_of(low, high);
-  if (out != nullptr) {
-    const auto scale = hn::Set(dd, factor / sum);
-    for (int64_t c = 0; c < classes; c += lanes) {
-      const VecF32 e = exp(d, hn::Sub(load(c), m));
-      const auto g0 = hn::Mul(hn::PromoteTo(dd, hn::LowerHalf(half, e)), scale),
-                 g1 = hn::Mul(hn::PromoteTo(dd, hn::UpperHalf(half, e)), scale);
-      const VecF32 g = hn::Combine(d, hn::DemoteTo(half, g1), hn::DemoteTo(half, g0));
-      if (classes - c >= lanes) {
-        hn::StoreU(g, d, out + c);
-      } else {
-        store_first(d, g, out + c, static_cast<size_t>(classes - c));
-      }
-    }
-    // 1 - softmax of the label in f64: near 1 the difference would be lost in f32.
-    HWY_ALIGN float one[hn::MaxLanes(d)];
-    hn::Store(exp(d, hn::Set(d, x[label] - peak)), d, one);
-    out[label] = static_cast<float>(factor * (static_cast<double>(one[0]) / sum - 1.0));
+  VecF32 e = hn::Zero(d);
+  for (int64_t c = 0; c < classes; c += lanes) {
+    e = exp(d, hn::Sub(read(c), m));
+    add_wide(e, low, high);
+    if (out != nullptr && c + lanes < classes) store(d, e, out + c);
   }
-  return std::log(sum) - (static_cast<double>(x[label]) - static_cast<double>(peak));
+  const double sum = total_of(low, high);
+  const double loss = std::log(sum) - (static_cast<double>(x[label]) - static_cast<double>(peak));
+  if (out == nullptr) return loss;
+  const VecF32 scale = hn::Set(d, static_cast<float>(factor / sum));
+  int64_t c = 0;
+  for (; c + lanes < classes; c += lanes) store(d, hn::Mul(load(d, out + c), scale), out + c);
+  store_first(d, hn::Mul(e, scale), out + c, classes - c);
+  out[label] = static_cast<float>(factor * std::expm1(-loss));  // softmax - 1 without the loss of digits near 1
+  return loss;
 }
 
 double softmax(const cudamoe_loss_task& task, int64_t first, int64_t rows, double factor) {

@@ -332,6 +332,23 @@ TEST(Combine, EveryActivationInBothLayouts) {
   }
 }
 
+// Outputs of more than 8 MiB are written past the caches, where their layout allows it.
+TEST(Combine, LargeOutputs) {
+  TestDevice device("cpu:threads=2");
+  Random random(25);
+  for (bool sparse : {false, true}) {
+    for (int64_t width : {160, 163}) {
+      Case c;
+      c.shape = {6600, 2, 2, width};
+      c.sparse = sparse;
+      c.activation = CUDAMOE_ACTIVATION_RELU;
+      fill(c, random, true);
+      SCOPED_TRACE(name(c));
+      check(device, c, true);
+    }
+  }
+}
+
 // One level of AdaTT (Li et al. 2023) with given gates, native weights and expert outputs, computed by hand.
 TEST(Combine, AdaTtCheckValues) {
   TestDevice device;
