@@ -1,5 +1,7 @@
+using System.Text;
 using CudaMoE.Cli.Rendering;
 using CudaMoE.Training;
+using Spectre.Console;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -18,6 +20,27 @@ public sealed class TrainingViewTests
         Assert.Empty(output.ToString());
         Assert.Equal("runs/toy-1", view.RunFolder);
         Snapshot.Matches(error.ToString(), "training-view");
+    }
+
+    [Fact]
+    public void Run_InATerminal_IsShownAsABarWithLossSpeedAndTimeLeft()
+    {
+        ManualClock clock = new();
+        using StringWriter output = new();
+        using StringWriter error = new();
+        IAnsiConsole terminal = AnsiConsole.Create(new()
+        {
+            Out = new TerminalOutput(error), Ansi = AnsiSupport.Yes, ColorSystem = ColorSystemSupport.Standard, Interactive = InteractionSupport.Yes,
+        });
+        TrainingView view = new(new CliContext(output, error, OutputFormat.Text, verbose: false, clock, terminal));
+
+        Assert.Equal(42, view.Show(() => Play(view, clock)));
+
+        string text = error.ToString();
+        Assert.Empty(output.ToString());
+        Assert.Contains("epoch 2/2", text, StringComparison.Ordinal);
+        Assert.Matches(@"loss 0\.\d+  2 560 samples/s  [\d.]+ s left", text);
+        Assert.Contains("epoch 1: loss 0.5000 undefined", text, StringComparison.Ordinal);
     }
 
     /// <summary>Calls a view as a trainer would: two epochs of 100 steps, a second each five.</summary>
@@ -39,6 +62,8 @@ public sealed class TrainingViewTests
             view.OnProgress(new((step + 99) / 100, 2, step, 200, 2560, step < 3 ? double.NaN : 1.0 / step));
             if (step % 100 != 0)
                 continue;
+            // Live bars are drawn by a timer.
+            Thread.Sleep(300);
             view.OnEvaluationProgress(new("validation", 500, 1000));
             view.OnEpoch(new()
             {
@@ -55,6 +80,21 @@ public sealed class TrainingViewTests
 
         view.OnEnded(new() { Step = 200, Status = RunStatus.EarlyStopped, Message = "auc has not improved for 2 epochs", Seconds = 80 });
         return 42;
+    }
+
+    private sealed class TerminalOutput(TextWriter writer) : IAnsiConsoleOutput
+    {
+        public TextWriter Writer => writer;
+
+        public bool IsTerminal => true;
+
+        public int Width => 120;
+
+        public int Height => 40;
+
+        public void SetEncoding(Encoding encoding)
+        {
+        }
     }
 
     private sealed class ManualClock : TimeProvider

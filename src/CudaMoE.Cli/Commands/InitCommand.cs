@@ -9,7 +9,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Writes a starter model file from a data file.</summary>
 internal sealed class InitCommand : CliCommand
 {
-    private readonly Argument<string> _data = new("data") { HelpName = "DATA.csv", Description = "Training rows: CSV, TSV or alike, plain or .gz" };
+    private readonly Argument<string> _data = new("DATA.csv") { Description = "Training rows: CSV, TSV or alike, plain or .gz" };
 
     private readonly Option<string> _to = new("--to") { HelpName = "FILE", Description = "The model file to write", DefaultValueFactory = _ => "model.json" };
 

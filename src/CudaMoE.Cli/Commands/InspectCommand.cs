@@ -20,7 +20,7 @@ internal sealed class InspectCommand : CliCommand
         [rows, dimension]; row 0 is the unknown value. The feature row holds the embeddings in the order of the features, then the dense numbers.
         """;
 
-    private readonly Argument<string> _path = new("path") { HelpName = "PATH", Description = "A model file (.json), a checkpoint, a run folder, or a .safetensors file" };
+    private readonly Argument<string> _path = new("PATH") { Description = "A model file (.json), a checkpoint, a run folder, or a .safetensors file" };
 
     private readonly Option<bool> _parameters = new("--parameters") { Description = "List every parameter: name, kind, shape, layout" };
 

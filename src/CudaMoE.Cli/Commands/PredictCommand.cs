@@ -12,11 +12,17 @@ internal sealed class PredictCommand : CliCommand
 {
     private const string StandardOutput = "-";
 
-    private readonly Argument<string> _path = new("checkpoint") { HelpName = "CHECKPOINT", Description = CheckpointLocator.Help };
+    private readonly Argument<string> _path = new("CHECKPOINT") { Description = CheckpointLocator.Help };
 
-    private readonly Argument<string> _data = new("data") { HelpName = "DATA.csv", Description = "Rows to predict, written as the training files are; label columns may be absent" };
+    private readonly Argument<string> _data = new("DATA.csv") { Description = "Rows to predict, written as the training files are; label columns may be absent" };
 
-    private readonly Option<string> _to = new("--to") { HelpName = "FILE", Description = "Where the predictions go; - is standard output", DefaultValueFactory = _ => StandardOutput };
+    private readonly Option<string> _to = new("--to")
+    {
+        HelpName = "FILE",
+        Description = "Where the predictions go; - is standard output. A row a row: the probability of binary tasks, the number in the label's unit of "
+            + "regression tasks, the likeliest class and each class's probability of multi-class tasks",
+        DefaultValueFactory = _ => StandardOutput,
+    };
 
     private readonly Option<string[]> _keep = new("--keep") { HelpName = "COLUMN", Description = "A column to copy in front of the predictions, as often as needed" };
 
@@ -27,8 +33,7 @@ internal sealed class PredictCommand : CliCommand
     public PredictCommand()
         : base(
             "predict",
-            "Predict every task for the rows of a file. The answer is a CSV with one row a row: probabilities of binary tasks, numbers in the label's unit of "
-            + "regression tasks, the likeliest class and the probability of each class of multi-class tasks.",
+            "Predict every task for the rows of a file, as CSV.",
             "cudamoe predict runs/census-20260102-030405 new.csv --to predictions.csv",
             "cudamoe predict runs/census-20260102-030405 new.csv --keep user_id | head")
     {

@@ -9,7 +9,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Outputs and gradients of a model for given parameters and inputs, to check a model that was ported from elsewhere.</summary>
 internal sealed class ProbeCommand : CliCommand
 {
-    private readonly Argument<string> _model = new("model") { HelpName = "MODEL.json", Description = "The model file; its data need not be there" };
+    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file; its data need not be there" };
 
     private readonly Option<string> _parameters = new("--parameters")
     {

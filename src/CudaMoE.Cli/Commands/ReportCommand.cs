@@ -6,7 +6,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Makes a run's report again from its log.</summary>
 internal sealed class ReportCommand : CliCommand
 {
-    private readonly Argument<string> _folder = new("run") { HelpName = "RUN_FOLDER", Description = "The folder of a run, finished or not" };
+    private readonly Argument<string> _folder = new("RUN_FOLDER") { Description = "The folder of a run, finished or not" };
 
     private readonly Option<string?> _to = new("--to") { HelpName = "FILE", Description = "Where to write it; default: report.html in the run folder" };
 

@@ -6,7 +6,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Goes on with a run.</summary>
 internal sealed class ResumeCommand : RunCommand
 {
-    private readonly Argument<string> _folder = new("run") { HelpName = "RUN_FOLDER", Description = "The folder of a run that was cancelled, failed or was killed" };
+    private readonly Argument<string> _folder = new("RUN_FOLDER") { Description = "The folder of a run that was cancelled, failed or was killed" };
 
     public ResumeCommand()
         : base(

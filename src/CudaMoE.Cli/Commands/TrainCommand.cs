@@ -8,7 +8,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Trains a described model.</summary>
 internal sealed class TrainCommand : RunCommand
 {
-    private readonly Argument<string> _model = new("model") { HelpName = "MODEL.json", Description = "The model file" };
+    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file" };
 
     private readonly Option<string> _runs = new("--runs")
     {

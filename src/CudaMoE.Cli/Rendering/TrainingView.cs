@@ -76,8 +76,9 @@ internal sealed class TrainingView : ITrainingObserver
         {
             if (!Due(BarEvery) && progress.Step < progress.Steps)
                 return;
-            _bar ??= _bars!.AddTask("", maxValue: Math.Max(1, progress.Steps));
-            _bar.Description = $"epoch {progress.Epoch}/{progress.Epochs}";
+            string text = $"epoch {progress.Epoch}/{progress.Epochs}";
+            _bar ??= _bars!.AddTask(text, maxValue: Math.Max(1, progress.Steps));
+            _bar.Description = text;
             _bar.Value = progress.Step;
             _facts[_bar.Id] = Facts(progress);
             return;
@@ -100,7 +101,7 @@ internal sealed class TrainingView : ITrainingObserver
     public void OnEpoch(EpochEvent epoch)
     {
         HideSide();
-        string losses = string.Join(' ', epoch.TrainLosses.Select(Texts.Number));
+        string losses = string.Join(' ', epoch.TrainLosses.Select(l => double.IsNaN(l) ? "undefined" : Texts.Number(l)));
         string score = epoch.Score is { } value ? $"  score {Texts.Number(value)}{(epoch.Best ? " (best)" : "")}" : "";
         _context.Note($"epoch {epoch.Epoch}: loss {losses}{score}{Validation(epoch.Validation)}  {Texts.Count((long)epoch.SamplesPerSecond)} samples/s  {Texts.Duration(TimeSpan.FromSeconds(epoch.TrainSeconds + epoch.ValidationSeconds))}");
     }
@@ -146,10 +147,11 @@ internal sealed class TrainingView : ITrainingObserver
 
     private void ShowSide(string text, double fraction, string facts)
     {
-        if (_bars is null || (_side is not null && _side.Description == Markup.Escape(text) && !Due(BarEvery)))
+        string shown = Markup.Escape(text);
+        if (_bars is null || (_side is not null && _side.Description == shown && !Due(BarEvery)))
             return;
-        _side ??= _bars.AddTask("", maxValue: 1);
-        _side.Description = Markup.Escape(text);
+        _side ??= _bars.AddTask(shown, maxValue: 1);
+        _side.Description = shown;
         _side.Value = Math.Clamp(fraction, 0, 1);
         _facts[_side.Id] = facts;
     }
