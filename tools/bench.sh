@@ -21,11 +21,7 @@ bench() { # --native, --model or --managed for one of them, and arguments for it
 }
 
 bench_native() {
-  local program
-  for program in "$BUILD"/native/native/bench/*_bench; do
-    [ -x "$program" ] || die "no native benchmark was built in build/native/native/bench"
-    "$program" "$@"
-  done
+  "$BUILD/native/native/bench/cudamoe_bench" "$@"
 }
 
 bench_models() {

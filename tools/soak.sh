@@ -11,11 +11,11 @@ soak() { # --seconds N
     [ "$1" = --seconds ] && [ $# -eq 2 ] && [[ "$2" =~ ^[0-9]+$ ]] && [ "$2" -ge 20 ] || usage_error "soak takes --seconds N with N >= 20"
     seconds="$2"
   fi
-  local folder samples="$BUILD/soak/memory.tsv" log="$BUILD/soak/train.log"
-  folder="$BUILD/soak/run"
+  local samples="$BUILD/soak/memory.tsv" log="$BUILD/soak/train.log"
   rm -rf "$BUILD/soak"
   mkdir -p "$BUILD/soak"
-  soak_process "$seconds" "$samples" "$log" dotnet "$TOOL" train models/census-mmoe.json --output-folder "$folder" --epochs 1000000
+  soak_process "$seconds" "$samples" "$log" dotnet "$TOOL" train models/census-mmoe.json --runs "$BUILD/soak/runs" \
+    --epochs 1000000 --set training.early_stopping=null --no-report
   judge_memory "$samples"
 }
 

@@ -2,17 +2,31 @@
 #include "core/abi.h"
 
 #include <cstring>
-#include <memory>
 #include <string>
 
+#include "core/handle_pool.h"
 #include "core/plugins.h"
 
 namespace cudamoe {
+namespace {
+
+// Never destroyed: other threads may still hold handles when the process ends.
+HandlePool<cudamoe_device>& devices() {
+  static auto& pool = *new HandlePool<cudamoe_device>;
+  return pool;
+}
+
+HandlePool<cudamoe_stream>& streams() {
+  static auto& pool = *new HandlePool<cudamoe_stream>;
+  return pool;
+}
+
+}  // namespace
 
 Check& check_stream(Check& check, const cudamoe_stream* stream) {
   check.require(stream != nullptr, "stream is null; create one with cudamoe_stream_create");
   if (check.ok())
-    check.require(stream->alive == cudamoe_stream::kAlive, "stream %p is not a live stream", static_cast<const void*>(stream));
+    check.require(streams().alive(stream), "stream %p is not a live stream", static_cast<const void*>(stream));
   return check;
 }
 
@@ -21,7 +35,7 @@ namespace {
 Check& check_device(Check& check, const cudamoe_device* device) {
   check.require(device != nullptr, "device is null; open one with cudamoe_device_open");
   if (check.ok())
-    check.require(device->alive == cudamoe_device::kAlive, "device %p is not an open device", static_cast<const void*>(device));
+    check.require(devices().alive(device), "device %p is not an open device", static_cast<const void*>(device));
   return check;
 }
 
@@ -102,10 +116,19 @@ cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device) {
     const size_t colon = text.find(':');
     const std::string name = text.substr(0, colon);
     const std::string options = colon == std::string::npos ? "" : text.substr(colon + 1);
-    auto opened = std::make_unique<cudamoe_device>();
-    const cudamoe_status status = open_backend_device(name, options, &opened->backend, &opened->device);
+    const Backend* backend = nullptr;
+    void* opened = nullptr;
+    const cudamoe_status status = open_backend_device(name, options, &backend, &opened);
     if (status != CUDAMOE_OK) return status;
-    *device = opened.release();
+    try {
+      cudamoe_device* handle = devices().create();
+      handle->backend = backend;
+      handle->device = opened;
+      *device = handle;
+    } catch (...) {
+      backend->device_close(opened);
+      throw;
+    }
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);
@@ -127,9 +150,11 @@ cudamoe_status cudamoe_device_close(cudamoe_device* device) {
                     static_cast<long long>(device->live_bytes));
       if (!check.ok()) return check.status();
     }
-    device->backend->device_close(device->device);
-    device->alive = 0;
-    delete device;
+    const Backend* backend = device->backend;
+    void* inner = device->device;
+    if (!devices().destroy(device)) check_device(check, device);
+    if (!check.ok()) return check.status();
+    backend->device_close(inner);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);
@@ -241,12 +266,19 @@ cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** st
     *stream = nullptr;
     check_device(check, device);
     if (!check.ok()) return check.status();
-    auto created = std::make_unique<cudamoe_stream>();
-    created->owner = device;
-    const cudamoe_status status = device->backend->stream_create(device->device, &created->stream);
+    void* created = nullptr;
+    const cudamoe_status status = device->backend->stream_create(device->device, &created);
     if (status != CUDAMOE_OK) return status;
-    device->streams.fetch_add(1);
-    *stream = created.release();
+    try {
+      cudamoe_stream* handle = streams().create();
+      handle->owner = device;
+      handle->stream = created;
+      device->streams.fetch_add(1);
+      *stream = handle;
+    } catch (...) {
+      device->backend->stream_destroy(created);
+      throw;
+    }
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);
@@ -260,10 +292,12 @@ cudamoe_status cudamoe_stream_destroy(cudamoe_stream* stream) {
     Check check(function);
     check_stream(check, stream);
     if (!check.ok()) return check.status();
-    stream->owner->backend->stream_destroy(stream->stream);
-    stream->owner->streams.fetch_sub(1);
-    stream->alive = 0;
-    delete stream;
+    cudamoe_device* owner = stream->owner;
+    void* inner = stream->stream;
+    if (!streams().destroy(stream)) check_stream(check, stream);
+    if (!check.ok()) return check.status();
+    owner->backend->stream_destroy(inner);
+    owner->streams.fetch_sub(1);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);

@@ -9,8 +9,6 @@
 #include "core/check.h"
 
 struct cudamoe_device {
-  static constexpr uint64_t kAlive = 0x6375646164657631;
-  uint64_t alive = kAlive;  // cleared on close, so that a stale handle is an error in most cases
   const cudamoe::Backend* backend = nullptr;
   void* device = nullptr;
   std::mutex mutex;
@@ -20,14 +18,13 @@ struct cudamoe_device {
 };
 
 struct cudamoe_stream {
-  static constexpr uint64_t kAlive = 0x6375646173747231;
-  uint64_t alive = kAlive;
   cudamoe_device* owner = nullptr;
   void* stream = nullptr;
 };
 
 namespace cudamoe {
 
+// Not null and live. Reads nothing through a pointer that is not a live stream.
 Check& check_stream(Check& check, const cudamoe_stream* stream);
 
 // An operation: check_arguments(check, args, stream) states the rules and must not read device memory; then the backend runs.

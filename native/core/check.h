@@ -13,11 +13,13 @@ namespace cudamoe {
 // Rows, columns and strides are limited so that products of two of them fit into int64 with room for the element size.
 inline constexpr int64_t kMaxCount = int64_t{1} << 48;
 
-// a * b, or kOverflow when that does not fit. Both must be >= 0.
+// a * b, or kOverflow when that does not fit or one of them is negative; so products of products keep an overflow.
 inline constexpr int64_t kOverflow = -1;
 inline int64_t checked_product(int64_t a, int64_t b) {
-  constexpr int64_t kLimit = int64_t{1} << 60;
-  return b != 0 && a > kLimit / b ? kOverflow : a * b;
+  constexpr int kHalfBits = 29;
+  if (((a | b) >> kHalfBits) == 0) return a * b;  // the common case, without the division
+  constexpr int64_t kLimit = int64_t{1} << (2 * kHalfBits);
+  return a < 0 || b < 0 || (b != 0 && a > kLimit / b) ? kOverflow : a * b;
 }
 
 inline int64_t dtype_bytes(int32_t dtype) { return dtype == CUDAMOE_BF16 ? 2 : 4; }

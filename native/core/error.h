@@ -7,7 +7,7 @@
 #include "cudamoe.h"
 
 // Lets the compiler check a function that formats like printf: the positions of the format and of the first value, `this` included.
-#if defined(__GNUC__) || defined(__clang__)
+#if defined(__GNUC__) && !defined(_WIN32)
 #define CUDAMOE_PRINTF(text, first) [[gnu::format(printf, text, first)]]
 #else
 #define CUDAMOE_PRINTF(text, first)

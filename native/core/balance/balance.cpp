@@ -9,7 +9,8 @@ namespace {
 template <class Args>
 void check_gradients_shape(Check& check, const Args& args) {
   check.range("tasks", args.tasks, 1, CUDAMOE_MAX_TASKS).count("rows", args.rows).count("width", args.width);
-  check.require(!check.ok() || checked_product(args.rows, args.width) != kOverflow, "rows is %lld and width %lld; their product exceeds the address space",
+  const int64_t elements = check.ok() ? checked_product(args.rows, args.width) : 0;
+  check.require(elements != kOverflow && elements <= kMaxCount, "rows is %lld and width %lld; their product exceeds the address space",
                 static_cast<long long>(args.rows), static_cast<long long>(args.width));
   check.stride("row_stride", args.row_stride, args.width, args.rows).range("task_stride", args.task_stride, 0, kMaxCount);
   check.require(!check.ok() || checked_product(args.tasks, args.task_stride) != kOverflow, "task_stride is %lld; %d tasks of it exceed the address space",
