@@ -24,7 +24,13 @@ internal sealed class CliContext
 {
     private readonly TextWriter _error;
 
-    public CliContext(TextWriter output, TextWriter error, OutputFormat format, bool verbose, TimeProvider? clock = null)
+    /// <param name="output">Standard output.</param>
+    /// <param name="error">Standard error.</param>
+    /// <param name="format">How results are written.</param>
+    /// <param name="verbose">Whether errors come with stack traces.</param>
+    /// <param name="clock">Measures progress; null = the system's.</param>
+    /// <param name="log">The console on standard error; null = one that fits <paramref name="error"/>.</param>
+    public CliContext(TextWriter output, TextWriter error, OutputFormat format, bool verbose, TimeProvider? clock = null, IAnsiConsole? log = null)
     {
         Output = output;
         _error = error;
@@ -32,7 +38,7 @@ internal sealed class CliContext
         Verbose = verbose;
         Clock = clock ?? TimeProvider.System;
         Result = Console(output);
-        Log = Console(error);
+        Log = log ?? Console(error);
     }
 
     /// <summary>Standard output as it is, for data.</summary>

@@ -8,7 +8,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Measures a checkpoint on labelled rows.</summary>
 internal sealed class EvaluateCommand : CliCommand
 {
-    private readonly Argument<string> _path = new("checkpoint") { HelpName = "CHECKPOINT", Description = CheckpointLocator.Help };
+    private readonly Argument<string> _path = new("CHECKPOINT") { Description = CheckpointLocator.Help };
 
     private readonly Option<string> _split = new Option<string>("--split")
     {
