@@ -1,4 +1,4 @@
-# Formats C++ by .clang-format and C# by .editorconfig.
+# Formats C++ by .clang-format and the white space of C# by .editorconfig; the build itself checks the style of C#.
 
 format_sources() { # --check: change nothing, fail when something is not formatted
   local check=0
@@ -14,9 +14,9 @@ format_sources() { # --check: change nothing, fail when something is not formatt
   )
   if [ $check -eq 1 ]; then
     step "check format of C++" clang-format-14 --dry-run -Werror "${sources[@]}"
-    step "check format of C#" dotnet format CudaMoE.sln --verify-no-changes --verbosity minimal
+    step "check format of C#" dotnet format whitespace CudaMoE.sln --verify-no-changes --verbosity minimal
   else
     step "format C++" clang-format-14 -i "${sources[@]}"
-    step "format C#" dotnet format CudaMoE.sln
+    step "format C#" dotnet format whitespace CudaMoE.sln
   fi
 }

@@ -1,5 +1,6 @@
 // The embedding family on the configurations of benchmarks/configs/embedding-*.json: batch 4096, row-wise AdaGrad. The floor is the
-// time in which this machine reads as many random rows (forward), or reads and writes them (update: twice that), measured in the same round.
+// time in which this machine reads as many random rows (forward), or reads and writes them (update: twice that), measured in the same
+// round.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -50,8 +51,10 @@ class Model {
         auto* ids = engine.allocate_of<int32_t>(lookups);
         for (int64_t i = 0; i < lookups; ++i) {
           const int64_t sample = i / config.bag, place = i % config.bag;
-          const double u = uniform(4 * static_cast<uint64_t>(b) + 1, static_cast<uint64_t>((sample * config.features + f) * config.bag + place));
-          ids[i] = static_cast<int32_t>(std::min<int64_t>(static_cast<int64_t>(static_cast<double>(config.rows) * std::pow(u, config.skew)), config.rows - 1));
+          const double u =
+              uniform(4 * static_cast<uint64_t>(b) + 1, static_cast<uint64_t>((sample * config.features + f) * config.bag + place));
+          ids[i] = static_cast<int32_t>(
+              std::min<int64_t>(static_cast<int64_t>(static_cast<double>(config.rows) * std::pow(u, config.skew)), config.rows - 1));
         }
         features_.push_back({ids, nullptr, config.bag, f, config.pooling, 0, int64_t{f} * config.dim, lookups});
       }
@@ -109,11 +112,13 @@ void run(Bench& bench, Engine& engine) {
       const int64_t row_bytes = config.dim * (dtype == CUDAMOE_BF16 ? 2 : 4), table_bytes = config.features * config.rows * row_bytes;
       Work gather;
       gather.bytes = static_cast<double>(model.lookups() * row_bytes);
-      gather.floor_seconds = [&](int threads) { return static_cast<double>(model.lookups()) / random_row_rate(threads, std::max<int64_t>(row_bytes, 64), table_bytes); };
+      gather.floor_seconds = [&](int threads) {
+        return static_cast<double>(model.lookups()) / random_row_rate(threads, std::max<int64_t>(row_bytes, 64), table_bytes);
+      };
       bench.table(own, name, gather, {{"forward", [&] { model.forward(); }}, {"update", [&] { model.update(); }}, {"forward + update", [&] {
-                                                                                                      model.forward();
-                                                                                                      model.update();
-                                                                                                    }}});
+                                                                                                                     model.forward();
+                                                                                                                     model.update();
+                                                                                                                   }}});
     }
   }
 }

@@ -77,7 +77,8 @@ std::function<void()> forward(Engine& engine, const Shape& shape, const float* x
   return [&engine, args] { require(cudamoe_gemm_forward(engine.stream(), &args)); };
 }
 
-std::function<void()> dgrad(Engine& engine, const Shape& shape, const float* dz, const float* weights, const float* below, float* dx, int32_t dtype) {
+std::function<void()> dgrad(Engine& engine, const Shape& shape, const float* dz, const float* weights, const float* below, float* dx,
+                            int32_t dtype) {
   auto args = start<cudamoe_gemm_dgrad_args>(shape);
   args.dz = dz;
   args.dz_row_stride = shape.n;
@@ -118,7 +119,8 @@ std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz,
 void measure(Bench& bench, Engine& machine, const std::string& name, const Shape& shape) {
   if (!bench.selected("forward " + name) && !bench.selected("dgrad " + name) && !bench.selected("wgrad " + name)) return;
   Engine engine(machine.threads());
-  const int64_t x_elements = shape.all_rows() * shape.k, y_elements = shape.all_rows() * shape.n, weights_elements = shape.groups * shape.n * shape.k;
+  const int64_t x_elements = shape.all_rows() * shape.k, y_elements = shape.all_rows() * shape.n,
+                weights_elements = shape.groups * shape.n * shape.k;
   const float* x = engine.random(x_elements);
   const float* weights = engine.random(weights_elements);
   const float* dz = engine.random(y_elements);
@@ -145,7 +147,9 @@ void measure(Bench& bench, Engine& machine, const std::string& name, const Shape
   bench.table(engine, "forward " + name, shape.work(),
               {{"cudamoe f32", forward(engine, shape, x, weights, y, CUDAMOE_F32)},
                {"cudamoe bf16 weights", forward(engine, shape, x, weights, y, CUDAMOE_BF16)},
-               {"OpenBLAS", each_group([&](int64_t w, int64_t row, int64_t rows) { return openblas_product(x + row * shape.k, weights + w, y + row * shape.n, rows, shape.n, shape.k); })},
+               {"OpenBLAS", each_group([&](int64_t w, int64_t row, int64_t rows) {
+                  return openblas_product(x + row * shape.k, weights + w, y + row * shape.n, rows, shape.n, shape.k);
+                })},
                {"oneDNN packed", each_group([&](int64_t w, int64_t row, int64_t rows) {
                   return onednn_packed_product(x + row * shape.k, weights + w, y + row * shape.n, rows, shape.n, shape.k, PeerType::kF32);
                 })},
@@ -153,18 +157,22 @@ void measure(Bench& bench, Engine& machine, const std::string& name, const Shape
                   return onednn_packed_product(x + row * shape.k, weights + w, y + row * shape.n, rows, shape.n, shape.k, PeerType::kBf16);
                 })}});
   bench.table(engine, "dgrad " + name, shape.work(),
-              {{"cudamoe f32", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_F32)}, {"cudamoe bf16 weights", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_BF16)}});
+              {{"cudamoe f32", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_F32)},
+               {"cudamoe bf16 weights", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_BF16)}});
   bench.table(engine, "wgrad " + name, shape.work(),
               {{"cudamoe f32", wgrad(engine, shape, dz, x, dw)},
                {"OpenBLAS", each_group([&](int64_t w, int64_t row, int64_t rows) {
                   return openblas_product(dz + row * shape.n, x + row * shape.k, dw + w, shape.n, shape.k, rows, true);
                 })},
-               {"oneDNN", each_group([&](int64_t w, int64_t row, int64_t rows) { return onednn_gradient(dz + row * shape.n, x + row * shape.k, dw + w, shape.n, shape.k, rows); })}});
+               {"oneDNN", each_group([&](int64_t w, int64_t row, int64_t rows) {
+                  return onednn_gradient(dz + row * shape.n, x + row * shape.k, dw + w, shape.n, shape.k, rows);
+                })}});
 }
 
 void run(Bench& bench, Engine& engine) {
   std::printf("f32 multiply-add peak %.1f GFLOP/s with %d threads; vdpbf16ps %.1f GFLOP/s with 1; streaming copy %.1f GB/s\n",
-              multiply_add_peak(engine.threads()) * 1e-9, engine.threads(), bf16_dot_peak() * 1e-9, copy_bandwidth(engine.threads()) * 1e-9);
+              multiply_add_peak(engine.threads()) * 1e-9, engine.threads(), bf16_dot_peak() * 1e-9,
+              copy_bandwidth(engine.threads()) * 1e-9);
   const auto plain = [&](const char* name, int64_t rows, int64_t n, int64_t k, int32_t activation = CUDAMOE_ACTIVATION_NONE) {
     Shape shape{rows, n, k};
     shape.activation = activation;

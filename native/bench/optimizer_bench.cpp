@@ -15,7 +15,8 @@ void run(Bench& bench, Engine& engine) {
   };
   if (!bench.selected("optimizer")) return;
   Engine own(engine.threads());
-  const cudamoe_optimizer_tensor tensor{own.random(kCount), own.random(kCount), own.allocate_of<float>(kCount), own.allocate_of<float>(kCount), kCount, 1.0f, 0.01f};
+  const cudamoe_optimizer_tensor tensor{
+      own.random(kCount), own.random(kCount), own.allocate_of<float>(kCount), own.allocate_of<float>(kCount), kCount, 1.0f, 0.01f};
   for (const Rule& rule : {Rule{"sgd", CUDAMOE_OPTIMIZER_SGD, 0, 12}, Rule{"sgd with momentum", CUDAMOE_OPTIMIZER_SGD, 0.9f, 20},
                            Rule{"adagrad", CUDAMOE_OPTIMIZER_ADAGRAD, 0, 20}, Rule{"adamw", CUDAMOE_OPTIMIZER_ADAMW, 0, 28}}) {
     cudamoe_optimizer_step_args args{};
@@ -40,7 +41,8 @@ void run(Bench& bench, Engine& engine) {
   norm.norm = own.allocate_of<double>(1);
   require(cudamoe_optimizer_norm_workspace(own.stream(), &norm, &norm.workspace_bytes));
   norm.workspace = own.allocate(norm.workspace_bytes);
-  bench.table(own, "optimizer norm, 8M gradients", {0, 4.0 * kCount}, {{"cudamoe", [&] { require(cudamoe_optimizer_norm(own.stream(), &norm)); }}});
+  bench.table(own, "optimizer norm, 8M gradients", {0, 4.0 * kCount},
+              {{"cudamoe", [&] { require(cudamoe_optimizer_norm(own.stream(), &norm)); }}});
 }
 
 const Suite suite("optimizer", run);

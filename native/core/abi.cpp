@@ -25,8 +25,7 @@ HandlePool<cudamoe_stream>& streams() {
 
 Check& check_stream(Check& check, const cudamoe_stream* stream) {
   check.require(stream != nullptr, "stream is null; create one with cudamoe_stream_create");
-  if (check.ok())
-    check.require(streams().alive(stream), "stream %p is not a live stream", static_cast<const void*>(stream));
+  if (check.ok()) check.require(streams().alive(stream), "stream %p is not a live stream", static_cast<const void*>(stream));
   return check;
 }
 
@@ -34,8 +33,7 @@ namespace {
 
 Check& check_device(Check& check, const cudamoe_device* device) {
   check.require(device != nullptr, "device is null; open one with cudamoe_device_open");
-  if (check.ok())
-    check.require(devices().alive(device), "device %p is not an open device", static_cast<const void*>(device));
+  if (check.ok()) check.require(devices().alive(device), "device %p is not an open device", static_cast<const void*>(device));
   return check;
 }
 

@@ -38,8 +38,7 @@ Check& Check::struct_size(const void* args, uint32_t given, size_t known) {
 
 Check& Check::out_of_range(const char* field, int64_t value, int64_t low, int64_t high) {
   if (low == high) return require(false, "%s is %lld; it must be %lld", field, ll(value), ll(low));
-  return require(false, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low),
-                 ll(high));
+  return require(false, "%s is %lld; it must be at least %lld and at most %lld", field, ll(value), ll(low), ll(high));
 }
 
 Check& Check::real(const char* field, double value, double low, double high) {
@@ -68,7 +67,8 @@ Check& Check::workspace(const void* pointer, int64_t bytes, int64_t needed) {
 }
 
 Check& Check::overlapping(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes) {
-  return require(false, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b, ll(b_bytes));
+  return require(false, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b,
+                 ll(b_bytes));
 }
 
 }  // namespace cudamoe

@@ -41,7 +41,9 @@ class Check {
   }
 
   // The common checks are inline up to the first failure: a small product takes about a microsecond, forty calls would show.
-  Check& range(const char* field, int64_t value, int64_t low, int64_t high) { return value >= low && value <= high ? *this : out_of_range(field, value, low, high); }
+  Check& range(const char* field, int64_t value, int64_t low, int64_t high) {
+    return value >= low && value <= high ? *this : out_of_range(field, value, low, high);
+  }
   Check& count(const char* field, int64_t value, int64_t low = 0) { return range(field, value, low, kMaxCount); }
   // A number that must be finite and within [low, high].
   Check& real(const char* field, double value, double low, double high = std::numeric_limits<double>::max());
@@ -53,7 +55,9 @@ class Check {
     return pointer != nullptr && aligned(pointer, alignment) ? *this : bad_pointer(field, pointer, alignment);
   }
   // As pointer, but null is accepted.
-  Check& optional(const char* field, const void* pointer, size_t alignment) { return aligned(pointer, alignment) ? *this : bad_pointer(field, pointer, alignment); }
+  Check& optional(const char* field, const void* pointer, size_t alignment) {
+    return aligned(pointer, alignment) ? *this : bad_pointer(field, pointer, alignment);
+  }
   // Required when `elements` > 0: an empty matrix may have a null pointer.
   Check& data(const char* field, const void* pointer, size_t alignment, int64_t elements) {
     return elements > 0 ? this->pointer(field, pointer, alignment) : optional(field, pointer, alignment);

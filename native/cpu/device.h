@@ -44,7 +44,8 @@ class Device {
  public:
   explicit Device(int threads) : threads_(threads), arena_(threads) {
     // TBB starts no more threads than there are processors unless it is told to. Of several controls the lowest holds.
-    if (threads > tbb::info::default_concurrency()) more_threads_.emplace(tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads));
+    if (threads > tbb::info::default_concurrency())
+      more_threads_.emplace(tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads));
   }
 
   int threads() const { return threads_; }

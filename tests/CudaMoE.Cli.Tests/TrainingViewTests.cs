@@ -30,7 +30,10 @@ public sealed class TrainingViewTests
         using StringWriter error = new();
         IAnsiConsole terminal = AnsiConsole.Create(new()
         {
-            Out = new TerminalOutput(error), Ansi = AnsiSupport.Yes, ColorSystem = ColorSystemSupport.Standard, Interactive = InteractionSupport.Yes,
+            Out = new TerminalOutput(error),
+            Ansi = AnsiSupport.Yes,
+            ColorSystem = ColorSystemSupport.Standard,
+            Interactive = InteractionSupport.Yes,
         });
         TrainingView view = new(new CliContext(output, error, OutputFormat.Text, verbose: false, clock, terminal));
 
@@ -51,9 +54,26 @@ public sealed class TrainingViewTests
         view.OnDataProgress(new("encoding", "data/train.csv", 2000, 1));
         RunStartedEvent started = new()
         {
-            Step = 0, Name = "toy", Version = "0.1.0", Device = "cpu: Example 9000", Level = "avx2", Threads = 2, Architecture = "mmoe", Tasks = ["a", "b"], Experts = 4,
-            DenseParameters = 12_345, EmbeddingParameters = 1_000_000, TrainRows = 102_400, ValidationRows = 1_000, TestRows = 0, BatchSize = 1024, Epochs = 2,
-            StepsPerEpoch = 100, Seed = 1, Balancer = "multi_balance", BalancerPlace = "tower_input",
+            Step = 0,
+            Name = "toy",
+            Version = "0.1.0",
+            Device = "cpu: Example 9000",
+            Level = "avx2",
+            Threads = 2,
+            Architecture = "mmoe",
+            Tasks = ["a", "b"],
+            Experts = 4,
+            DenseParameters = 12_345,
+            EmbeddingParameters = 1_000_000,
+            TrainRows = 102_400,
+            ValidationRows = 1_000,
+            TestRows = 0,
+            BatchSize = 1024,
+            Epochs = 2,
+            StepsPerEpoch = 100,
+            Seed = 1,
+            Balancer = "multi_balance",
+            BalancerPlace = "tower_input",
         };
         view.OnStarted("runs/toy-1", started);
         for (int step = 1; step <= 200; step++)
@@ -67,7 +87,13 @@ public sealed class TrainingViewTests
             view.OnEvaluationProgress(new("validation", 500, 1000));
             view.OnEpoch(new()
             {
-                Step = step, Epoch = step / 100, TrainLosses = [0.5, double.NaN], Score = 0.75, Best = step == 100, TrainSeconds = 40, ValidationSeconds = 1.5,
+                Step = step,
+                Epoch = step / 100,
+                TrainLosses = [0.5, double.NaN],
+                Score = 0.75,
+                Best = step == 100,
+                TrainSeconds = 40,
+                ValidationSeconds = 1.5,
                 SamplesPerSecond = 2560,
                 Validation =
                 [

@@ -102,12 +102,20 @@ void Bench::table(Engine& engine, const std::string& title, const Work& work, co
   }
   std::printf("%s, %d thread%s\n", title.c_str(), engine.threads(), engine.threads() == 1 ? "" : "s");
   for (const Running& run : running) {
-    Result result{title, run.entry->name, engine.threads(), median(run.seconds), *std::min_element(run.seconds.begin(), run.seconds.end()), 0, 0,
-                  median(run.ratios), *std::max_element(run.ratios.begin(), run.ratios.end())};
+    Result result{title,
+                  run.entry->name,
+                  engine.threads(),
+                  median(run.seconds),
+                  *std::min_element(run.seconds.begin(), run.seconds.end()),
+                  0,
+                  0,
+                  median(run.ratios),
+                  *std::max_element(run.ratios.begin(), run.ratios.end())};
     result.gflops = work.flops / result.best_seconds * 1e-9;
     result.gbytes = work.bytes / result.best_seconds * 1e-9;
-    std::printf("  %-22s median %10.2f us  best %10.2f us  %8.1f GFLOP/s  %7.1f GB/s  of floor: median %.3f best %.3f\n", result.entry.c_str(),
-                result.median_seconds * 1e6, result.best_seconds * 1e6, result.gflops, result.gbytes, result.median_ratio, result.best_ratio);
+    std::printf("  %-22s median %10.2f us  best %10.2f us  %8.1f GFLOP/s  %7.1f GB/s  of floor: median %.3f best %.3f\n",
+                result.entry.c_str(), result.median_seconds * 1e6, result.best_seconds * 1e6, result.gflops, result.gbytes,
+                result.median_ratio, result.best_ratio);
     results_.push_back(result);
   }
   std::fflush(stdout);
@@ -119,9 +127,9 @@ void Bench::write_json() const {
   out << "{\"rounds\": " << settings_.rounds << ", \"results\": [";
   const char* separator = "\n";
   for (const Result& r : results_) {
-    out << separator << "  {\"table\": \"" << r.table << "\", \"entry\": \"" << r.entry << "\", \"threads\": " << r.threads << ", \"median_seconds\": " << r.median_seconds
-        << ", \"best_seconds\": " << r.best_seconds << ", \"gflops\": " << r.gflops << ", \"gbytes\": " << r.gbytes << ", \"median_of_floor\": " << r.median_ratio
-        << ", \"best_of_floor\": " << r.best_ratio << "}";
+    out << separator << "  {\"table\": \"" << r.table << "\", \"entry\": \"" << r.entry << "\", \"threads\": " << r.threads
+        << ", \"median_seconds\": " << r.median_seconds << ", \"best_seconds\": " << r.best_seconds << ", \"gflops\": " << r.gflops
+        << ", \"gbytes\": " << r.gbytes << ", \"median_of_floor\": " << r.median_ratio << ", \"best_of_floor\": " << r.best_ratio << "}";
     separator = ",\n";
   }
   out << "\n]}\n";

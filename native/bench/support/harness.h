@@ -60,7 +60,7 @@ struct Result {
   std::string table, entry;
   int threads;
   double median_seconds, best_seconds;
-  double gflops, gbytes;  // a second, of the best
+  double gflops, gbytes;            // a second, of the best
   double median_ratio, best_ratio;  // floor / time
 };
 

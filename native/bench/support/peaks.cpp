@@ -1,10 +1,10 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "support/peaks.cpp"
-#include <hwy/foreach_target.h>  // must come before highway.h
-#include <hwy/cache_control.h>
-#include <hwy/highway.h>
-
 #include "support/peaks.h"
+
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace cudamoe::bench {
@@ -180,22 +180,22 @@ double random_row_rate(int threads, int64_t row_bytes, int64_t table_bytes) {
   double best = 0;
   for (const int64_t ahead : {8, 16, 32, 64}) {
     best = std::max(best, best_rate(threads, kParts, [&](int64_t part) {
-      uint64_t state = static_cast<uint64_t>(part) * 0x9E3779B97F4A7C15u + 1;
-      int64_t rows_ahead[kAhead] = {};
-      char sum = 0;
-      for (int64_t i = 0; i < kReads + ahead; ++i) {
-        const int64_t row = rows_ahead[i & (ahead - 1)];
-        if (i >= ahead) {
-          for (int64_t j = 0; j < row_bytes; j += 64) sum = static_cast<char>(sum + table[row * row_bytes + j]);
-        }
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        const auto next = static_cast<int64_t>((static_cast<unsigned __int128>(state) * static_cast<uint64_t>(rows)) >> 64);
-        rows_ahead[i & (ahead - 1)] = next;
-        for (int64_t j = 0; j < row_bytes; j += 64) hwy::Prefetch(table + next * row_bytes + j);
-      }
-      __asm__ volatile("" : : "r"(sum));
-      return static_cast<double>(kReads);
-    }));
+                      uint64_t state = static_cast<uint64_t>(part) * 0x9E3779B97F4A7C15u + 1;
+                      int64_t rows_ahead[kAhead] = {};
+                      char sum = 0;
+                      for (int64_t i = 0; i < kReads + ahead; ++i) {
+                        const int64_t row = rows_ahead[i & (ahead - 1)];
+                        if (i >= ahead) {
+                          for (int64_t j = 0; j < row_bytes; j += 64) sum = static_cast<char>(sum + table[row * row_bytes + j]);
+                        }
+                        state = state * 6364136223846793005u + 1442695040888963407u;
+                        const auto next = static_cast<int64_t>((static_cast<unsigned __int128>(state) * static_cast<uint64_t>(rows)) >> 64);
+                        rows_ahead[i & (ahead - 1)] = next;
+                        for (int64_t j = 0; j < row_bytes; j += 64) hwy::Prefetch(table + next * row_bytes + j);
+                      }
+                      __asm__ volatile("" : : "r"(sum));
+                      return static_cast<double>(kReads);
+                    }));
   }
   return best;
 }

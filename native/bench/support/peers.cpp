@@ -12,8 +12,9 @@
 #include <cstdlib>
 #endif
 #if defined(CUDAMOE_BENCH_ONEDNN)
-#include <dnnl.hpp>
 #include <omp.h>
+
+#include <dnnl.hpp>
 #include <unordered_map>
 #endif
 

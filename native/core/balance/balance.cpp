@@ -13,8 +13,8 @@ void check_gradients_shape(Check& check, const Args& args) {
   check.require(elements != kOverflow && elements <= kMaxCount, "rows is %lld and width %lld; their product exceeds the address space",
                 static_cast<long long>(args.rows), static_cast<long long>(args.width));
   check.stride("row_stride", args.row_stride, args.width, args.rows).range("task_stride", args.task_stride, 0, kMaxCount);
-  check.require(!check.ok() || checked_product(args.tasks, args.task_stride) != kOverflow, "task_stride is %lld; %d tasks of it exceed the address space",
-                static_cast<long long>(args.task_stride), args.tasks);
+  check.require(!check.ok() || checked_product(args.tasks, args.task_stride) != kOverflow,
+                "task_stride is %lld; %d tasks of it exceed the address space", static_cast<long long>(args.task_stride), args.tasks);
 }
 
 template <class Args>
@@ -53,26 +53,30 @@ cudamoe_status cudamoe_balance_gram(cudamoe_stream* stream, const cudamoe_balanc
 }
 
 cudamoe_status cudamoe_balance_factored_gram(cudamoe_stream* stream, const cudamoe_balance_factored_gram_args* args) {
-  return run_operation("cudamoe_balance_factored_gram", stream, args, &Backend::balance_factored_gram,
-                       [](Check& check, const cudamoe_balance_factored_gram_args& a, cudamoe_stream*) {
-                         check.range("tasks", a.tasks, 1, CUDAMOE_MAX_TASKS);
-                         check.require(a.starts != nullptr, "starts is null; it must point to tasks + 1 numbers on the host");
-                         if (!check.ok()) return;
-                         check.range("starts[0]", a.starts[0], 0, 0);
-                         for (int32_t t = 0; t < a.tasks; ++t) {
-                           check.require(a.starts[t + 1] >= a.starts[t] && a.starts[t + 1] <= kMaxCount, "starts[%d] is %lld after %lld; starts must ascend", t + 1,
-                                         static_cast<long long>(a.starts[t + 1]), static_cast<long long>(a.starts[t]));
-                         }
-                         if (!check.ok()) return;
-                         const int64_t h = a.starts[a.tasks];
-                         check.stride("gradient_products_row_stride", a.gradient_products_row_stride, h, h);
-                         check.stride("weight_products_row_stride", a.weight_products_row_stride, h, h);
-                         check.data("gradient_products", a.gradient_products, 4, h).data("weight_products", a.weight_products, 4, h).pointer("gram", a.gram, 8);
-                         if (!check.ok()) return;
-                         const int64_t gram_bytes = int64_t{8} * a.tasks * a.tasks;
-                         check.disjoint("gram", a.gram, gram_bytes, "gradient_products", a.gradient_products, span_bytes(h, h, a.gradient_products_row_stride, 4));
-                         check.disjoint("gram", a.gram, gram_bytes, "weight_products", a.weight_products, span_bytes(h, h, a.weight_products_row_stride, 4));
-                       });
+  return run_operation(
+      "cudamoe_balance_factored_gram", stream, args, &Backend::balance_factored_gram,
+      [](Check& check, const cudamoe_balance_factored_gram_args& a, cudamoe_stream*) {
+        check.range("tasks", a.tasks, 1, CUDAMOE_MAX_TASKS);
+        check.require(a.starts != nullptr, "starts is null; it must point to tasks + 1 numbers on the host");
+        if (!check.ok()) return;
+        check.range("starts[0]", a.starts[0], 0, 0);
+        for (int32_t t = 0; t < a.tasks; ++t) {
+          check.require(a.starts[t + 1] >= a.starts[t] && a.starts[t + 1] <= kMaxCount, "starts[%d] is %lld after %lld; starts must ascend",
+                        t + 1, static_cast<long long>(a.starts[t + 1]), static_cast<long long>(a.starts[t]));
+        }
+        if (!check.ok()) return;
+        const int64_t h = a.starts[a.tasks];
+        check.stride("gradient_products_row_stride", a.gradient_products_row_stride, h, h);
+        check.stride("weight_products_row_stride", a.weight_products_row_stride, h, h);
+        check.data("gradient_products", a.gradient_products, 4, h)
+            .data("weight_products", a.weight_products, 4, h)
+            .pointer("gram", a.gram, 8);
+        if (!check.ok()) return;
+        const int64_t gram_bytes = int64_t{8} * a.tasks * a.tasks;
+        check.disjoint("gram", a.gram, gram_bytes, "gradient_products", a.gradient_products,
+                       span_bytes(h, h, a.gradient_products_row_stride, 4));
+        check.disjoint("gram", a.gram, gram_bytes, "weight_products", a.weight_products, span_bytes(h, h, a.weight_products_row_stride, 4));
+      });
 }
 
 cudamoe_status cudamoe_balance_combine(cudamoe_stream* stream, const cudamoe_balance_combine_args* args) {
@@ -87,11 +91,14 @@ cudamoe_status cudamoe_balance_combine(cudamoe_stream* stream, const cudamoe_bal
                          const int64_t output_bytes = span_bytes(a.rows, a.width, a.output_row_stride, 4);
                          check.disjoint("output", a.output, output_bytes, "weights", a.weights, int64_t{4} * a.tasks);
                          if (a.output == a.gradients) {
-                           check.require(a.output_row_stride == a.row_stride, "output is the first task's gradient and output_row_stride is %lld; it must be row_stride, %lld",
+                           check.require(a.output_row_stride == a.row_stride,
+                                         "output is the first task's gradient and output_row_stride is %lld; it must be row_stride, %lld",
                                          static_cast<long long>(a.output_row_stride), static_cast<long long>(a.row_stride));
                            check.require(a.accumulate == 0, "accumulate is 1; it must be 0 when output is the first task's gradient");
-                           const bool apart = a.tasks == 1 || a.task_stride >= (output_bytes / 4) || (a.task_stride >= a.width && a.row_stride >= a.tasks * a.task_stride);
-                           check.require(apart, "output is the first task's gradient, which overlaps those of other tasks: task_stride is %lld",
+                           const bool apart = a.tasks == 1 || a.task_stride >= (output_bytes / 4) ||
+                                              (a.task_stride >= a.width && a.row_stride >= a.tasks * a.task_stride);
+                           check.require(apart,
+                                         "output is the first task's gradient, which overlaps those of other tasks: task_stride is %lld",
                                          static_cast<long long>(a.task_stride));
                          } else {
                            check.disjoint("output", a.output, output_bytes, "gradients", a.gradients, gradients_bytes(a));

@@ -10,14 +10,12 @@ using namespace cudamoe;
 
 namespace {
 
-void check_update_shape(Check& check, const cudamoe_embedding_update_args& args) {
-  check_embedding_shape(check, embedding_shape(args));
-}
+void check_update_shape(Check& check, const cudamoe_embedding_update_args& args) { check_embedding_shape(check, embedding_shape(args)); }
 
 void check_optimizer(Check& check, const cudamoe_embedding_update_args& args) {
   const int32_t optimizer = args.optimizer;
-  check.require(optimizer == CUDAMOE_OPTIMIZER_SGD || optimizer == CUDAMOE_OPTIMIZER_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD ||
-                    optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM,
+  check.require(optimizer == CUDAMOE_OPTIMIZER_SGD || optimizer == CUDAMOE_OPTIMIZER_ADAGRAD ||
+                    optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM,
                 "optimizer is %d; an embedding takes 0 (SGD), 1 (AdaGrad), 2 (row-wise AdaGrad) or 4 (row-wise Adam)", optimizer);
   check.real("learning_rate", args.learning_rate, 0).real("weight_decay", args.weight_decay, 0);
   check.real("gradient_scale", args.gradient_scale, std::numeric_limits<double>::lowest());
@@ -56,8 +54,8 @@ void check_written_apart(Check& check, const cudamoe_embedding_update_args& args
     const cudamoe_embedding_table& table = args.tables[t];
     const auto add = [&](const void* pointer, int64_t width, int64_t stride, int64_t element, const char* field) {
       const auto begin = reinterpret_cast<uintptr_t>(pointer);
-      matrices.push_back({begin, begin + static_cast<uintptr_t>(span_bytes(table.rows, width, stride, element)), static_cast<uintptr_t>(stride * element),
-                          static_cast<uintptr_t>(width * element), t, field});
+      matrices.push_back({begin, begin + static_cast<uintptr_t>(span_bytes(table.rows, width, stride, element)),
+                          static_cast<uintptr_t>(stride * element), static_cast<uintptr_t>(width * element), t, field});
     };
     add(table.weights, table.dim, table.row_stride, dtype_bytes(table.dtype), "weights");
     if (has_state1 && optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD) add(table.state1, 1, 1, 4, "state1");
@@ -69,20 +67,23 @@ void check_written_apart(Check& check, const cudamoe_embedding_update_args& args
     const WrittenMatrix& a = matrices[i];
     for (size_t j = i + 1; j < matrices.size() && matrices[j].begin < a.end; ++j) {
       const WrittenMatrix& b = matrices[j];
-      check.require(interleave(a, b), "tables[%d].%s overlaps tables[%d].%s; what an update writes must be apart", a.table, a.field, b.table, b.field);
+      check.require(interleave(a, b), "tables[%d].%s overlaps tables[%d].%s; what an update writes must be apart", a.table, a.field,
+                    b.table, b.field);
     }
-    for (const auto& [pointer, bytes, field] : {std::tuple{static_cast<const void*>(args.gradient),
-                                                           span_bytes(args.batch, embedding_width(embedding_shape(args)), args.gradient_row_stride, 4),
-                                                           "gradient"},
-                                                std::tuple{static_cast<const void*>(args.workspace), args.workspace_bytes, "workspace"}}) {
+    for (const auto& [pointer, bytes, field] :
+         {std::tuple{static_cast<const void*>(args.gradient),
+                     span_bytes(args.batch, embedding_width(embedding_shape(args)), args.gradient_row_stride, 4), "gradient"},
+          std::tuple{static_cast<const void*>(args.workspace), args.workspace_bytes, "workspace"}}) {
       const auto begin = reinterpret_cast<uintptr_t>(pointer);
-      check.require(bytes <= 0 || begin >= a.end || begin + static_cast<uintptr_t>(bytes) <= a.begin, "tables[%d].%s overlaps %s; they must be apart",
-                    a.table, a.field, field);
+      check.require(bytes <= 0 || begin >= a.end || begin + static_cast<uintptr_t>(bytes) <= a.begin,
+                    "tables[%d].%s overlaps %s; they must be apart", a.table, a.field, field);
     }
   }
 }
 
-void check_gradient_shape(Check& check, const cudamoe_embedding_gradient_args& args) { check_embedding_shape(check, embedding_shape(args)); }
+void check_gradient_shape(Check& check, const cudamoe_embedding_gradient_args& args) {
+  check_embedding_shape(check, embedding_shape(args));
+}
 
 }  // namespace
 
@@ -99,7 +100,8 @@ cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_e
                          const int64_t width = embedding_width(shape), bytes = dtype_bytes(a.output_dtype);
                          check.stride("output_row_stride", a.output_row_stride, width, a.batch);
                          check.data("output", a.output, static_cast<size_t>(bytes), a.batch);
-                         if (check.ok()) check_embedding_apart(check, shape, "output", a.output, span_bytes(a.batch, width, a.output_row_stride, bytes));
+                         if (check.ok())
+                           check_embedding_apart(check, shape, "output", a.output, span_bytes(a.batch, width, a.output_row_stride, bytes));
                        });
 }
 
@@ -121,7 +123,8 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
                          for (int32_t t = 0; check.ok() && t < a.table_count; ++t) {
                            const cudamoe_embedding_table& table = a.tables[t];
                            if (a.optimizer != CUDAMOE_OPTIMIZER_SGD) check_indexed_pointer(check, "tables", t, "state1", table.state1, 4);
-                           if (a.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM) check_indexed_pointer(check, "tables", t, "state2", table.state2, 4);
+                           if (a.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM)
+                             check_indexed_pointer(check, "tables", t, "state2", table.state2, 4);
                          }
                          if (!check.ok()) return;
                          check.workspace(a.workspace, a.workspace_bytes, needed_bytes(s, &Backend::embedding_update_workspace, a));
@@ -130,7 +133,8 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
 }
 
 cudamoe_status cudamoe_embedding_gradient_workspace(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args, int64_t* bytes) {
-  return run_query("cudamoe_embedding_gradient_workspace", stream, args, bytes, &Backend::embedding_gradient_workspace, check_gradient_shape);
+  return run_query("cudamoe_embedding_gradient_workspace", stream, args, bytes, &Backend::embedding_gradient_workspace,
+                   check_gradient_shape);
 }
 
 cudamoe_status cudamoe_embedding_gradient(cudamoe_stream* stream, const cudamoe_embedding_gradient_args* args) {

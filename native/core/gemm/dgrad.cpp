@@ -9,14 +9,32 @@ using Args = cudamoe_gemm_dgrad_args;
 int64_t strided_groups(const Args& args) { return args.offsets == nullptr ? args.groups : 1; }
 
 GemmMatrix dz_of(const Args& args) {
-  return {"dz", "dz_row_stride", "dz_group_stride", args.dz, args.rows, args.n, args.dz_row_stride, args.dz_group_stride, strided_groups(args), args.dz_dtype};
+  return {"dz",
+          "dz_row_stride",
+          "dz_group_stride",
+          args.dz,
+          args.rows,
+          args.n,
+          args.dz_row_stride,
+          args.dz_group_stride,
+          strided_groups(args),
+          args.dz_dtype};
 }
 GemmMatrix dx_of(const Args& args) {
-  return {"dx", "dx_row_stride", "dx_group_stride", args.dx, args.rows, args.k, args.dx_row_stride, args.dx_group_stride, strided_groups(args), args.dx_dtype};
+  return {"dx",
+          "dx_row_stride",
+          "dx_group_stride",
+          args.dx,
+          args.rows,
+          args.k,
+          args.dx_row_stride,
+          args.dx_group_stride,
+          strided_groups(args),
+          args.dx_dtype};
 }
 GemmMatrix below_of(const Args& args) {
-  return {"below",        "below_row_stride", "below_group_stride", args.below, args.rows, args.k, args.below_row_stride, args.below_group_stride,
-          strided_groups(args), args.dx_dtype};
+  return {"below", "below_row_stride",    "below_group_stride",    args.below,           args.rows,
+          args.k,  args.below_row_stride, args.below_group_stride, strided_groups(args), args.dx_dtype};
 }
 
 Check& check_shape(Check& check, const Args& args) {

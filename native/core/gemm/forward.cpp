@@ -10,11 +10,14 @@ int64_t strided_groups(const Args& args) { return args.offsets == nullptr ? args
 
 GemmMatrix x_of(const Args& args) {
   const int64_t rows = args.gather == nullptr || args.rows == 0 ? args.rows : args.x_rows;
-  return {"x", "x_row_stride", "x_group_stride", args.x, rows, args.k, args.x_row_stride, args.x_group_stride, strided_groups(args), args.x_dtype};
+  return {"x",         "x_row_stride", "x_group_stride", args.x, rows, args.k, args.x_row_stride, args.x_group_stride, strided_groups(args),
+          args.x_dtype};
 }
 
 GemmMatrix y_of(const Args& args, const char* name, const void* data) {
-  return {name, "y_row_stride", "y_group_stride", data, args.rows, args.n, args.y_row_stride, args.y_group_stride, strided_groups(args), args.y_dtype};
+  return {
+      name,        "y_row_stride", "y_group_stride", data, args.rows, args.n, args.y_row_stride, args.y_group_stride, strided_groups(args),
+      args.y_dtype};
 }
 
 Check& check_shape(Check& check, const Args& args) {
@@ -26,8 +29,8 @@ Check& check_arguments(Check& check, const Args& args, const cudamoe_stream* str
   check_shape(check, args);
   check_gemm_rows(check, args.offsets, args.gather, args.rows, args.x_rows);
   check_gemm_activation(check, args.activation, args.activation_slope).flag("accumulate", args.accumulate);
-  check.require(args.accumulate == 0 || args.activation == CUDAMOE_ACTIVATION_NONE, "accumulate is 1 and activation is %d; it must be 0 (none) then",
-                args.activation);
+  check.require(args.accumulate == 0 || args.activation == CUDAMOE_ACTIVATION_NONE,
+                "accumulate is 1 and activation is %d; it must be 0 (none) then", args.activation);
   check.require(args.accumulate == 0 || args.preactivation == nullptr, "accumulate is 1 and preactivation is set; it must be null then");
   const GemmMatrix x = x_of(args), y = y_of(args, "y", args.y), before = y_of(args, "preactivation", args.preactivation);
   check_gemm_input(check, x);
@@ -55,7 +58,8 @@ Check& check_arguments(Check& check, const Args& args, const cudamoe_stream* str
                           {"bias", args.bias, ((args.groups - 1) * args.bias_group_stride + args.n) * 4},
                           {"offsets", args.offsets, (args.groups + int64_t{1}) * 8},
                           {"gather", args.gather, args.rows * 4}};
-  const Input outputs[] = {{"y", args.y, y.span()}, {"preactivation", args.preactivation, before.span()}, {"workspace", args.workspace, needed}};
+  const Input outputs[] = {
+      {"y", args.y, y.span()}, {"preactivation", args.preactivation, before.span()}, {"workspace", args.workspace, needed}};
   for (const Input& output : outputs) {
     for (const Input& input : inputs) check.disjoint(output.name, output.data, output.bytes, input.name, input.data, input.bytes);
   }

@@ -11,7 +11,8 @@ Check& check_shape(Check& check, const cudamoe_gemm_pack_args& args) {
 
 Check& check_arguments(Check& check, const cudamoe_gemm_pack_args& args, const cudamoe_stream* stream) {
   check_shape(check, args);
-  check_gemm_weights(check, "weights_row_stride", "weights_group_stride", args.groups, args.n, args.k, args.weights_row_stride, args.weights_group_stride);
+  check_gemm_weights(check, "weights_row_stride", "weights_group_stride", args.groups, args.n, args.k, args.weights_row_stride,
+                     args.weights_group_stride);
   check.pointer("weights", args.weights, alignof(float)).pointer("packed", args.packed, 64);
   if (!check.ok()) return check;
   const int64_t needed = needed_bytes(stream, &Backend::gemm_packed_bytes, args);

@@ -11,7 +11,8 @@ Check& check_gemm_shape(Check& check, int32_t groups, int64_t rows, int64_t n, i
   check.range("groups", groups, 1, kMaxGroups).count("rows", rows).count("n", n, 1).count("k", k, 1);
   // Room for the padding of packed weights as well.
   const int64_t elements = check.ok() ? checked_product(n + 64, k + 64) : 0;
-  return check.require(elements != kOverflow && checked_product(elements, groups) != kOverflow, "groups is %d, n is %lld and k is %lld; that many weights exceed the address space", groups, ll(n), ll(k));
+  return check.require(elements != kOverflow && checked_product(elements, groups) != kOverflow,
+                       "groups is %d, n is %lld and k is %lld; that many weights exceed the address space", groups, ll(n), ll(k));
 }
 
 Check& check_gemm_input(Check& check, const GemmMatrix& matrix) {
@@ -25,15 +26,17 @@ Check& check_gemm_output(Check& check, const GemmMatrix& matrix) {
   if (!check.ok() || matrix.groups <= 1 || matrix.rows <= 0) return check;
   const int64_t stacked = (matrix.rows - 1) * matrix.row_stride + matrix.width;
   const bool one_after_the_other = matrix.group_stride >= stacked;
-  const bool side_by_side = matrix.group_stride >= matrix.width && matrix.row_stride >= (matrix.groups - 1) * matrix.group_stride + matrix.width;
-  return check.require(one_after_the_other || side_by_side,
-                       "%s is %lld with %s %lld; the %lld groups of %lld x %lld must not share elements (at least %lld, or side by side in a row)",
-                       matrix.group_stride_name, ll(matrix.group_stride), matrix.row_stride_name, ll(matrix.row_stride), ll(matrix.groups), ll(matrix.rows),
-                       ll(matrix.width), ll(stacked));
+  const bool side_by_side =
+      matrix.group_stride >= matrix.width && matrix.row_stride >= (matrix.groups - 1) * matrix.group_stride + matrix.width;
+  return check.require(
+      one_after_the_other || side_by_side,
+      "%s is %lld with %s %lld; the %lld groups of %lld x %lld must not share elements (at least %lld, or side by side in a row)",
+      matrix.group_stride_name, ll(matrix.group_stride), matrix.row_stride_name, ll(matrix.row_stride), ll(matrix.groups), ll(matrix.rows),
+      ll(matrix.width), ll(stacked));
 }
 
-Check& check_gemm_weights(Check& check, const char* row_stride_name, const char* group_stride_name, int32_t groups, int64_t n, int64_t k, int64_t row_stride,
-                          int64_t group_stride) {
+Check& check_gemm_weights(Check& check, const char* row_stride_name, const char* group_stride_name, int32_t groups, int64_t n, int64_t k,
+                          int64_t row_stride, int64_t group_stride) {
   check.stride(row_stride_name, row_stride, k, n);
   if (groups > 1 && check.ok()) check.stride(group_stride_name, group_stride, n * row_stride, groups);
   return check;

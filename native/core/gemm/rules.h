@@ -32,8 +32,8 @@ Check& check_gemm_input(Check& check, const GemmMatrix& matrix);
 Check& check_gemm_output(Check& check, const GemmMatrix& matrix);
 
 // Weights or their gradient, [groups, n, k]; bytes that they span.
-Check& check_gemm_weights(Check& check, const char* row_stride_name, const char* group_stride_name, int32_t groups, int64_t n, int64_t k, int64_t row_stride,
-                          int64_t group_stride);
+Check& check_gemm_weights(Check& check, const char* row_stride_name, const char* group_stride_name, int32_t groups, int64_t n, int64_t k,
+                          int64_t row_stride, int64_t group_stride);
 inline int64_t gemm_weights_bytes(int32_t groups, int64_t n, int64_t k, int64_t row_stride, int64_t group_stride) {
   return ((groups - 1) * group_stride + (n - 1) * row_stride + k) * 4;
 }

@@ -10,10 +10,20 @@ int64_t strided_groups(const Args& args) { return args.offsets == nullptr ? args
 
 GemmMatrix x_of(const Args& args) {
   const int64_t rows = args.gather == nullptr || args.rows == 0 ? args.rows : args.x_rows;
-  return {"x", "x_row_stride", "x_group_stride", args.x, rows, args.k, args.x_row_stride, args.x_group_stride, strided_groups(args), args.x_dtype};
+  return {"x",         "x_row_stride", "x_group_stride", args.x, rows, args.k, args.x_row_stride, args.x_group_stride, strided_groups(args),
+          args.x_dtype};
 }
 GemmMatrix dz_of(const Args& args) {
-  return {"dz", "dz_row_stride", "dz_group_stride", args.dz, args.rows, args.n, args.dz_row_stride, args.dz_group_stride, strided_groups(args), args.dz_dtype};
+  return {"dz",
+          "dz_row_stride",
+          "dz_group_stride",
+          args.dz,
+          args.rows,
+          args.n,
+          args.dz_row_stride,
+          args.dz_group_stride,
+          strided_groups(args),
+          args.dz_dtype};
 }
 
 Check& check_shape(Check& check, const Args& args) {

@@ -17,8 +17,8 @@ void check_tensors_shape(Check& check, int32_t tensor_count, const cudamoe_optim
   check.require(tensors != nullptr || tensor_count == 0, "tensors is null; it must point to %d tensors on the host", tensor_count);
   int64_t total = 0;
   for (int32_t t = 0; check.ok() && t < tensor_count; ++t) {
-    check.require(tensors[t].count >= 0 && tensors[t].count <= kMaxCount, "tensors[%d].count is %lld; it must be at least 0 and at most %lld", t,
-                  ll(tensors[t].count), ll(kMaxCount));
+    check.require(tensors[t].count >= 0 && tensors[t].count <= kMaxCount,
+                  "tensors[%d].count is %lld; it must be at least 0 and at most %lld", t, ll(tensors[t].count), ll(kMaxCount));
     total += tensors[t].count;
     check.require(total <= kMaxCount, "the tensors have more than %lld elements together", ll(kMaxCount));
   }
@@ -34,7 +34,8 @@ void check_rates(Check& check, const cudamoe_optimizer_step_args& args) {
   check.require(optimizer == CUDAMOE_OPTIMIZER_SGD || optimizer == CUDAMOE_OPTIMIZER_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ADAMW,
                 "optimizer is %d; a dense tensor takes 0 (SGD), 1 (AdaGrad) or 3 (AdamW)", optimizer);
   const auto below_one = [&](const char* field, float value) {
-    check.real(field, static_cast<double>(value), 0).require(value < 1, "%s is %g; it must be less than 1", field, static_cast<double>(value));
+    check.real(field, static_cast<double>(value), 0)
+        .require(value < 1, "%s is %g; it must be less than 1", field, static_cast<double>(value));
   };
   check.real("learning_rate", static_cast<double>(args.learning_rate), 0);
   check.real("gradient_scale", static_cast<double>(args.gradient_scale), std::numeric_limits<double>::lowest());
@@ -80,16 +81,17 @@ void check_apart(Check& check, const cudamoe_optimizer_step_args& args, bool has
   const Range* read = nullptr;
   for (const Range& range : ranges) {
     for (const Range* other : {written, range.written ? read : nullptr}) {
-      check.require(other == nullptr || other->end <= range.begin, "tensors[%d].%s overlaps tensors[%d].%s; what a step writes must be apart",
-                    range.tensor, range.field, other == nullptr ? 0 : other->tensor, other == nullptr ? "" : other->field);
+      check.require(other == nullptr || other->end <= range.begin,
+                    "tensors[%d].%s overlaps tensors[%d].%s; what a step writes must be apart", range.tensor, range.field,
+                    other == nullptr ? 0 : other->tensor, other == nullptr ? "" : other->field);
     }
     const Range*& furthest = range.written ? written : read;
     if (furthest == nullptr || furthest->end < range.end) furthest = &range;
   }
   const auto norm = reinterpret_cast<uintptr_t>(args.norm);
   for (const Range& range : ranges) {
-    check.require(args.norm == nullptr || !range.written || norm >= range.end || norm + 8 <= range.begin, "tensors[%d].%s overlaps norm; they must be apart",
-                  range.tensor, range.field);
+    check.require(args.norm == nullptr || !range.written || norm >= range.end || norm + 8 <= range.begin,
+                  "tensors[%d].%s overlaps norm; they must be apart", range.tensor, range.field);
   }
 }
 
@@ -114,31 +116,34 @@ cudamoe_status cudamoe_optimizer_norm(cudamoe_stream* stream, const cudamoe_opti
                            const cudamoe_optimizer_tensor& tensor = a.tensors[t];
                            check_tensor_pointer(check, t, "gradient", tensor.gradient, tensor.count);
                            check.disjoint("norm", a.norm, 8, "a tensor's gradient", tensor.gradient, 4 * tensor.count);
-                           check.disjoint("workspace", a.workspace, a.workspace_bytes, "a tensor's gradient", tensor.gradient, 4 * tensor.count);
+                           check.disjoint("workspace", a.workspace, a.workspace_bytes, "a tensor's gradient", tensor.gradient,
+                                          4 * tensor.count);
                          }
                        });
 }
 
 cudamoe_status cudamoe_optimizer_step(cudamoe_stream* stream, const cudamoe_optimizer_step_args* args) {
-  return run_operation("cudamoe_optimizer_step", stream, args, &Backend::optimizer_step,
-                       [](Check& check, const cudamoe_optimizer_step_args& a, cudamoe_stream*) {
-                         check_rates(check, a);
-                         check_tensors_shape(check, a.tensor_count, a.tensors);
-                         if (!check.ok()) return;
-                         const bool has_state1 = a.optimizer != CUDAMOE_OPTIMIZER_SGD || a.momentum > 0, has_state2 = a.optimizer == CUDAMOE_OPTIMIZER_ADAMW;
-                         for (int32_t t = 0; check.ok() && t < a.tensor_count; ++t) {
-                           const cudamoe_optimizer_tensor& tensor = a.tensors[t];
-                           check_tensor_pointer(check, t, "parameter", tensor.parameter, tensor.count);
-                           check_tensor_pointer(check, t, "gradient", tensor.gradient, tensor.count);
-                           if (has_state1) check_tensor_pointer(check, t, "state1", tensor.state1, tensor.count);
-                           if (has_state2) check_tensor_pointer(check, t, "state2", tensor.state2, tensor.count);
-                           check.require(tensor.learning_rate_scale >= 0 && tensor.learning_rate_scale <= std::numeric_limits<float>::max(),
-                                         "tensors[%d].learning_rate_scale is %g; it must be a number from 0 on", t, static_cast<double>(tensor.learning_rate_scale));
-                           check.require(tensor.weight_decay >= 0 && tensor.weight_decay <= std::numeric_limits<float>::max(),
-                                         "tensors[%d].weight_decay is %g; it must be a number from 0 on", t, static_cast<double>(tensor.weight_decay));
-                         }
-                         check_apart(check, a, has_state1, has_state2);
-                       });
+  return run_operation(
+      "cudamoe_optimizer_step", stream, args, &Backend::optimizer_step,
+      [](Check& check, const cudamoe_optimizer_step_args& a, cudamoe_stream*) {
+        check_rates(check, a);
+        check_tensors_shape(check, a.tensor_count, a.tensors);
+        if (!check.ok()) return;
+        const bool has_state1 = a.optimizer != CUDAMOE_OPTIMIZER_SGD || a.momentum > 0, has_state2 = a.optimizer == CUDAMOE_OPTIMIZER_ADAMW;
+        for (int32_t t = 0; check.ok() && t < a.tensor_count; ++t) {
+          const cudamoe_optimizer_tensor& tensor = a.tensors[t];
+          check_tensor_pointer(check, t, "parameter", tensor.parameter, tensor.count);
+          check_tensor_pointer(check, t, "gradient", tensor.gradient, tensor.count);
+          if (has_state1) check_tensor_pointer(check, t, "state1", tensor.state1, tensor.count);
+          if (has_state2) check_tensor_pointer(check, t, "state2", tensor.state2, tensor.count);
+          check.require(tensor.learning_rate_scale >= 0 && tensor.learning_rate_scale <= std::numeric_limits<float>::max(),
+                        "tensors[%d].learning_rate_scale is %g; it must be a number from 0 on", t,
+                        static_cast<double>(tensor.learning_rate_scale));
+          check.require(tensor.weight_decay >= 0 && tensor.weight_decay <= std::numeric_limits<float>::max(),
+                        "tensors[%d].weight_decay is %g; it must be a number from 0 on", t, static_cast<double>(tensor.weight_decay));
+        }
+        check_apart(check, a, has_state1, has_state2);
+      });
 }
 
 }  // extern "C"

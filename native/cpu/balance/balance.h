@@ -22,7 +22,10 @@ class MatrixTiles {
   };
 
   MatrixTiles(int64_t rows, int64_t width, int64_t elements)
-      : rows_(rows), width_(width), tile_columns_(std::min(width, elements)), tile_rows_(width == 0 ? 1 : std::max<int64_t>(1, elements / width)) {
+      : rows_(rows),
+        width_(width),
+        tile_columns_(std::min(width, elements)),
+        tile_rows_(width == 0 ? 1 : std::max<int64_t>(1, elements / width)) {
     across_ = width == 0 ? 0 : (width + tile_columns_ - 1) / tile_columns_;
     count_ = across_ * ((rows + tile_rows_ - 1) / tile_rows_);
   }

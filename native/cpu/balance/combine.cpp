@@ -65,7 +65,8 @@ void CombineTile(const cudamoe_balance_combine_args& args, const ActiveTasks& ta
     for (; c < tile.columns; c += kLanes) {
       const int64_t count = std::min<int64_t>(kLanes, tile.columns - c);
       auto sum = hn::Zero(d);
-      for (int t = 0; t < tasks.count; ++t) sum = hn::MulAdd(hn::Set(d, tasks.weights[t]), load_first(d, gradients + tasks.starts[t] + c, count), sum);
+      for (int t = 0; t < tasks.count; ++t)
+        sum = hn::MulAdd(hn::Set(d, tasks.weights[t]), load_first(d, gradients + tasks.starts[t] + c, count), sum);
       if (args.accumulate != 0) sum = hn::Add(load_first(d, output + c, count), sum);
       store_first(d, sum, output + c, count);
     }
@@ -104,7 +105,9 @@ cudamoe_status balance_combine(void* stream, const cudamoe_balance_combine_args&
   }
   const MatrixTiles tiles(args.rows, args.width, kTileElements);
   const double cost = 0.4 * (tasks.count + 1) * static_cast<double>(args.rows) * static_cast<double>(args.width);
-  stream_of(stream).device().for_tiles(tiles.count(), cost, [&](int64_t tile) { HWY_DYNAMIC_DISPATCH(CombineTile)(args, tasks, tiles[tile]); });
+  stream_of(stream).device().for_tiles(tiles.count(), cost, [&](int64_t tile) {
+    HWY_DYNAMIC_DISPATCH(CombineTile)(args, tasks, tiles[tile]);
+  });
   return CUDAMOE_OK;
 }
 

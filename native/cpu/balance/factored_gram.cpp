@@ -25,7 +25,8 @@ double BlockProduct(const float* a, int64_t a_stride, const float* b, int64_t b_
   double rest = 0;
   for (int64_t r = 0; r < rows; ++r, a += a_stride, b += b_stride) {
     int64_t c = 0;
-    for (; c + width <= columns; c += width) sum = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(d32, a + c)), hn::PromoteTo(d, hn::LoadU(d32, b + c)), sum);
+    for (; c + width <= columns; c += width)
+      sum = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(d32, a + c)), hn::PromoteTo(d, hn::LoadU(d32, b + c)), sum);
     for (; c < columns; ++c) rest += static_cast<double>(a[c]) * static_cast<double>(b[c]);
   }
   return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
@@ -47,9 +48,10 @@ cudamoe_status balance_factored_gram(void* stream, const cudamoe_balance_factore
     const int64_t i = tile / tasks, j = tile % tasks;
     if (i > j) return;
     const int64_t row = args.starts[i], column = args.starts[j];
-    const double product = HWY_DYNAMIC_DISPATCH(BlockProduct)(args.gradient_products + row * args.gradient_products_row_stride + column,
-                                                              args.gradient_products_row_stride, args.weight_products + row * args.weight_products_row_stride + column,
-                                                              args.weight_products_row_stride, args.starts[i + 1] - row, args.starts[j + 1] - column);
+    const double product = HWY_DYNAMIC_DISPATCH(BlockProduct)(
+        args.gradient_products + row * args.gradient_products_row_stride + column, args.gradient_products_row_stride,
+        args.weight_products + row * args.weight_products_row_stride + column, args.weight_products_row_stride, args.starts[i + 1] - row,
+        args.starts[j + 1] - column);
     args.gram[i * tasks + j] = product;
     args.gram[j * tasks + i] = product;
   });

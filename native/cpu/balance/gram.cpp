@@ -89,19 +89,27 @@ void Products(const GramTile& tile, int i0, int j0) {
 template <int kI>
 void OffDiagonal(const GramTile& tile, int i0, int j0, int tasks_j) {
   switch (tasks_j) {
-    case 1: return Products<kI, 1, false>(tile, i0, j0);
-    case 2: return Products<kI, 2, false>(tile, i0, j0);
-    case 3: return Products<kI, 3, false>(tile, i0, j0);
-    default: return Products<kI, 4, false>(tile, i0, j0);
+    case 1:
+      return Products<kI, 1, false>(tile, i0, j0);
+    case 2:
+      return Products<kI, 2, false>(tile, i0, j0);
+    case 3:
+      return Products<kI, 3, false>(tile, i0, j0);
+    default:
+      return Products<kI, 4, false>(tile, i0, j0);
   }
 }
 
 void Diagonal(const GramTile& tile, int i0, int tasks_i) {
   switch (tasks_i) {
-    case 1: return Products<1, 1, true>(tile, i0, i0);
-    case 2: return Products<2, 2, true>(tile, i0, i0);
-    case 3: return Products<3, 3, true>(tile, i0, i0);
-    default: return Products<4, 4, true>(tile, i0, i0);
+    case 1:
+      return Products<1, 1, true>(tile, i0, i0);
+    case 2:
+      return Products<2, 2, true>(tile, i0, i0);
+    case 3:
+      return Products<3, 3, true>(tile, i0, i0);
+    default:
+      return Products<4, 4, true>(tile, i0, i0);
   }
 }
 
@@ -131,7 +139,9 @@ MatrixTiles tiles_of(const cudamoe_balance_gram_args& args) {
 
 }  // namespace
 
-int64_t balance_gram_workspace(void*, const cudamoe_balance_gram_args& args) { return tiles_of(args).count() * args.tasks * args.tasks * 8; }
+int64_t balance_gram_workspace(void*, const cudamoe_balance_gram_args& args) {
+  return tiles_of(args).count() * args.tasks * args.tasks * 8;
+}
 
 cudamoe_status balance_gram(void* stream, const cudamoe_balance_gram_args& args) {
   const MatrixTiles tiles = tiles_of(args);
@@ -141,8 +151,9 @@ cudamoe_status balance_gram(void* stream, const cudamoe_balance_gram_args& args)
   const double cost = 0.4 * tasks * static_cast<double>(args.rows) * static_cast<double>(args.width);
   stream_of(stream).device().for_tiles(tiles.count(), cost, [&](int64_t t) {
     const MatrixTiles::Tile tile = tiles[t];
-    HWY_DYNAMIC_DISPATCH(SumTile)({args.gradients + tile.row * args.row_stride + tile.column, args.task_stride, args.row_stride, tile.rows, tile.columns, tasks,
-                                   partials + t * size});
+    HWY_DYNAMIC_DISPATCH(SumTile)
+    ({args.gradients + tile.row * args.row_stride + tile.column, args.task_stride, args.row_stride, tile.rows, tile.columns, tasks,
+      partials + t * size});
   });
   std::fill(args.gram, args.gram + size, 0.0);
   for (int64_t t = 0; t < tiles.count(); ++t) {

@@ -23,14 +23,16 @@ class BadIds {
     }
   }
 
-  void report(Stream& stream, const char* function, const cudamoe_embedding_table* tables, const cudamoe_embedding_feature* features) const {
+  void report(Stream& stream, const char* function, const cudamoe_embedding_table* tables,
+              const cudamoe_embedding_feature* features) const {
     const int64_t count = count_.load();
     if (count == 0) return;
     const auto feature = static_cast<int32_t>(first_.load() >> 32);
     const auto position = static_cast<int64_t>(first_.load() & 0xFFFFFFFFu);
     const cudamoe_embedding_feature& f = features[feature];
     stream.report("%s: features[%d].ids[%lld] is %d; tables[%d] has %lld rows; %lld ids of this call are out of bounds", function, feature,
-                  static_cast<long long>(position), f.ids[position], f.table, static_cast<long long>(tables[f.table].rows), static_cast<long long>(count));
+                  static_cast<long long>(position), f.ids[position], f.table, static_cast<long long>(tables[f.table].rows),
+                  static_cast<long long>(count));
   }
 
  private:
@@ -47,15 +49,16 @@ inline bool offsets_are_good(const cudamoe_embedding_feature& feature, int64_t b
   return offsets[0] == 0 && descents == 0 && offsets[batch] <= feature.lookups;
 }
 
-inline void report_bad_offsets(Stream& stream, const char* function, int32_t index, const cudamoe_embedding_feature& feature, int64_t batch) {
+inline void report_bad_offsets(Stream& stream, const char* function, int32_t index, const cudamoe_embedding_feature& feature,
+                               int64_t batch) {
   const int32_t* offsets = feature.offsets;
   int64_t b = 0;
   if (offsets[0] == 0) {
     for (b = 1; b < batch && offsets[b] >= offsets[b - 1] && offsets[b] <= feature.lookups; ++b) {
     }
   }
-  stream.report("%s: features[%d].offsets[%lld] is %d; offsets must ascend from 0 to at most lookups, %lld; the feature was left out", function, index,
-                static_cast<long long>(b), offsets[b], static_cast<long long>(feature.lookups));
+  stream.report("%s: features[%d].offsets[%lld] is %d; offsets must ascend from 0 to at most lookups, %lld; the feature was left out",
+                function, index, static_cast<long long>(b), offsets[b], static_cast<long long>(feature.lookups));
 }
 
 }  // namespace cudamoe::cpu

@@ -17,8 +17,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/embedding/forward.cpp"
-#include <hwy/foreach_target.h>
 #include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "cpu/embedding/rows-inl.h"
@@ -65,7 +65,8 @@ struct Rows {
         rows(static_cast<uint32_t>(task.table->rows)),
         stride(task.table->row_stride),
         bytes(static_cast<int64_t>(sizeof(W)) * task.table->dim),
-        straddles(!LinesHoldRows(reinterpret_cast<uintptr_t>(weights), static_cast<uintptr_t>(bytes), static_cast<uintptr_t>(stride) * sizeof(W))),
+        straddles(!LinesHoldRows(reinterpret_cast<uintptr_t>(weights), static_cast<uintptr_t>(bytes),
+                                 static_cast<uintptr_t>(stride) * sizeof(W))),
         far(std::clamp<int64_t>(kFarBytes / bytes, 8, 96)),
         near(std::max<int64_t>(far / 8, 2)) {}
 
@@ -82,8 +83,9 @@ struct Rows {
   }
   template <int kBytes, int kLocality>
   HWY_INLINE void Ask(int64_t position) const {
-    PrefetchBytes<kBytes, kLocality>(reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(static_cast<int64_t>(ids[position]) * stride) * sizeof(W), bytes,
-                                     straddles);
+    PrefetchBytes<kBytes, kLocality>(
+        reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(static_cast<int64_t>(ids[position]) * stride) * sizeof(W), bytes,
+        straddles);
   }
   // The row of a look-up, or null when the look-up is to be left out.
   HWY_INLINE const W* Row(const PoolTask& task, int64_t position) const {
@@ -141,7 +143,8 @@ void CopyRows(const PoolTask& task) {
     rows.template Pass<kBytes>(b, task.bag_end);
     const W* row = rows.Row(task, b);
 #pragma GCC unroll 32
-    for (int v = 0; v < kVectors; ++v) StoreOutput<kStream>(row != nullptr ? LoadRow(d, row + v * kWidth) : hn::Zero(d), d, output + v * kWidth);
+    for (int v = 0; v < kVectors; ++v)
+      StoreOutput<kStream>(row != nullptr ? LoadRow(d, row + v * kWidth) : hn::Zero(d), d, output + v * kWidth);
   }
 }
 
@@ -242,7 +245,8 @@ template <int kDim, class W, class O>
 void PoolDim(const PoolTask& task) {
   constexpr int64_t kLine = 64, kBytes = kDim * int64_t{sizeof(O)};
   if constexpr (kBytes % kLine == 0) {
-    const bool whole_lines = reinterpret_cast<uintptr_t>(task.output) % kLine == 0 && task.output_row_stride * int64_t{sizeof(O)} % kLine == 0;
+    const bool whole_lines =
+        reinterpret_cast<uintptr_t>(task.output) % kLine == 0 && task.output_row_stride * int64_t{sizeof(O)} % kLine == 0;
     if (task.stream && whole_lines) {
       PoolFixed<kDim, true, W, O>(task);
       hwy::FlushStream();
@@ -255,13 +259,20 @@ void PoolDim(const PoolTask& task) {
 template <class W, class O>
 void PoolTyped(const PoolTask& task) {
   switch (task.table->dim) {
-    case 4: return PoolDim<4, W, O>(task);
-    case 8: return PoolDim<8, W, O>(task);
-    case 16: return PoolDim<16, W, O>(task);
-    case 32: return PoolDim<32, W, O>(task);
-    case 64: return PoolDim<64, W, O>(task);
-    case 128: return PoolDim<128, W, O>(task);
-    default: return PoolAnyRows<W, O>(task);
+    case 4:
+      return PoolDim<4, W, O>(task);
+    case 8:
+      return PoolDim<8, W, O>(task);
+    case 16:
+      return PoolDim<16, W, O>(task);
+    case 32:
+      return PoolDim<32, W, O>(task);
+    case 64:
+      return PoolDim<64, W, O>(task);
+    case 128:
+      return PoolDim<128, W, O>(task);
+    default:
+      return PoolAnyRows<W, O>(task);
   }
 }
 
@@ -286,7 +297,8 @@ HWY_EXPORT(Pool);
 // An output block of zeros, for a feature whose offsets are bad.
 void clear_bags(const PoolTask& task) {
   const int64_t bytes = task.table->dim * dtype_bytes(task.output_dtype), stride = task.output_row_stride * dtype_bytes(task.output_dtype);
-  for (int64_t b = task.bag_begin; b < task.bag_end; ++b) std::memset(static_cast<char*>(task.output) + b * stride, 0, static_cast<size_t>(bytes));
+  for (int64_t b = task.bag_begin; b < task.bag_end; ++b)
+    std::memset(static_cast<char*>(task.output) + b * stride, 0, static_cast<size_t>(bytes));
 }
 
 // The tiles of one feature begin at first_tile.
@@ -316,12 +328,23 @@ cudamoe_status embedding_forward(void* stream_pointer, const cudamoe_embedding_f
   const bool past_caches = args.batch * args.output_row_stride * output_bytes >= kStreamFrom;
   BadIds bad;
   stream.device().for_tiles(tiles, 5.0 * static_cast<double>(lookups), [&](int64_t tile) {
-    const auto found = std::upper_bound(features.begin(), features.end(), tile, [](int64_t value, const FeatureTiles& f) { return value < f.first_tile; }) - 1;
+    const auto found = std::upper_bound(features.begin(), features.end(), tile,
+                                        [](int64_t value, const FeatureTiles& f) { return value < f.first_tile; }) -
+                       1;
     const auto f = static_cast<int32_t>(found - features.begin());
     const cudamoe_embedding_feature& feature = args.features[f];
     const int64_t begin = (tile - found->first_tile) * found->block;
-    const PoolTask task{&args.tables[feature.table], &feature, f, args.output_dtype, begin, std::min(begin + found->block, args.batch),
-                        static_cast<char*>(args.output) + feature.column * output_bytes, args.output_row_stride, past_caches, args.bounds == CUDAMOE_BOUNDS_CLAMP, &bad};
+    const PoolTask task{&args.tables[feature.table],
+                        &feature,
+                        f,
+                        args.output_dtype,
+                        begin,
+                        std::min(begin + found->block, args.batch),
+                        static_cast<char*>(args.output) + feature.column * output_bytes,
+                        args.output_row_stride,
+                        past_caches,
+                        args.bounds == CUDAMOE_BOUNDS_CLAMP,
+                        &bad};
     if (found->good) {
       HWY_DYNAMIC_DISPATCH(Pool)(task);
     } else {

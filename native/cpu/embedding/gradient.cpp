@@ -1,8 +1,8 @@
 // The merged gradient itself: for each table the touched rows in ascending order and the sum of the gradients of each row's look-ups.
 //
 // Floor: keys (8 bytes a pass, written and read), a gradient row per look-up, the result written once.
-// Tiling: kTileKeys sorted keys of a table; a row belongs to the tile where its keys begin. A first pass counts the rows of each tile, so that
-// each tile knows where its part of the result begins.
+// Tiling: kTileKeys sorted keys of a table; a row belongs to the tile where its keys begin. A first pass counts the rows of each tile, so
+// that each tile knows where its part of the result begins.
 #include <algorithm>
 
 #include "cpu/embedding/embedding.h"
@@ -67,7 +67,8 @@ cudamoe_status embedding_gradient(void* stream_pointer, const cudamoe_embedding_
   BadIds bad;
   sort_lookups(stream.device(), plan, bad);
   bad.report(stream, function, args.tables, args.features);
-  for_key_tiles(stream.device(), plan, [&](const TablePlan& table, int64_t tile) { places[table.first_tile + tile] = count_rows(table, tile_keys(table, tile)); });
+  for_key_tiles(stream.device(), plan,
+                [&](const TablePlan& table, int64_t tile) { places[table.first_tile + tile] = count_rows(table, tile_keys(table, tile)); });
   int64_t start = 0;
   for (int32_t t = 0; t < plan.table_count; ++t) {
     const TablePlan& table = plan.tables[t];

@@ -125,13 +125,20 @@ void MergeAny(const MergeTask& task, const int64_t* starts, int rows, float* HWY
 template <bool kUniform>
 MergeRows Choose(int32_t dim) {
   switch (dim) {
-    case 4: return MergeFixed<4, kUniform>;
-    case 8: return MergeFixed<8, kUniform>;
-    case 16: return MergeFixed<16, kUniform>;
-    case 32: return MergeFixed<32, kUniform>;
-    case 64: return MergeFixed<64, kUniform>;
-    case 128: return MergeFixed<128, kUniform>;
-    default: return MergeAny<kUniform>;
+    case 4:
+      return MergeFixed<4, kUniform>;
+    case 8:
+      return MergeFixed<8, kUniform>;
+    case 16:
+      return MergeFixed<16, kUniform>;
+    case 32:
+      return MergeFixed<32, kUniform>;
+    case 64:
+      return MergeFixed<64, kUniform>;
+    case 128:
+      return MergeFixed<128, kUniform>;
+    default:
+      return MergeAny<kUniform>;
   }
 }
 

@@ -46,13 +46,20 @@ int64_t scratch_parts(const Device& device, const LookupArgs& args) { return std
 int64_t plan_bytes(const Device& device, const LookupArgs& args) {
   int64_t lookups = 0;
   for (int32_t f = 0; f < args.feature_count; ++f) lookups += args.features[f].lookups;
-  return round_up(args.table_count * static_cast<int64_t>(sizeof(TablePlan))) + round_up(args.feature_count * static_cast<int64_t>(sizeof(FeaturePlan))) +
-         round_up(parallel_sort_counters(device) * 4) + 8 * lookups + 64 * args.table_count + 8 * scratch_stride(args) * scratch_parts(device, args);
+  return round_up(args.table_count * static_cast<int64_t>(sizeof(TablePlan))) +
+         round_up(args.feature_count * static_cast<int64_t>(sizeof(FeaturePlan))) + round_up(parallel_sort_counters(device) * 4) +
+         8 * lookups + 64 * args.table_count + 8 * scratch_stride(args) * scratch_parts(device, args);
 }
 
 LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& args, void* workspace) {
   Parts parts(workspace);
-  LookupPlan plan{parts.take<TablePlan>(args.table_count), args.table_count, args.batch, args.bounds == CUDAMOE_BOUNDS_CLAMP, nullptr, nullptr, scratch_stride(args)};
+  LookupPlan plan{parts.take<TablePlan>(args.table_count),
+                  args.table_count,
+                  args.batch,
+                  args.bounds == CUDAMOE_BOUNDS_CLAMP,
+                  nullptr,
+                  nullptr,
+                  scratch_stride(args)};
   FeaturePlan* features = parts.take<FeaturePlan>(args.feature_count);
   plan.counters = parts.take<uint32_t>(parallel_sort_counters(stream.device()));
   plan.scratch = parts.take<uint64_t>(plan.scratch_stride * scratch_parts(stream.device(), args));

@@ -33,9 +33,9 @@ struct TablePlan {
   FeaturePlan* features;
   int64_t lookups;   // of all its features: room for as many keys
   uint64_t* sorted;  // [lookups]
-  int64_t keys;            // sorted look-ups: without bad ids, and without ids behind the last offset
+  int64_t keys;      // sorted look-ups: without bad ids, and without ids behind the last offset
   int bag_bits;
-  bool uniform;  // one feature, one weight: the gradient row of a key is at slot * stride
+  bool uniform;        // one feature, one weight: the gradient row of a key is at slot * stride
   int64_t first_tile;  // set by for_key_tiles
 };
 

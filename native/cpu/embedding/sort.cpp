@@ -59,13 +59,22 @@ HWY_INLINE void for_lookups(const FeaturePlan& feature, int64_t begin, int64_t e
 class TableSort {
  public:
   TableSort(const LookupPlan& plan, TablePlan& table, BadIds& bad, int worker)
-      : table_(table), scratch_(plan.scratch + worker * plan.scratch_stride), bad_(bad), batch_(plan.batch), clamp_(plan.clamp), rows_(static_cast<uint32_t>(table.table->rows)), digits_(table.table->rows) {}
+      : table_(table),
+        scratch_(plan.scratch + worker * plan.scratch_stride),
+        bad_(bad),
+        batch_(plan.batch),
+        clamp_(plan.clamp),
+        rows_(static_cast<uint32_t>(table.table->rows)),
+        digits_(table.table->rows) {}
 
   void run() {
     switch (digits_.passes) {
-      case 1: return run_passes<1>();
-      case 2: return run_passes<2>();
-      default: return run_passes<3>();
+      case 1:
+        return run_passes<1>();
+      case 2:
+        return run_passes<2>();
+      default:
+        return run_passes<3>();
     }
   }
 
@@ -110,13 +119,15 @@ class TableSort {
   // be taken for stores to it.
   class Lookups {
    public:
-    Lookups(const TableSort& sort, const FeaturePlan& feature) : ids_(feature.ids), bad_(&sort.bad_), index_(feature.index), rows_(sort.rows_), clamp_(sort.clamp_) {}
+    Lookups(const TableSort& sort, const FeaturePlan& feature)
+        : ids_(feature.ids), bad_(&sort.bad_), index_(feature.index), rows_(sort.rows_), clamp_(sort.clamp_) {}
 
     // False when look-up i is left out. Bad ids are noted in the counting pass only.
     template <bool kNote>
     HWY_INLINE bool row(int64_t i, uint32_t* row) const {
       *row = static_cast<uint32_t>(ids_[i]);
-      if (*row < rows_) [[likely]] return true;
+      if (*row < rows_) [[likely]]
+        return true;
       *row = 0;
       if (kNote && !clamp_) bad_->note(index_, i);
       return clamp_;
@@ -185,7 +196,8 @@ class TableSort {
       const Lookups lookups(*this, feature);
       for_lookups(feature, 0, batch_, [&counters, lookups, digits](int64_t i, int64_t) HWY_ATTR {
         uint32_t row;
-        if (!lookups.row<true>(i, &row)) [[unlikely]] return;
+        if (!lookups.row<true>(i, &row)) [[unlikely]]
+          return;
         for (int p = 0; p < kPasses; ++p) ++counters[p][digits.of_row(row, p)];
       });
     }
@@ -233,7 +245,9 @@ void sort_lookups(Device& device, const LookupPlan& plan, BadIds& bad) {
   int64_t lookups = 0;
   for (int32_t t = 0; t < plan.table_count; ++t) lookups += plan.tables[t].lookups;
   const int64_t chunks = parallel_chunks(device);
-  const auto is_large = [&](const TablePlan& table) { return chunks > 0 && table.lookups >= kParallelFrom && table.lookups * 4 * device.threads() > lookups; };
+  const auto is_large = [&](const TablePlan& table) {
+    return chunks > 0 && table.lookups >= kParallelFrom && table.lookups * 4 * device.threads() > lookups;
+  };
   for (int32_t t = 0; t < plan.table_count; ++t) {
     if (is_large(plan.tables[t])) HWY_DYNAMIC_DISPATCH(SortTableInParallel)(device, plan, plan.tables[t], bad, chunks);
   }

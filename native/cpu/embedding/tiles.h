@@ -21,8 +21,9 @@ void for_key_tiles(Device& device, LookupPlan& plan, Body&& body) {
   const TablePlan* tables = plan.tables;
   const int32_t table_count = plan.table_count;
   device.for_tiles(tiles, 10.0 * static_cast<double>(keys), [&](int64_t tile) {
-    const TablePlan* table =
-        std::upper_bound(tables, tables + table_count, tile, [](int64_t value, const TablePlan& other) { return value < other.first_tile; }) - 1;
+    const TablePlan* table = std::upper_bound(tables, tables + table_count, tile,
+                                              [](int64_t value, const TablePlan& other) { return value < other.first_tile; }) -
+                             1;
     body(*table, tile - table->first_tile);
   });
 }
@@ -34,7 +35,8 @@ void for_key_tiles(Device& device, LookupPlan& plan, Body&& body) {
 class RowPrefetch {
  public:
   // Without an optimiser (-1) only the gradient is asked for.
-  RowPrefetch(const MergeTask& task, int32_t optimizer) : gradient_(task.gradient), gradient_stride_(task.gradient_row_stride), plan_(*task.table) {
+  RowPrefetch(const MergeTask& task, int32_t optimizer)
+      : gradient_(task.gradient), gradient_stride_(task.gradient_row_stride), plan_(*task.table) {
     const cudamoe_embedding_table& table = *plan_.table;
     gradient_bytes_ = int64_t{4} * table.dim;
     far_ = std::clamp<int64_t>(kFarBytes / gradient_bytes_, 16, 96);
@@ -43,7 +45,8 @@ class RowPrefetch {
     const int64_t element = table.dtype == CUDAMOE_BF16 ? 2 : 4;
     add(table.weights, table.row_stride * element, table.dim * element);
     if (optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD) add(table.state1, 4, 4);
-    if (optimizer == CUDAMOE_OPTIMIZER_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM) add(table.state1, table.row_stride * 4, table.dim * 4);
+    if (optimizer == CUDAMOE_OPTIMIZER_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM)
+      add(table.state1, table.row_stride * 4, table.dim * 4);
     if (optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM) add(table.state2, 4, 4);
   }
 
@@ -74,14 +77,17 @@ class RowPrefetch {
   void ask(uint64_t key) const {
     const uint64_t slot = key & 0xFFFFFFFFu;
     const uint64_t feature = slot >> plan_.bag_bits, bag = slot & ((uint64_t{1} << plan_.bag_bits) - 1);
-    lines<kLocality>(reinterpret_cast<uintptr_t>(gradient_ + static_cast<int64_t>(bag) * gradient_stride_ + plan_.features[feature].column), gradient_bytes_);
-    for (int i = 0; i < count_; ++i) lines<kLocality>(written_[i].base + static_cast<uintptr_t>(row_of(key) * written_[i].stride), written_[i].bytes);
+    lines<kLocality>(reinterpret_cast<uintptr_t>(gradient_ + static_cast<int64_t>(bag) * gradient_stride_ + plan_.features[feature].column),
+                     gradient_bytes_);
+    for (int i = 0; i < count_; ++i)
+      lines<kLocality>(written_[i].base + static_cast<uintptr_t>(row_of(key) * written_[i].stride), written_[i].bytes);
   }
 
   template <int kLocality>
   static void lines(uintptr_t address, int64_t bytes) {
     const uintptr_t end = address + static_cast<uintptr_t>(bytes);
-    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line), 0, kLocality);
+    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64)
+      __builtin_prefetch(reinterpret_cast<const void*>(line), 0, kLocality);
   }
 
   const float* gradient_;

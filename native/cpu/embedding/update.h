@@ -15,11 +15,11 @@ inline constexpr int64_t kGroupFloats = 8192;
 struct UpdateStep {
   int32_t optimizer;
   float learning_rate, epsilon, beta1, beta2;
-  float decay;             // 1 - learning_rate * weight_decay
+  float decay;  // 1 - learning_rate * weight_decay
   float gradient_scale;
   float correction1, correction2;  // 1 / (1 - beta^step)
-  uint32_t key0, key1;     // of the random bits that round bf16 weights
-  uint32_t step;           // their lower 32 bits
+  uint32_t key0, key1;             // of the random bits that round bf16 weights
+  uint32_t step;                   // their lower 32 bits
 };
 
 // `count` <= kGroupRows rows of one table with their merged gradients, gradient_stride floats apart. The gradients are overwritten.

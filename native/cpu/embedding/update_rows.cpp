@@ -13,11 +13,11 @@
 // Philox4x32-10 with key (seed, step) and counter (row, element / 8, table, step), so they depend on nothing else.
 //
 // A group of rows is taken through each stage together, so that the square roots and divisions of 16 rows are one vector operation.
-#include "cpu/embedding/update.h"
-
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+
+#include "cpu/embedding/update.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/embedding/update_rows.cpp"
@@ -144,7 +144,11 @@ template <int kDim, class W>
 class GroupWeights {
  public:
   GroupWeights(const UpdateStep& step, const UpdateGroup& group)
-      : weights_(static_cast<W*>(group.table->weights)), rows_(group.rows), stride_(group.table->row_stride), dim_(group.table->dim), decay_(step.decay) {
+      : weights_(static_cast<W*>(group.table->weights)),
+        rows_(group.rows),
+        stride_(group.table->row_stride),
+        dim_(group.table->dim),
+        decay_(step.decay) {
     if constexpr (std::is_same_v<W, Bf16>) RandomBits(step, group, random_);
   }
 
@@ -176,7 +180,8 @@ HWY_INLINE void ScaleGradients(const UpdateStep& step, const UpdateGroup& group)
   const auto scale = hn::Set(d, step.gradient_scale);
   for (int r = 0; r < group.count; ++r) {
     float* gradient = group.gradients + r * group.gradient_stride;
-    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { access.Store(hn::Mul(scale, access.Load(d, gradient + j)), d, gradient + j); });
+    ForVectors<kDim>(group.table->dim,
+                     [&](int64_t j, auto access) HWY_ATTR { access.Store(hn::Mul(scale, access.Load(d, gradient + j)), d, gradient + j); });
   }
 }
 
@@ -213,7 +218,8 @@ void Sgd(const UpdateStep& step, const UpdateGroup& group) {
   const auto rate = hn::Set(d, step.learning_rate);
   for (int r = 0; r < group.count; ++r) {
     const float* gradient = group.gradients + r * group.gradient_stride;
-    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
+    ForVectors<kDim>(group.table->dim,
+                     [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
   }
 }
 
@@ -251,7 +257,8 @@ void RowWiseAdaGrad(const UpdateStep& step, const UpdateGroup& group) {
   for (int r = 0; r < group.count; ++r) {
     const float* gradient = group.gradients + r * group.gradient_stride;
     const auto rate = hn::Set(d, rates[r]);
-    ForVectors<kDim>(group.table->dim, [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
+    ForVectors<kDim>(group.table->dim,
+                     [&](int64_t j, auto access) HWY_ATTR { weights.Move(d, r, j, access, rate, access.Load(d, gradient + j)); });
   }
 }
 
@@ -284,23 +291,34 @@ void RowWiseAdam(const UpdateStep& step, const UpdateGroup& group) {
 template <int kDim, class W>
 UpdateRows ForOptimizer(int32_t optimizer) {
   switch (optimizer) {
-    case CUDAMOE_OPTIMIZER_SGD: return Sgd<kDim, W>;
-    case CUDAMOE_OPTIMIZER_ADAGRAD: return AdaGrad<kDim, W>;
-    case CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD: return RowWiseAdaGrad<kDim, W>;
-    default: return RowWiseAdam<kDim, W>;
+    case CUDAMOE_OPTIMIZER_SGD:
+      return Sgd<kDim, W>;
+    case CUDAMOE_OPTIMIZER_ADAGRAD:
+      return AdaGrad<kDim, W>;
+    case CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD:
+      return RowWiseAdaGrad<kDim, W>;
+    default:
+      return RowWiseAdam<kDim, W>;
   }
 }
 
 template <class W>
 UpdateRows ForDim(int32_t optimizer, int32_t dim) {
   switch (dim) {
-    case 4: return ForOptimizer<4, W>(optimizer);
-    case 8: return ForOptimizer<8, W>(optimizer);
-    case 16: return ForOptimizer<16, W>(optimizer);
-    case 32: return ForOptimizer<32, W>(optimizer);
-    case 64: return ForOptimizer<64, W>(optimizer);
-    case 128: return ForOptimizer<128, W>(optimizer);
-    default: return ForOptimizer<0, W>(optimizer);
+    case 4:
+      return ForOptimizer<4, W>(optimizer);
+    case 8:
+      return ForOptimizer<8, W>(optimizer);
+    case 16:
+      return ForOptimizer<16, W>(optimizer);
+    case 32:
+      return ForOptimizer<32, W>(optimizer);
+    case 64:
+      return ForOptimizer<64, W>(optimizer);
+    case 128:
+      return ForOptimizer<128, W>(optimizer);
+    default:
+      return ForOptimizer<0, W>(optimizer);
   }
 }
 

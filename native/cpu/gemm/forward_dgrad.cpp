@@ -5,7 +5,8 @@
 namespace cudamoe::cpu {
 
 int64_t gemm_forward_workspace(void* stream, const cudamoe_gemm_forward_args& args) {
-  return plan_product(stream_of(stream).device().threads(), args.groups, args.rows, args.offsets != nullptr, args.n, args.k, args.packed_dtype == CUDAMOE_BF16)
+  return plan_product(stream_of(stream).device().threads(), args.groups, args.rows, args.offsets != nullptr, args.n, args.k,
+                      args.packed_dtype == CUDAMOE_BF16)
       .bytes();
 }
 
@@ -37,7 +38,8 @@ cudamoe_status gemm_forward(void* stream, const cudamoe_gemm_forward_args& args)
 }
 
 int64_t gemm_dgrad_workspace(void* stream, const cudamoe_gemm_dgrad_args& args) {
-  return plan_product(stream_of(stream).device().threads(), args.groups, args.rows, args.offsets != nullptr, args.k, args.n, args.packed_dtype == CUDAMOE_BF16)
+  return plan_product(stream_of(stream).device().threads(), args.groups, args.rows, args.offsets != nullptr, args.k, args.n,
+                      args.packed_dtype == CUDAMOE_BF16)
       .bytes();
 }
 

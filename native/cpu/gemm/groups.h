@@ -25,8 +25,9 @@ struct RowGroups {
     }
     for (int64_t group = 0; group < groups; ++group) {
       if (offsets[group + 1] < offsets[group] || offsets[group + 1] > rows) {
-        stream.report("%s: offsets[%lld] is %lld; it must be at least %lld and at most %lld rows", function, static_cast<long long>(group + 1),
-                      static_cast<long long>(offsets[group + 1]), static_cast<long long>(offsets[group]), static_cast<long long>(rows));
+        stream.report("%s: offsets[%lld] is %lld; it must be at least %lld and at most %lld rows", function,
+                      static_cast<long long>(group + 1), static_cast<long long>(offsets[group + 1]), static_cast<long long>(offsets[group]),
+                      static_cast<long long>(rows));
         return false;
       }
     }

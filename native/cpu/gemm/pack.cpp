@@ -36,7 +36,8 @@ void pack_transposed_panel(const float* in, int64_t stride, int64_t columns, int
   for (int64_t t = 0; t < whole_depth; t += 4) {
     for (int64_t j = 0; j < whole_columns; j += 4) {
       const float* from = in + j * stride + t;
-      const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride), r2 = hn::LoadU(d, from + 2 * stride), r3 = hn::LoadU(d, from + 3 * stride);
+      const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + stride), r2 = hn::LoadU(d, from + 2 * stride),
+                 r3 = hn::LoadU(d, from + 3 * stride);
       const auto a = hn::InterleaveLower(d, r0, r2), b = hn::InterleaveLower(d, r1, r3);
       const auto e = hn::InterleaveUpper(d, r0, r2), f = hn::InterleaveUpper(d, r1, r3);
       store4(hn::InterleaveLower(d, a, b), out + t * kPanel + j);
@@ -112,7 +113,8 @@ cudamoe_status gemm_pack(void* stream, const cudamoe_gemm_pack_args& args) {
   constexpr double kNanosecondsAnElement = 0.4;
   const auto elements = static_cast<double>(args.groups * layout.group_elements());
   const auto pack = HWY_DYNAMIC_DISPATCH(pack_one);
-  stream_of(stream).device().for_tiles(args.groups * layout.panels(), elements * kNanosecondsAnElement, [&](int64_t task) { pack(args, task); });
+  stream_of(stream).device().for_tiles(args.groups * layout.panels(), elements * kNanosecondsAnElement,
+                                       [&](int64_t task) { pack(args, task); });
   return CUDAMOE_OK;
 }
 

@@ -7,6 +7,8 @@
 // work space. bf16 weights are widened to f32 once a task and depth block, or in registers when the task has two tiles at most.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/product.cpp"
+#include "cpu/gemm/product.h"
+
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
@@ -14,7 +16,6 @@
 #include <cstring>
 
 #include "cpu/common/activation-inl.h"
-#include "cpu/gemm/product.h"
 #include "cpu/gemm/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -64,7 +65,8 @@ void widen_panel(const Bf16* from, int64_t elements, float* to) {
 
 // Finishes a tile whose raw sums lie in `sums`, in every combination of options.
 template <class T>
-void finish_tile(const Product& product, const float* sums, int64_t sums_stride, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+void finish_tile(const Product& product, const float* sums, int64_t sums_stride, int64_t group, int64_t row, int64_t rows, int64_t column,
+                 int64_t columns) {
   const bool strided = product.groups.offsets == nullptr;
   const int64_t y_begin = (strided ? group * product.y_group_stride : 0) + column;
   const int64_t below_begin = (strided ? group * product.below_group_stride : 0) + column;
@@ -73,8 +75,10 @@ void finish_tile(const Product& product, const float* sums, int64_t sums_stride,
     const F32 d;
     for (int64_t i = 0; i < rows; ++i) {
       T* y = static_cast<T*>(product.y) + y_begin + (row + i) * product.y_row_stride;
-      T* before = product.preactivation == nullptr ? nullptr : static_cast<T*>(product.preactivation) + y_begin + (row + i) * product.y_row_stride;
-      const T* below = product.below == nullptr ? nullptr : static_cast<const T*>(product.below) + below_begin + (row + i) * product.below_row_stride;
+      T* before =
+          product.preactivation == nullptr ? nullptr : static_cast<T*>(product.preactivation) + y_begin + (row + i) * product.y_row_stride;
+      const T* below =
+          product.below == nullptr ? nullptr : static_cast<const T*>(product.below) + below_begin + (row + i) * product.below_row_stride;
       for (int64_t j = 0; j < columns; j += kLanes) {
         const int64_t count = std::min<int64_t>(kLanes, columns - j);
         VecF32 value = load(d, sums + i * sums_stride + j);
@@ -129,7 +133,8 @@ struct ProductTask {
     const int64_t x_lines = divide_up((depth_begin(depth_block + 1) - column) * x_bytes, 64);
     int64_t count = 0;
     for (int64_t row = begin; row < end; ++row) {
-      const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column)) : row_of_x<float>(product, of.group, row, column);
+      const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column))
+                                     : row_of_x<float>(product, of.group, row, column);
       if (x != nullptr) prefetch_rows[count++] = {x, x_lines};
     }
     if (depth_block + 1 == plan.depth_blocks) {
@@ -163,7 +168,9 @@ struct ProductTask {
     for (int64_t panel = first_panel; panel < end_panel; panel += taken, panels += taken * panel_stride) {
       // The first tile is not lower than the second one, which can take as many panels therefore.
       taken = multiply_panels(index, rows, panels, panel_stride, depth, panel, end_panel, first, last);
-      if (count == 2) multiply_panels(index + 1, rows + tile_rows(index) * kRowScratchStride, panels, panel_stride, depth, panel, panel + taken, first, last);
+      if (count == 2)
+        multiply_panels(index + 1, rows + tile_rows(index) * kRowScratchStride, panels, panel_stride, depth, panel, panel + taken, first,
+                        last);
     }
   }
 
@@ -171,8 +178,8 @@ struct ProductTask {
 
   // Multiplies one tile with as many panels from `panel` on as it takes at once; answers their number.
   template <class B>
-  int multiply_panels(int64_t index, const float* tile_of_x, const B* panels, int64_t panel_stride, int64_t depth, int64_t panel, int64_t most_panel, bool first,
-                      bool last) {
+  int multiply_panels(int64_t index, const float* tile_of_x, const B* panels, int64_t panel_stride, int64_t depth, int64_t panel,
+                      int64_t most_panel, bool first, bool last) {
     const int64_t row = block.tile_begin(index), sums_stride = plan.task_panels * kPanel;
     const int64_t column = panel * kPanel, columns = std::min(product.columns, most_panel * kPanel) - column;
     int taken = 1;
@@ -204,7 +211,8 @@ struct ProductTask {
     args.c_stride = product.y_row_stride;
     args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
     if (finish == Finish::kReluMask) {
-      args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) + row * product.below_row_stride + column;
+      args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) +
+                   row * product.below_row_stride + column;
       args.below_stride = product.below_row_stride;
     }
     multiply_tile_of(args);
@@ -222,7 +230,8 @@ struct ProductTask {
       const bool widen = product.packed_bf16 && block.tiles > 2;
       if (widen) {
         for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
-          widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel, widened + panel * depth * kPanel);
+          widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel,
+                      widened + panel * depth * kPanel);
         }
       }
       // A block of two tiles takes both at once: they are low, and a panel from the L1 cache serves low tiles better.
@@ -249,13 +258,14 @@ struct ProductTask {
   }
 };
 
-void product_task(const Product& product, const ProductPlan& plan, const RowBlocks::Block& block, const RowBlocks::Block& next_block, int64_t first_panel,
-                  int64_t end_panel, Stream& stream, float* workspace) {
+void product_task(const Product& product, const ProductPlan& plan, const RowBlocks::Block& block, const RowBlocks::Block& next_block,
+                  int64_t first_panel, int64_t end_panel, Stream& stream, float* workspace) {
   float* rows = workspace;
   float* widened = rows + plan.rows_floats;
   float* sums = widened + plan.panel_floats;
   float* tile = sums + plan.sums_floats;
-  ProductTask task{product, plan, block, next_block, first_panel, end_panel, stream, rows, widened, sums, tile, finish_in_registers(product), {}, {}};
+  ProductTask task{
+      product, plan, block, next_block, first_panel, end_panel, stream, rows, widened, sums, tile, finish_in_registers(product), {}, {}};
   task.run();
 }
 
@@ -294,8 +304,8 @@ cudamoe_status run_product(Stream& stream, const Product& product, float* worksp
   if (product.groups.rows == 0 || !product.groups.check(stream, product.function)) return CUDAMOE_OK;
   Device& device = stream.device();
   const RowGroups& groups = product.groups;
-  const ProductPlan plan =
-      plan_product(device.threads(), groups.groups, groups.rows, groups.offsets != nullptr, product.columns, product.depth, product.packed_bf16);
+  const ProductPlan plan = plan_product(device.threads(), groups.groups, groups.rows, groups.offsets != nullptr, product.columns,
+                                        product.depth, product.packed_bf16);
   const TileShape& shape = tile_shape();
   const RowBlocks blocks(groups, shape.rows, plan.block_tiles);
   const int64_t panels = divide_up(product.columns, shape.columns), column_tasks = divide_up(panels, plan.task_panels);

@@ -39,8 +39,8 @@ struct Product {
 // How a product is cut into tasks and what work space a worker needs. No result depends on it: an element is one chain of
 // multiply-adds over ascending depth however it is cut.
 struct ProductPlan {
-  int64_t block_tiles;     // row tiles of a task
-  int64_t task_panels;     // panels of columns of a task
+  int64_t block_tiles;  // row tiles of a task
+  int64_t task_panels;  // panels of columns of a task
   int64_t depth_blocks;
   int64_t workers;
   // Parts of a worker's work space, in floats.

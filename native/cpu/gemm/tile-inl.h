@@ -2,10 +2,10 @@
 //   c[i, j] (+)= sum over t = 0 .. depth-1, ascending, of a[i, t] * b[t, j]      (one fused multiply-add chain an element)
 // with i < kRows and j < kVectors vectors of columns, and its write-out.
 //
-// Floor: 2 * rows * columns * depth flops. Tiling: 2 vectors of columns (one panel) by as many rows as leave one register for the broadcast of
-// a and two for b: 14 x 32 with AVX-512 (28 of 32 registers accumulate), 6 x 16 with AVX2, 6 x 8 with SSE4, 12 x 8 with 32 registers
-// of 4 lanes. Fewer rows take several panels at once, so that there are enough chains to hide the latency of the multiply-add.
-// An element's sum does not depend on the tile that it falls into.
+// Floor: 2 * rows * columns * depth flops. Tiling: 2 vectors of columns (one panel) by as many rows as leave one register for the broadcast
+// of a and two for b: 14 x 32 with AVX-512 (28 of 32 registers accumulate), 6 x 16 with AVX2, 6 x 8 with SSE4, 12 x 8 with 32 registers of
+// 4 lanes. Fewer rows take several panels at once, so that there are enough chains to hide the latency of the multiply-add. An element's
+// sum does not depend on the tile that it falls into.
 //
 // Include it after <hwy/highway.h> in a file that is compiled once for each target.
 #if defined(CUDAMOE_CPU_GEMM_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
@@ -88,18 +88,18 @@ template <class B>
 struct TileArgs {
   Prefetcher* prefetcher;
   const float* a;
-  const B* b;           // panels of [depth][kPanel]
-  int64_t panel_stride; // elements from one panel to the next
+  const B* b;            // panels of [depth][kPanel]
+  int64_t panel_stride;  // elements from one panel to the next
   int64_t depth;
   int64_t a_step, b_step;  // ColumnsOfA only: elements from one t to the next
-  const float* start;   // sums so far, [rows] at start_stride, whole vectors; null: 0
+  const float* start;      // sums so far, [rows] at start_stride, whole vectors; null: 0
   int64_t start_stride;
   Finish finish;
   float* c;
   int64_t c_stride;
-  int64_t columns;      // that c has, of the vectors of this tile
-  const float* bias;    // kBias, kBiasRelu: [columns] or null
-  const float* below;   // kReluMask: [rows, columns]
+  int64_t columns;     // that c has, of the vectors of this tile
+  const float* bias;   // kBias, kBiasRelu: [columns] or null
+  const float* below;  // kReluMask: [rows, columns]
   int64_t below_stride;
 };
 
@@ -107,16 +107,24 @@ struct TileArgs {
 struct RowsOfA {  // rows of the left operand, copied side by side, and packed panels
   static constexpr int64_t kRowStep = kRowScratchStride;
   template <class B>
-  static constexpr int64_t a_step(const TileArgs<B>&) { return 1; }
+  static constexpr int64_t a_step(const TileArgs<B>&) {
+    return 1;
+  }
   template <class B>
-  static constexpr int64_t b_step(const TileArgs<B>&) { return kPanel; }
+  static constexpr int64_t b_step(const TileArgs<B>&) {
+    return kPanel;
+  }
 };
 struct ColumnsOfA {  // both operands of a weight gradient, rows at any stride
   static constexpr int64_t kRowStep = 1;
   template <class B>
-  static constexpr int64_t a_step(const TileArgs<B>& args) { return args.a_step; }
+  static constexpr int64_t a_step(const TileArgs<B>& args) {
+    return args.a_step;
+  }
   template <class B>
-  static constexpr int64_t b_step(const TileArgs<B>& args) { return args.b_step; }
+  static constexpr int64_t b_step(const TileArgs<B>& args) {
+    return args.b_step;
+  }
 };
 
 template <int kRows, int kVectors>
@@ -125,7 +133,8 @@ struct Accumulators {
 };
 
 template <int kRows, int kVectors, class AOrder, class B>
-HWY_INLINE void multiply_step(F32 d, const float* HWY_RESTRICT a, const B* HWY_RESTRICT b, int64_t panel_stride, Accumulators<kRows, kVectors>& acc) {
+HWY_INLINE void multiply_step(F32 d, const float* HWY_RESTRICT a, const B* HWY_RESTRICT b, int64_t panel_stride,
+                              Accumulators<kRows, kVectors>& acc) {
   if constexpr (kVectors <= 2) {
     VecF32 bv[kVectors];
 #pragma GCC unroll 8
@@ -155,7 +164,8 @@ HWY_INLINE void finish_vector(F32 d, const TileArgs<B>& args, int i, int64_t j, 
   const auto read = [&](const float* from) HWY_ATTR { return kWhole ? load(d, from) : load_first(d, from, count); };
   float* c = args.c + i * args.c_stride + j;
   switch (args.finish) {
-    case Finish::kRaw: break;
+    case Finish::kRaw:
+      break;
     case Finish::kBias:
       if (args.bias != nullptr) value = value + read(args.bias + j);
       break;
@@ -249,7 +259,7 @@ template <class AOrder, class B>
 HWY_INLINE TileFunction<B> choose_tile(int rows, int64_t panels, int64_t columns, int* taken) {
   static constexpr auto kHalf = tiles_of<1, AOrder, B>(std::make_integer_sequence<int, kTileRows>());
   static constexpr auto kOne = tiles_of<2, AOrder, B>(std::make_integer_sequence<int, kTileRows>());
-  static constexpr auto kTwo = tiles_of<4, AOrder, B>(std::make_integer_sequence<int, kMostAccumulators >= 12 ? 3 : 2>());
+  static constexpr auto kTwo = tiles_of<4, AOrder, B>(std::make_integer_sequence < int, kMostAccumulators >= 12 ? 3 : 2 > ());
   static constexpr auto kFour = tiles_of<8, AOrder, B>(std::make_integer_sequence<int, kMostAccumulators / 8>());
   const int most = panels_at_once(rows);
   if (most == 4 && panels >= 4) {

@@ -9,6 +9,8 @@
 // a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
+#include "cpu/gemm/wgrad.h"
+
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
@@ -20,7 +22,6 @@
 #include "cpu/gemm/gemm.h"
 #include "cpu/gemm/groups.h"
 #include "cpu/gemm/tile-inl.h"
-#include "cpu/gemm/wgrad.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cudamoe::cpu {
@@ -32,7 +33,8 @@ HWY_INLINE VecF32 operand(F32 d, VecF32 value) {
   return value;
 }
 
-// Copies columns [column, column + columns) of a row of x into panels: panel p at p * panel_stride, kPanel elements, zeros beyond the columns.
+// Copies columns [column, column + columns) of a row of x into panels: panel p at p * panel_stride, kPanel elements, zeros beyond the
+// columns.
 template <bool kRound, class T>
 HWY_INLINE void copy_x_row(const T* from, int64_t columns, int64_t panel_stride, float* to) {
   const F32 d;
@@ -64,7 +66,8 @@ void add_columns(const float* dz, int64_t stride, int64_t rows, int64_t columns,
   constexpr int64_t kChains = 4;  // hide the latency of the addition
   int64_t j = 0;
   for (; j + kChains * kLanes <= columns; j += kChains * kLanes) {
-    VecF32 s0 = hn::LoadU(d, sums + j), s1 = hn::LoadU(d, sums + j + kLanes), s2 = hn::LoadU(d, sums + j + 2 * kLanes), s3 = hn::LoadU(d, sums + j + 3 * kLanes);
+    VecF32 s0 = hn::LoadU(d, sums + j), s1 = hn::LoadU(d, sums + j + kLanes), s2 = hn::LoadU(d, sums + j + 2 * kLanes),
+           s3 = hn::LoadU(d, sums + j + 3 * kLanes);
     const float* row = dz + j;
     for (int64_t r = 0; r < rows; ++r, row += stride) {
       s0 = s0 + hn::LoadU(d, row);
@@ -150,7 +153,8 @@ struct WgradBlock {
 
   template <bool kRound, class T>
   void copy_dz(int64_t begin, int64_t rows) const {
-    const T* dz = static_cast<const T*>(args.dz) + (args.offsets == nullptr ? group * args.dz_group_stride : 0) + begin * args.dz_row_stride;
+    const T* dz =
+        static_cast<const T*>(args.dz) + (args.offsets == nullptr ? group * args.dz_group_stride : 0) + begin * args.dz_row_stride;
     for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) {
       float* to = dz_tiles + r * kColumnScratchStride;
       for (int64_t tile = first_tile; tile < end_tile; ++tile, to += kTileChunkFloats) {
@@ -226,7 +230,8 @@ struct WgradBlock {
 
   void add_bias_chunk(int64_t begin, int64_t rows) const {
     if (dz_in_place()) {
-      add_columns(static_cast<const float*>(row_of_dz(begin)), args.dz_row_stride, rows, tile_column(end_tile) - tile_column(first_tile), bias_sums);
+      add_columns(static_cast<const float*>(row_of_dz(begin)), args.dz_row_stride, rows, tile_column(end_tile) - tile_column(first_tile),
+                  bias_sums);
       return;
     }
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
@@ -237,7 +242,8 @@ struct WgradBlock {
 
   void write_bias() const {
     float* dbias = args.dbias + group * args.dbias_group_stride + tile_column(first_tile);
-    for (int64_t j = 0; j < tile_column(end_tile) - tile_column(first_tile); ++j) dbias[j] = args.accumulate != 0 ? dbias[j] + bias_sums[j] : bias_sums[j];
+    for (int64_t j = 0; j < tile_column(end_tile) - tile_column(first_tile); ++j)
+      dbias[j] = args.accumulate != 0 ? dbias[j] + bias_sums[j] : bias_sums[j];
   }
 
   void write_zeros() const {
@@ -271,7 +277,8 @@ struct WgradBlock {
   }
 };
 
-WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream, float* workspace) {
+WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream,
+                         float* workspace) {
   const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
   const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
   float* x_panels = workspace;
@@ -293,8 +300,8 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
           bias_sums};
 }
 
-void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, int64_t tasks, Stream& stream,
-                float* workspace) {
+void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, int64_t tasks,
+                Stream& stream, float* workspace) {
   const WgradBlock block = block_of_task(args, plan, groups, task, stream, workspace);
   // The other threads will have taken the tasks in between.
   const int64_t next = task + plan.workers;
@@ -327,7 +334,8 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   double best = 0;
   for (int64_t tile_blocks = divide_up(plan.tiles, most_tiles); tile_blocks <= plan.tiles; ++tile_blocks) {
     const int64_t panel_blocks = std::min(plan.panels, std::max(divide_up(wanted, tile_blocks), divide_up(plan.panels, most_panels)));
-    const double copied = static_cast<double>(tile_blocks) * static_cast<double>(args.k) + static_cast<double>(panel_blocks) * static_cast<double>(args.n);
+    const double copied =
+        static_cast<double>(tile_blocks) * static_cast<double>(args.k) + static_cast<double>(panel_blocks) * static_cast<double>(args.n);
     const bool enough = tile_blocks * panel_blocks >= std::min(wanted, plan.tiles * plan.panels);
     if (enough && (plan.tile_blocks == 0 || copied < best)) {
       plan.tile_blocks = tile_blocks;
@@ -346,7 +354,9 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   return plan;
 }
 
-int64_t gemm_wgrad_workspace(void* stream, const cudamoe_gemm_wgrad_args& args) { return plan_wgrad(stream_of(stream).device().threads(), args).bytes(); }
+int64_t gemm_wgrad_workspace(void* stream, const cudamoe_gemm_wgrad_args& args) {
+  return plan_wgrad(stream_of(stream).device().threads(), args).bytes();
+}
 
 cudamoe_status gemm_wgrad(void* stream_pointer, const cudamoe_gemm_wgrad_args& args) {
   Stream& stream = stream_of(stream_pointer);

@@ -131,8 +131,10 @@ void StepChunk(const StepNumbers& numbers, const cudamoe_optimizer_tensor& tenso
   switch (numbers.optimizer) {
     case CUDAMOE_OPTIMIZER_SGD:
       return numbers.momentum > 0 ? RunRule<Momentum>(numbers, tensor, begin, end) : RunRule<Sgd>(numbers, tensor, begin, end);
-    case CUDAMOE_OPTIMIZER_ADAGRAD: return RunRule<AdaGrad>(numbers, tensor, begin, end);
-    default: return RunRule<AdamW>(numbers, tensor, begin, end);
+    case CUDAMOE_OPTIMIZER_ADAGRAD:
+      return RunRule<AdaGrad>(numbers, tensor, begin, end);
+    default:
+      return RunRule<AdamW>(numbers, tensor, begin, end);
   }
 }
 
@@ -146,7 +148,9 @@ namespace {
 
 HWY_EXPORT(StepChunk);
 
-float correction(float beta, int64_t step) { return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), static_cast<double>(step)))); }
+float correction(float beta, int64_t step) {
+  return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), static_cast<double>(step))));
+}
 
 }  // namespace
 

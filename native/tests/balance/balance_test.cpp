@@ -33,7 +33,8 @@ std::vector<double> reference_gram(const Layout& layout, const std::vector<float
     for (int32_t k = 0; k < layout.tasks; ++k) {
       for (int64_t b = 0; b < layout.rows; ++b) {
         for (int64_t j = 0; j < layout.width; ++j) {
-          gram[static_cast<size_t>(i * layout.tasks + k)] += static_cast<double>(gradients[layout.at(i, b, j)]) * static_cast<double>(gradients[layout.at(k, b, j)]);
+          gram[static_cast<size_t>(i * layout.tasks + k)] +=
+              static_cast<double>(gradients[layout.at(i, b, j)]) * static_cast<double>(gradients[layout.at(k, b, j)]);
         }
       }
     }
@@ -65,9 +66,11 @@ TEST(BalanceGram, IntegerDataIsExact) {
   TestDevice device;
   Random random;
   for (const int32_t tasks : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64}) {
-    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {40, 16}, {7, 129}, {1, 9001}, {600, 33}, {0, 4}, {4, 0}}) {
+    for (const auto& [rows, width] :
+         {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {40, 16}, {7, 129}, {1, 9001}, {600, 33}, {0, 4}, {4, 0}}) {
       if (tasks == 64 && rows * width > 5000) continue;
-      for (const Layout& layout : {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+      for (const Layout& layout :
+           {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
         const std::vector<float> gradients = random.integers(layout.size());
         EXPECT_EQ(gram(device, layout, gradients), reference_gram(layout, gradients)) << tasks << " tasks, " << rows << " x " << width;
       }
@@ -126,11 +129,13 @@ TEST(BalanceFactoredGram, EqualsTheGramOfTheFormedGradients) {
     const int64_t h = starts.back(), stride = h + 2;
     const std::vector<float> dz = random.integers(rows * h, -2, 2), w = random.integers(h * width, -2, 2);
     const Layout layout = Layout::dense(tasks, rows, width);
-    std::vector<float> gradients(static_cast<size_t>(layout.size()), 0.0f), dz_products(static_cast<size_t>(h * stride)), w_products(static_cast<size_t>(h * stride));
+    std::vector<float> gradients(static_cast<size_t>(layout.size()), 0.0f), dz_products(static_cast<size_t>(h * stride)),
+        w_products(static_cast<size_t>(h * stride));
     for (int32_t t = 0; t < tasks; ++t) {
       for (int64_t b = 0; b < rows; ++b) {
         for (int64_t a = starts[static_cast<size_t>(t)]; a < starts[static_cast<size_t>(t) + 1]; ++a) {
-          for (int64_t j = 0; j < width; ++j) gradients[layout.at(t, b, j)] += dz[static_cast<size_t>(b * h + a)] * w[static_cast<size_t>(a * width + j)];
+          for (int64_t j = 0; j < width; ++j)
+            gradients[layout.at(t, b, j)] += dz[static_cast<size_t>(b * h + a)] * w[static_cast<size_t>(a * width + j)];
         }
       }
     }
@@ -158,7 +163,8 @@ TEST(BalanceFactoredGram, EqualsTheGramOfTheFormedGradients) {
   }
 }
 
-std::vector<float> combine(TestDevice& device, const Layout& layout, const std::vector<float>& gradients, const std::vector<float>& weights, bool accumulate) {
+std::vector<float> combine(TestDevice& device, const Layout& layout, const std::vector<float>& gradients, const std::vector<float>& weights,
+                           bool accumulate) {
   const Buffer<float> buffer(device, gradients), weight_buffer(device, weights);
   const int64_t stride = layout.width + 2;
   Buffer<float> output(device, std::vector<float>(static_cast<size_t>(layout.rows * stride), 7.0f));
@@ -184,14 +190,16 @@ TEST(BalanceCombine, IntegerDataIsExact) {
   Random random(5);
   for (const int32_t tasks : {1, 2, 3, 7, 64}) {
     for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {40, 64}, {3, 129}, {2, 9001}, {0, 4}}) {
-      for (const Layout& layout : {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+      for (const Layout& layout :
+           {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
         for (const bool accumulate : {false, true}) {
           const std::vector<float> gradients = random.integers(layout.size()), weights = random.integers(tasks, -2, 2);
           const std::vector<float> output = combine(device, layout, gradients, weights, accumulate);
           for (int64_t b = 0; b < rows; ++b) {
             for (int64_t j = 0; j < width + 2; ++j) {
               double expected = accumulate || j >= width ? 7 : 0;
-              for (int64_t t = 0; t < tasks && j < width; ++t) expected += static_cast<double>(weights[static_cast<size_t>(t)] * gradients[layout.at(t, b, j)]);
+              for (int64_t t = 0; t < tasks && j < width; ++t)
+                expected += static_cast<double>(weights[static_cast<size_t>(t)] * gradients[layout.at(t, b, j)]);
               ASSERT_EQ(static_cast<double>(output[static_cast<size_t>(b * (width + 2) + j)]), expected);
             }
           }
@@ -207,11 +215,13 @@ TEST(BalanceCombine, AZeroWeightLeavesATaskOutNanAndAll) {
   const Layout layout = Layout::dense(3, 4, 37);
   std::vector<float> gradients = random.integers(layout.size());
   for (int64_t b = 0; b < 4; ++b) {
-    for (int64_t j = 0; j < 37; ++j) gradients[layout.at(1, b, j)] = j % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+    for (int64_t j = 0; j < 37; ++j)
+      gradients[layout.at(1, b, j)] = j % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
   }
   const std::vector<float> output = combine(device, layout, gradients, {2, 0, -1}, false);
   for (int64_t b = 0; b < 4; ++b) {
-    for (int64_t j = 0; j < 37; ++j) ASSERT_EQ(output[static_cast<size_t>(b * 39 + j)], 2 * gradients[layout.at(0, b, j)] - gradients[layout.at(2, b, j)]);
+    for (int64_t j = 0; j < 37; ++j)
+      ASSERT_EQ(output[static_cast<size_t>(b * 39 + j)], 2 * gradients[layout.at(0, b, j)] - gradients[layout.at(2, b, j)]);
   }
   const std::vector<float> none = combine(device, layout, gradients, {0, 0, 0}, false);
   for (int64_t j = 0; j < 37; ++j) EXPECT_EQ(none[static_cast<size_t>(j)], 0.0f);
@@ -236,7 +246,8 @@ TEST(BalanceCombine, TheOutputMayBeTheFirstGradient) {
     const std::vector<float> result = buffer.get();
     for (int64_t b = 0; b < 70; ++b) {
       for (int64_t j = 0; j < 130; ++j) {
-        ASSERT_EQ(result[layout.at(0, b, j)], -gradients[layout.at(0, b, j)] + 2 * gradients[layout.at(1, b, j)] + 3 * gradients[layout.at(2, b, j)]);
+        ASSERT_EQ(result[layout.at(0, b, j)],
+                  -gradients[layout.at(0, b, j)] + 2 * gradients[layout.at(1, b, j)] + 3 * gradients[layout.at(2, b, j)]);
         ASSERT_EQ(result[layout.at(2, b, j)], gradients[layout.at(2, b, j)]);
       }
     }
@@ -249,7 +260,8 @@ TEST(BalanceAverage, MovesTowardsFiniteValuesOnly) {
   for (const int64_t count : {0, 1, 5, 16, 33, 20000}) {
     std::vector<float> values = random.integers(count), averages = random.integers(count);
     const std::vector<float> before = averages;
-    for (size_t i = 0; i < values.size(); i += 3) values[i] = i % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i < values.size(); i += 3)
+      values[i] = i % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
     const Buffer<float> value_buffer(device, values), average_buffer(device, averages);
     cudamoe_balance_average_args args{};
     args.struct_size = sizeof args;
@@ -268,7 +280,12 @@ class BalanceArguments : public ::testing::Test {
  protected:
   static constexpr int64_t kSize = 4096;
 
-  BalanceArguments() : gradients_(device_, std::vector<float>(kSize, 1.0f)), weights_(device_, std::vector<float>(8, 1.0f)), output_(device_, kSize), gram_(device_, 64), workspace_(device_, kSize) {}
+  BalanceArguments()
+      : gradients_(device_, std::vector<float>(kSize, 1.0f)),
+        weights_(device_, std::vector<float>(8, 1.0f)),
+        output_(device_, kSize),
+        gram_(device_, 64),
+        workspace_(device_, kSize) {}
 
   template <class Args, class Change>
   void refused(cudamoe_status (*operation)(cudamoe_stream*, const Args*), const Args& good, const char* words, Change&& change) {

@@ -25,14 +25,16 @@ EmbeddingData make_case(Random& random, const CaseShape& shape) {
   }
   for (size_t f = 0; f < shape.bag_sizes.size(); ++f) {
     FeatureData feature;
-    feature.table = shape.feature_tables.empty() ? static_cast<int32_t>(f % data.tables.size()) : shape.feature_tables[f % shape.feature_tables.size()];
+    feature.table =
+        shape.feature_tables.empty() ? static_cast<int32_t>(f % data.tables.size()) : shape.feature_tables[f % shape.feature_tables.size()];
     feature.bag_size = shape.bag_sizes[f];
     feature.pooling = shape.poolings[f % shape.poolings.size()];
     const TableData& table = data.tables[static_cast<size_t>(feature.table)];
     int64_t lookups = shape.batch * feature.bag_size;
     if (feature.bag_size == 0) {
       feature.offsets.assign(1, 0);
-      for (int64_t b = 0; b < shape.batch; ++b) feature.offsets.push_back(feature.offsets.back() + static_cast<int32_t>(random.integer(0, 5)));
+      for (int64_t b = 0; b < shape.batch; ++b)
+        feature.offsets.push_back(feature.offsets.back() + static_cast<int32_t>(random.integer(0, 5)));
       lookups = feature.offsets.back() + random.integer(0, 3);  // some ids behind the last bag
     }
     for (int64_t i = 0; i < lookups; ++i) {
@@ -62,15 +64,16 @@ EmbeddingCase::EmbeddingCase(TestDevice& device, const EmbeddingData& data, int3
     const bool per_row = optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD;
     const bool none = optimizer == CUDAMOE_OPTIMIZER_SGD;
     state1_.emplace_back(device, std::vector<float>(static_cast<size_t>(none ? 0 : per_row ? table.rows : count), state));
-    state2_.emplace_back(device, std::vector<float>(static_cast<size_t>(optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? table.rows : 0), state));
+    state2_.emplace_back(device,
+                         std::vector<float>(static_cast<size_t>(optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? table.rows : 0), state));
     tables_.push_back({weights, table.rows, table.row_stride, none ? nullptr : state1_.back().data(),
                        optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? state2_.back().data() : nullptr, table.dim, table.dtype});
   }
   for (const FeatureData& feature : data_.features) {
     ids_.emplace_back(device, feature.ids);
     offsets_.emplace_back(device, feature.offsets);
-    features_.push_back({ids_.back().data(), feature.offsets.empty() ? nullptr : offsets_.back().data(), feature.bag_size, feature.table, feature.pooling, 0,
-                         feature.column, static_cast<int64_t>(feature.ids.size())});
+    features_.push_back({ids_.back().data(), feature.offsets.empty() ? nullptr : offsets_.back().data(), feature.bag_size, feature.table,
+                         feature.pooling, 0, feature.column, static_cast<int64_t>(feature.ids.size())});
   }
 }
 
@@ -88,8 +91,8 @@ bool EmbeddingCase::guards_intact() const {
   return intact;
 }
 
-cudamoe_embedding_update_args EmbeddingCase::update_args(const EmbeddingOptimizer& optimizer, const Buffer<float>& gradient, int64_t gradient_row_stride,
-                                                         int32_t bounds) const {
+cudamoe_embedding_update_args EmbeddingCase::update_args(const EmbeddingOptimizer& optimizer, const Buffer<float>& gradient,
+                                                         int64_t gradient_row_stride, int32_t bounds) const {
   auto update = args<cudamoe_embedding_update_args>(bounds);
   update.optimizer = optimizer.optimizer;
   update.gradient = gradient.data();
@@ -144,7 +147,8 @@ EmbeddingCase::Gradient EmbeddingCase::gradient(const Buffer<float>& gradient, i
   int64_t start = 0;
   for (size_t t = 0; t < data_.tables.size(); ++t) {
     int64_t lookups = 0;
-    for (const FeatureData& feature : data_.features) lookups += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
+    for (const FeatureData& feature : data_.features)
+      lookups += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
     for (int64_t i = 0; i < lookups; ++i) {
       const bool counted = i < result.counts[t];
       EXPECT_EQ(result.rows[static_cast<size_t>(start + i)] >= 0, counted);

@@ -13,8 +13,8 @@ namespace cudamoe::test {
 namespace {
 
 // Runs a forward with poisoned output; columns of no feature must stay poisoned.
-std::vector<float> forward(TestDevice& device, const EmbeddingData& data, const EmbeddingCase& on_device, int32_t bounds, int32_t output_dtype, int64_t stride_extra,
-                           int64_t misaligned = 0) {
+std::vector<float> forward(TestDevice& device, const EmbeddingData& data, const EmbeddingCase& on_device, int32_t bounds,
+                           int32_t output_dtype, int64_t stride_extra, int64_t misaligned = 0) {
   auto args = on_device.args<cudamoe_embedding_forward_args>(bounds);
   args.output_dtype = output_dtype;
   args.output_row_stride = data.width + stride_extra;
@@ -61,11 +61,13 @@ TEST(EmbeddingForward, IntegerDataIsExactForAllDimensionsTypesAndBags) {
         shape.stride_extra = dim % 3;
         shape.gap = dim % 2;
         // The second feature of bags by offsets is a sum, so that all results are exact.
-        shape.poolings = {CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN};
+        shape.poolings = {CUDAMOE_POOLING_SUM,  CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN,
+                          CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN};
         const EmbeddingData data = make_case(random, shape);
         const EmbeddingCase on_device(device, data);
         SCOPED_TRACE(testing::Message() << "dim " << dim << " weights " << weights << " output " << output);
-        expect_same(forward(device, data, on_device, CUDAMOE_BOUNDS_REPORT, output, dim % 4, dim % 5), reference_embedding_forward(data, false, kNan));
+        expect_same(forward(device, data, on_device, CUDAMOE_BOUNDS_REPORT, output, dim % 4, dim % 5),
+                    reference_embedding_forward(data, false, kNan));
       }
     }
   }
@@ -84,7 +86,8 @@ TEST(EmbeddingForward, RandomDataIsWithinRoundingOfTheReference) {
     shape.integers = false;
     const EmbeddingData data = make_case(random, shape);
     const EmbeddingCase on_device(device, data);
-    EXPECT_LE(relative_error(forward(device, data, on_device, CUDAMOE_BOUNDS_REPORT, CUDAMOE_F32, 0), reference_embedding_forward(data, false, kNan)),
+    EXPECT_LE(relative_error(forward(device, data, on_device, CUDAMOE_BOUNDS_REPORT, CUDAMOE_F32, 0),
+                             reference_embedding_forward(data, false, kNan)),
               f32_bound(20));
   }
 }
@@ -155,7 +158,8 @@ TEST(EmbeddingForward, BadIdsAreLeftOutAndReported) {
   const EmbeddingCase on_device(device, data);
   expect_same(forward(device, data, on_device, CUDAMOE_BOUNDS_REPORT, CUDAMOE_F32, 1), reference_embedding_forward(data, false, kNan));
   EXPECT_EQ(cudamoe_stream_synchronize(device.stream()), CUDAMOE_ERROR_REPORTED);
-  EXPECT_NE(last_error().find("cudamoe_embedding_forward: features[0].ids[39] is 50; tables[0] has 50 rows; 5 ids"), std::string::npos) << last_error();
+  EXPECT_NE(last_error().find("cudamoe_embedding_forward: features[0].ids[39] is 50; tables[0] has 50 rows; 5 ids"), std::string::npos)
+      << last_error();
   CUDAMOE_EXPECT_OK(cudamoe_stream_synchronize(device.stream()));
 }
 
@@ -180,8 +184,12 @@ TEST(EmbeddingForward, FeaturesWithBadOffsetsAreLeftOutAndReported) {
   EmbeddingData left_out = data;
   left_out.features[1].offsets = {0, 0, 0, 0, 0};
   const auto reference = reference_embedding_forward(left_out, false, kNan);
-  for (const std::vector<int32_t>& offsets : {std::vector<int32_t>{1, 2, 3, 4, 5}, {0, 5, 3, 8, 9}, {0, 1, 2, 3, 11}, {0, -1, 2, 3, 4},
-                                              {0, 1, std::numeric_limits<int32_t>::max(), 3, 4}, {0, 20, 20, 20, 20}}) {
+  for (const std::vector<int32_t>& offsets : {std::vector<int32_t>{1, 2, 3, 4, 5},
+                                              {0, 5, 3, 8, 9},
+                                              {0, 1, 2, 3, 11},
+                                              {0, -1, 2, 3, 4},
+                                              {0, 1, std::numeric_limits<int32_t>::max(), 3, 4},
+                                              {0, 20, 20, 20, 20}}) {
     data.features[1].offsets = offsets;
     const EmbeddingCase on_device(device, data);
     expect_same(forward(device, data, on_device, CUDAMOE_BOUNDS_CLAMP, CUDAMOE_F32, 0), reference);

@@ -15,8 +15,10 @@ namespace {
 // The known answers of the generator's authors (Random123, kat_vectors) for zeros, ones and digits of pi.
 TEST(Philox, KnownAnswers) {
   EXPECT_EQ(cpu::philox(0, 0, {0, 0, 0, 0}), (cpu::Philox{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(cpu::philox(0xffffffff, 0xffffffff, {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}), (cpu::Philox{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(cpu::philox(0xa4093822, 0x299f31d0, {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}), (cpu::Philox{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+  EXPECT_EQ(cpu::philox(0xffffffff, 0xffffffff, {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}),
+            (cpu::Philox{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(cpu::philox(0xa4093822, 0x299f31d0, {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}),
+            (cpu::Philox{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
 // A table of ones moved down by `move` in every element of every row. Between 0.5 and 1 neighbours in bf16 are 2^-8 apart.
@@ -58,10 +60,12 @@ TEST(EmbeddingRounding, FollowsTheGeneratorBitForBit) {
     const std::vector<float> result = updated(device, moved_rows(37, dim, move), seed, step);
     for (int64_t r = 0; r < 37; ++r) {
       for (int64_t j = 0; j < dim; ++j) {
-        const cpu::Philox random = cpu::philox(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ 5u, {static_cast<uint32_t>(r), static_cast<uint32_t>(j / 8), 0, 77});
+        const cpu::Philox random = cpu::philox(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ 5u,
+                                               {static_cast<uint32_t>(r), static_cast<uint32_t>(j / 8), 0, 77});
         const uint32_t bits = (random[static_cast<size_t>(j % 8 / 2)] >> (j % 2 * 16)) & 0xFFFFu;
         const uint32_t rounded = (std::bit_cast<uint32_t>(1.0f - move) + bits) & 0xFFFF0000u;
-        ASSERT_EQ(result[static_cast<size_t>(r * dim + j)], std::bit_cast<float>(rounded)) << "dim " << dim << " row " << r << " element " << j;
+        ASSERT_EQ(result[static_cast<size_t>(r * dim + j)], std::bit_cast<float>(rounded))
+            << "dim " << dim << " row " << r << " element " << j;
       }
     }
   }

@@ -12,7 +12,8 @@
 namespace cudamoe::test {
 namespace {
 
-constexpr int32_t kOptimizers[] = {CUDAMOE_OPTIMIZER_SGD, CUDAMOE_OPTIMIZER_ADAGRAD, CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD, CUDAMOE_OPTIMIZER_ROWWISE_ADAM};
+constexpr int32_t kOptimizers[] = {CUDAMOE_OPTIMIZER_SGD, CUDAMOE_OPTIMIZER_ADAGRAD, CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD,
+                                   CUDAMOE_OPTIMIZER_ROWWISE_ADAM};
 
 CaseShape mixed_shape(int32_t dim) {
   CaseShape shape;
@@ -21,14 +22,16 @@ CaseShape mixed_shape(int32_t dim) {
   shape.rows = {50, 1, 3000};
   shape.bag_sizes = {1, 0, 4, 2, 0, 1, 4};
   shape.feature_tables = {0, 0, 1, 2, 2, 0, 2};
-  shape.poolings = {CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN};
+  shape.poolings = {CUDAMOE_POOLING_SUM,  CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN,
+                    CUDAMOE_POOLING_MEAN, CUDAMOE_POOLING_SUM, CUDAMOE_POOLING_MEAN};
   shape.stride_extra = dim % 3;
   shape.gap = dim % 2;
   return shape;
 }
 
 // Every merged row, its place and order, and every value.
-void expect_gradient(const EmbeddingData& data, const EmbeddingCase::Gradient& result, const std::vector<MergedRows>& reference, double tolerance) {
+void expect_gradient(const EmbeddingData& data, const EmbeddingCase::Gradient& result, const std::vector<MergedRows>& reference,
+                     double tolerance) {
   int64_t start = 0;
   for (size_t t = 0; t < data.tables.size(); ++t) {
     ASSERT_EQ(result.counts[t], static_cast<int64_t>(reference[t].size()));
@@ -36,11 +39,13 @@ void expect_gradient(const EmbeddingData& data, const EmbeddingCase::Gradient& r
     for (const auto& [row, values] : reference[t]) {
       ASSERT_EQ(result.rows[static_cast<size_t>(i)], row);
       for (size_t j = 0; j < values.size(); ++j) {
-        ASSERT_NEAR(static_cast<double>(result.values[static_cast<size_t>(i * result.row_stride) + j]), values[j], tolerance) << "row " << row << " column " << j;
+        ASSERT_NEAR(static_cast<double>(result.values[static_cast<size_t>(i * result.row_stride) + j]), values[j], tolerance)
+            << "row " << row << " column " << j;
       }
       ++i;
     }
-    for (const FeatureData& feature : data.features) start += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
+    for (const FeatureData& feature : data.features)
+      start += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
   }
 }
 
@@ -77,7 +82,8 @@ TEST(EmbeddingGradient, ManyLookupsManyTilesAndLargeTables) {
       const EmbeddingCase on_device(device, data);
       const Buffer<float> gradient(device, random.integers(data.batch * data.width));
       SCOPED_TRACE(testing::Message() << spec << ", rows " << rows);
-      expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(data, gradient.get(), data.width, false), 0);
+      expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(data, gradient.get(), data.width, false),
+                      0);
     }
   }
 }
@@ -176,7 +182,8 @@ TEST(EmbeddingUpdate, SgdOnIntegersIsExactAndTouchesNothingElse) {
     for (size_t t = 0; t < data.tables.size(); ++t) {
       std::vector<float> expected = data.tables[t].weights;
       for (const auto& [row, values] : merged[t]) {
-        for (size_t j = 0; j < values.size(); ++j) expected[static_cast<size_t>(row * data.tables[t].row_stride) + j] -= static_cast<float>(0.5 * values[j]);
+        for (size_t j = 0; j < values.size(); ++j)
+          expected[static_cast<size_t>(row * data.tables[t].row_stride) + j] -= static_cast<float>(0.5 * values[j]);
       }
       EXPECT_EQ(on_device.weights(static_cast<int32_t>(t)), expected) << "dim " << dim << " table " << t;
     }
@@ -208,7 +215,8 @@ TEST(EmbeddingUpdate, UsesTheSumsOfTheGradientOperation) {
           ASSERT_EQ(weights[static_cast<size_t>(merged.rows[static_cast<size_t>(i)] * data.tables[t].row_stride + j)], -value);
         }
       }
-      for (const FeatureData& feature : data.features) start += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
+      for (const FeatureData& feature : data.features)
+        start += feature.table == static_cast<int32_t>(t) ? static_cast<int64_t>(feature.ids.size()) : 0;
     }
   }
 }
@@ -238,7 +246,8 @@ TEST(EmbeddingUpdate, BadIdsAreLeftOutAndReportedOrClamped) {
         return;
       }
       EXPECT_EQ(cudamoe_stream_synchronize(device.stream()), CUDAMOE_ERROR_REPORTED);
-      EXPECT_NE(last_error().find(std::string(function) + ": features[0].ids[22] is 50; tables[0] has 50 rows; 4 ids"), std::string::npos) << last_error();
+      EXPECT_NE(last_error().find(std::string(function) + ": features[0].ids[22] is 50; tables[0] has 50 rows; 4 ids"), std::string::npos)
+          << last_error();
     };
     expect_gradient(data, on_device.gradient(gradient, data.width, bounds), merged, 0);
     expect_report("cudamoe_embedding_gradient");
@@ -268,13 +277,15 @@ TEST(EmbeddingUpdate, FeaturesWithBadOffsetsAreLeftOutAndReported) {
   shape.dims = {16};
   EmbeddingData data = make_case(random, shape);
   data.features[1].ids.assign(10, 1);
-  for (const std::vector<int32_t>& offsets : {std::vector<int32_t>{1, 2, 3, 4, 5}, {0, 10, 0, 10, 10}, {0, 1, 2, 3, 11}, {0, -1, 2, 3, 4}}) {
+  for (const std::vector<int32_t>& offsets :
+       {std::vector<int32_t>{1, 2, 3, 4, 5}, {0, 10, 0, 10, 10}, {0, 1, 2, 3, 11}, {0, -1, 2, 3, 4}}) {
     data.features[1].offsets = offsets;
     EmbeddingData left_out = data;
     left_out.features[1].offsets = {0, 0, 0, 0, 0};
     const EmbeddingCase on_device(device, data);
     const Buffer<float> gradient(device, random.integers(data.batch * data.width));
-    expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(left_out, gradient.get(), data.width, false), 0);
+    expect_gradient(data, on_device.gradient(gradient, data.width),
+                    reference_embedding_gradient(left_out, gradient.get(), data.width, false), 0);
     EXPECT_EQ(cudamoe_stream_synchronize(device.stream()), CUDAMOE_ERROR_REPORTED);
     EXPECT_NE(last_error().find("features[1].offsets["), std::string::npos) << last_error();
   }

@@ -18,9 +18,9 @@ class GemmArguments : public ::testing::Test {
  protected:
   TestDevice device_;
   Random random_{61};
-  Buffer<float> x_{device_, random_.reals(kGroups * kRows * kK)}, weights_{device_, random_.reals(kGroups * kN * kK)};
-  Buffer<float> y_{device_, kGroups * kRows * kN}, before_{device_, kGroups * kRows * kN}, bias_{device_, random_.reals(kGroups * kN)};
-  Buffer<float> dx_{device_, kGroups * kRows * kK}, dw_{device_, kGroups * kN * kK}, dbias_{device_, kGroups * kN};
+  Buffer<float> x_{device_, random_.reals(kGroups*kRows*kK)}, weights_{device_, random_.reals(kGroups*kN*kK)};
+  Buffer<float> y_{device_, kGroups*kRows*kN}, before_{device_, kGroups*kRows*kN}, bias_{device_, random_.reals(kGroups*kN)};
+  Buffer<float> dx_{device_, kGroups*kRows*kK}, dw_{device_, kGroups*kN*kK}, dbias_{device_, kGroups*kN};
   Buffer<int64_t> offsets_{device_, std::vector<int64_t>{0, 3, 6}};
   Buffer<int32_t> gather_{device_, std::vector<int32_t>{0, 1, 2, 3, 4, 5}};
   Buffer<unsigned char> packed_{device_, 1 << 14}, packed_transposed_{device_, 1 << 14}, workspace_{device_, 1 << 22};
@@ -145,20 +145,22 @@ Rules join(Rules a, const Rules& b) {
 
 TEST_F(GemmArguments, Pack) {
   using A = cudamoe_gemm_pack_args;
-  expect_refused<A>(cudamoe_gemm_pack, pack(),
-                    join(shape_rules<A>(), {{"transposed is 2", [](A& a) { a.transposed = 2; }},
-                                            {"dtype is 2", [](A& a) { a.dtype = 2; }},
-                                            {"dtype is -1", [](A& a) { a.dtype = -1; }},
-                                            {"weights is null", [](A& a) { a.weights = nullptr; }},
-                                            {"weights is 0x", [](A& a) { a.weights = reinterpret_cast<const float*>(reinterpret_cast<uintptr_t>(a.weights) + 2); }},
-                                            {"weights_row_stride is 3", [](A& a) { a.weights_row_stride = 3; }},
-                                            {"weights_row_stride is -4", [](A& a) { a.weights_row_stride = -4; }},
-                                            {"weights_group_stride is 19", [](A& a) { a.weights_group_stride = 19; }},
-                                            {"packed is null", [](A& a) { a.packed = nullptr; }},
-                                            {"packed is 0x", [](A& a) { a.packed = static_cast<char*>(a.packed) + 4; }},
-                                            {"packed_bytes is 16", [](A& a) { a.packed_bytes = 16; }},
-                                            {"packed_bytes is -1", [](A& a) { a.packed_bytes = -1; }},
-                                            {"overlaps weights", [](A& a) { a.weights = static_cast<const float*>(a.packed) + 1; }}}));
+  expect_refused<A>(
+      cudamoe_gemm_pack, pack(),
+      join(shape_rules<A>(),
+           {{"transposed is 2", [](A& a) { a.transposed = 2; }},
+            {"dtype is 2", [](A& a) { a.dtype = 2; }},
+            {"dtype is -1", [](A& a) { a.dtype = -1; }},
+            {"weights is null", [](A& a) { a.weights = nullptr; }},
+            {"weights is 0x", [](A& a) { a.weights = reinterpret_cast<const float*>(reinterpret_cast<uintptr_t>(a.weights) + 2); }},
+            {"weights_row_stride is 3", [](A& a) { a.weights_row_stride = 3; }},
+            {"weights_row_stride is -4", [](A& a) { a.weights_row_stride = -4; }},
+            {"weights_group_stride is 19", [](A& a) { a.weights_group_stride = 19; }},
+            {"packed is null", [](A& a) { a.packed = nullptr; }},
+            {"packed is 0x", [](A& a) { a.packed = static_cast<char*>(a.packed) + 4; }},
+            {"packed_bytes is 16", [](A& a) { a.packed_bytes = 16; }},
+            {"packed_bytes is -1", [](A& a) { a.packed_bytes = -1; }},
+            {"overlaps weights", [](A& a) { a.weights = static_cast<const float*>(a.packed) + 1; }}}));
   A args = pack();
   int64_t bytes = 0;
   CUDAMOE_EXPECT_OK(cudamoe_gemm_packed_bytes(stream(), &args, &bytes));
@@ -177,43 +179,69 @@ TEST_F(GemmArguments, Forward) {
   CUDAMOE_ASSERT_OK(cudamoe_gemm_forward_workspace(stream(), &valid, &needed));
   expect_refused<A>(
       cudamoe_gemm_forward, valid,
-      join(shape_rules<A>(), {{"rows is -1", [](A& a) { a.rows = -1; }},
-                              {"x_dtype is 2", [](A& a) { a.x_dtype = 2; }},
-                              {"packed_dtype is 7", [](A& a) { a.packed_dtype = 7; }},
-                              {"y_dtype is -1", [](A& a) { a.y_dtype = -1; }},
-                              {"activation is 7", [](A& a) { a.activation = 7; }},
-                              {"activation is -1", [](A& a) { a.activation = -1; }},
-                              {"activation_slope is", [](A& a) { a.activation = CUDAMOE_ACTIVATION_LEAKY_RELU; a.activation_slope = -0.5f; }},
-                              {"activation_slope is", [](A& a) { a.activation = CUDAMOE_ACTIVATION_LEAKY_RELU; a.activation_slope = NAN; }},
-                              {"accumulate is 2", [](A& a) { a.accumulate = 2; }},
-                              {"accumulate is 1 and activation is 1", [](A& a) { a.accumulate = 1; a.activation = 1; }},
-                              {"preactivation is set", [this](A& a) { a.accumulate = 1; a.preactivation = before_.data(); }},
-                              {"x is null", [](A& a) { a.x = nullptr; }},
-                              {"x is 0x", [](A& a) { a.x = static_cast<const char*>(a.x) + 1; }},
-                              {"x_row_stride is 3", [](A& a) { a.x_row_stride = 3; }},
-                              {"x_group_stride is -1", [](A& a) { a.x_group_stride = -1; }},
-                              {"packed is null", [](A& a) { a.packed = nullptr; }},
-                              {"packed is 0x", [](A& a) { a.packed = static_cast<const char*>(a.packed) + 32; }},
-                              {"bias is 0x", [](A& a) { a.bias = reinterpret_cast<const float*>(reinterpret_cast<uintptr_t>(a.bias) + 1); }},
-                              {"bias_group_stride is 4", [](A& a) { a.bias_group_stride = 4; }},
-                              {"y is null", [](A& a) { a.y = nullptr; }},
-                              {"y is 0x", [](A& a) { a.y = static_cast<char*>(a.y) + 2; }},
-                              {"y_row_stride is 4", [](A& a) { a.y_row_stride = 4; }},
-                              {"y_group_stride is 29", [](A& a) { a.y_group_stride = 29; }},
-                              {"y_group_stride is 5", [](A& a) { a.y_group_stride = 5; }},
-                              {"y_group_stride is 0", [](A& a) { a.y_group_stride = 0; }},
-                              {"y_row_stride is 281474976710656", [](A& a) { a.y_row_stride = int64_t{1} << 48; a.rows = int64_t{1} << 20; }},
-                              {"gather is set and offsets is null", [this](A& a) { a.gather = gather_.data(); }},
-                              {"x_rows is 0", [this](A& a) { a.offsets = offsets_.data(); a.gather = gather_.data(); }},
-                              {"offsets is 0x", [this](A& a) { a.offsets = reinterpret_cast<const int64_t*>(reinterpret_cast<uintptr_t>(offsets_.data()) + 4); }},
-                              {"preactivation is 0x", [this](A& a) { a.preactivation = reinterpret_cast<char*>(before_.data()) + 1; }},
-                              {"y (", [](A& a) { a.y = const_cast<void*>(a.x); }},
-                              {"preactivation (", [](A& a) { a.preactivation = static_cast<float*>(a.y) + 1; }},
-                              {"overlaps bias", [](A& a) { a.y = const_cast<float*>(a.bias); }},
-                              {"workspace is null", [](A& a) { a.workspace = nullptr; }},
-                              {"workspace is 0x", [](A& a) { a.workspace = static_cast<char*>(a.workspace) + 16; }},
-                              {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }},
-                              {"workspace (", [](A& a) { a.y = a.workspace; }}}));
+      join(shape_rules<A>(),
+           {{"rows is -1", [](A& a) { a.rows = -1; }},
+            {"x_dtype is 2", [](A& a) { a.x_dtype = 2; }},
+            {"packed_dtype is 7", [](A& a) { a.packed_dtype = 7; }},
+            {"y_dtype is -1", [](A& a) { a.y_dtype = -1; }},
+            {"activation is 7", [](A& a) { a.activation = 7; }},
+            {"activation is -1", [](A& a) { a.activation = -1; }},
+            {"activation_slope is",
+             [](A& a) {
+               a.activation = CUDAMOE_ACTIVATION_LEAKY_RELU;
+               a.activation_slope = -0.5f;
+             }},
+            {"activation_slope is",
+             [](A& a) {
+               a.activation = CUDAMOE_ACTIVATION_LEAKY_RELU;
+               a.activation_slope = NAN;
+             }},
+            {"accumulate is 2", [](A& a) { a.accumulate = 2; }},
+            {"accumulate is 1 and activation is 1",
+             [](A& a) {
+               a.accumulate = 1;
+               a.activation = 1;
+             }},
+            {"preactivation is set",
+             [this](A& a) {
+               a.accumulate = 1;
+               a.preactivation = before_.data();
+             }},
+            {"x is null", [](A& a) { a.x = nullptr; }},
+            {"x is 0x", [](A& a) { a.x = static_cast<const char*>(a.x) + 1; }},
+            {"x_row_stride is 3", [](A& a) { a.x_row_stride = 3; }},
+            {"x_group_stride is -1", [](A& a) { a.x_group_stride = -1; }},
+            {"packed is null", [](A& a) { a.packed = nullptr; }},
+            {"packed is 0x", [](A& a) { a.packed = static_cast<const char*>(a.packed) + 32; }},
+            {"bias is 0x", [](A& a) { a.bias = reinterpret_cast<const float*>(reinterpret_cast<uintptr_t>(a.bias) + 1); }},
+            {"bias_group_stride is 4", [](A& a) { a.bias_group_stride = 4; }},
+            {"y is null", [](A& a) { a.y = nullptr; }},
+            {"y is 0x", [](A& a) { a.y = static_cast<char*>(a.y) + 2; }},
+            {"y_row_stride is 4", [](A& a) { a.y_row_stride = 4; }},
+            {"y_group_stride is 29", [](A& a) { a.y_group_stride = 29; }},
+            {"y_group_stride is 5", [](A& a) { a.y_group_stride = 5; }},
+            {"y_group_stride is 0", [](A& a) { a.y_group_stride = 0; }},
+            {"y_row_stride is 281474976710656",
+             [](A& a) {
+               a.y_row_stride = int64_t{1} << 48;
+               a.rows = int64_t{1} << 20;
+             }},
+            {"gather is set and offsets is null", [this](A& a) { a.gather = gather_.data(); }},
+            {"x_rows is 0",
+             [this](A& a) {
+               a.offsets = offsets_.data();
+               a.gather = gather_.data();
+             }},
+            {"offsets is 0x",
+             [this](A& a) { a.offsets = reinterpret_cast<const int64_t*>(reinterpret_cast<uintptr_t>(offsets_.data()) + 4); }},
+            {"preactivation is 0x", [this](A& a) { a.preactivation = reinterpret_cast<char*>(before_.data()) + 1; }},
+            {"y (", [](A& a) { a.y = const_cast<void*>(a.x); }},
+            {"preactivation (", [](A& a) { a.preactivation = static_cast<float*>(a.y) + 1; }},
+            {"overlaps bias", [](A& a) { a.y = const_cast<float*>(a.bias); }},
+            {"workspace is null", [](A& a) { a.workspace = nullptr; }},
+            {"workspace is 0x", [](A& a) { a.workspace = static_cast<char*>(a.workspace) + 16; }},
+            {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }},
+            {"workspace (", [](A& a) { a.y = a.workspace; }}}));
   A empty = valid;
   empty.rows = 0;
   empty.x = nullptr;
@@ -258,27 +286,28 @@ TEST_F(GemmArguments, Wgrad) {
   int64_t needed = 0;
   const A valid = wgrad();
   CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad_workspace(stream(), &valid, &needed));
-  expect_refused<A>(cudamoe_gemm_wgrad, valid,
-                    join(shape_rules<A>(), {{"rows is -1", [](A& a) { a.rows = -1; }},
-                                            {"dz_dtype is 2", [](A& a) { a.dz_dtype = 2; }},
-                                            {"x_dtype is 2", [](A& a) { a.x_dtype = 2; }},
-                                            {"compute_dtype is 2", [](A& a) { a.compute_dtype = 2; }},
-                                            {"accumulate is 3", [](A& a) { a.accumulate = 3; }},
-                                            {"dz is null", [](A& a) { a.dz = nullptr; }},
-                                            {"x is null", [](A& a) { a.x = nullptr; }},
-                                            {"dw is null", [](A& a) { a.dw = nullptr; }},
-                                            {"dw is 0x", [](A& a) { a.dw = reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(a.dw) + 1); }},
-                                            {"dw_row_stride is 3", [](A& a) { a.dw_row_stride = 3; }},
-                                            {"dw_group_stride is 19", [](A& a) { a.dw_group_stride = 19; }},
-                                            {"dbias is 0x", [](A& a) { a.dbias = reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(a.dbias) + 3); }},
-                                            {"dbias_group_stride is 1", [](A& a) { a.dbias_group_stride = 1; }},
-                                            {"x_row_stride is 1", [](A& a) { a.x_row_stride = 1; }},
-                                            {"dz_row_stride is 1", [](A& a) { a.dz_row_stride = 1; }},
-                                            {"gather is set and offsets is null", [this](A& a) { a.gather = gather_.data(); }},
-                                            {"overlaps x", [this](A& a) { a.dw = x_.data(); }},
-                                            {"overlaps dw", [](A& a) { a.dbias = a.dw; }},
-                                            {"workspace is null", [](A& a) { a.workspace = nullptr; }},
-                                            {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }}}));
+  expect_refused<A>(
+      cudamoe_gemm_wgrad, valid,
+      join(shape_rules<A>(), {{"rows is -1", [](A& a) { a.rows = -1; }},
+                              {"dz_dtype is 2", [](A& a) { a.dz_dtype = 2; }},
+                              {"x_dtype is 2", [](A& a) { a.x_dtype = 2; }},
+                              {"compute_dtype is 2", [](A& a) { a.compute_dtype = 2; }},
+                              {"accumulate is 3", [](A& a) { a.accumulate = 3; }},
+                              {"dz is null", [](A& a) { a.dz = nullptr; }},
+                              {"x is null", [](A& a) { a.x = nullptr; }},
+                              {"dw is null", [](A& a) { a.dw = nullptr; }},
+                              {"dw is 0x", [](A& a) { a.dw = reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(a.dw) + 1); }},
+                              {"dw_row_stride is 3", [](A& a) { a.dw_row_stride = 3; }},
+                              {"dw_group_stride is 19", [](A& a) { a.dw_group_stride = 19; }},
+                              {"dbias is 0x", [](A& a) { a.dbias = reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(a.dbias) + 3); }},
+                              {"dbias_group_stride is 1", [](A& a) { a.dbias_group_stride = 1; }},
+                              {"x_row_stride is 1", [](A& a) { a.x_row_stride = 1; }},
+                              {"dz_row_stride is 1", [](A& a) { a.dz_row_stride = 1; }},
+                              {"gather is set and offsets is null", [this](A& a) { a.gather = gather_.data(); }},
+                              {"overlaps x", [this](A& a) { a.dw = x_.data(); }},
+                              {"overlaps dw", [](A& a) { a.dbias = a.dw; }},
+                              {"workspace is null", [](A& a) { a.workspace = nullptr; }},
+                              {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }}}));
 }
 
 TEST_F(GemmArguments, ALargerStructIsAcceptedWhenItsNewPartIsZero) {

@@ -36,7 +36,8 @@ std::vector<std::vector<float>> run(const Case& test, int threads, int repeats) 
   const Buffer<float> x(device, random.reals(groups * shape.x_rows * shape.k)), dz(device, random.reals(groups * shape.rows * shape.n));
   const Buffer<int64_t> offsets(device, shape.offsets);
   const Buffer<int32_t> gather(device, shape.sources);
-  const PackedWeights forward_weights(device, random, shape, 0, test.dtype, Data::kReals), dgrad_weights(device, random, shape, 1, test.dtype, Data::kReals);
+  const PackedWeights forward_weights(device, random, shape, 0, test.dtype, Data::kReals),
+      dgrad_weights(device, random, shape, 1, test.dtype, Data::kReals);
   Buffer<float> y(device, groups * shape.rows * shape.n), dx(device, groups * shape.rows * shape.k);
   Buffer<float> dw(device, shape.groups * shape.n * shape.k), dbias(device, shape.groups * shape.n);
   std::vector<std::vector<float>> results;
@@ -89,7 +90,9 @@ std::vector<std::vector<float>> run(const Case& test, int threads, int repeats) 
   return results;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0; }
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
 
 TEST(GemmDeterminism, SameBitsForAnyNumberOfThreads) {
   for (const Case& test : cases()) {
@@ -106,7 +109,8 @@ TEST(GemmDeterminism, SameBitsInTwentyRepetitions) {
   for (const Case& test : cases()) {
     SCOPED_TRACE(test.shape.text());
     const auto have = run(test, 2, 20);
-    for (size_t i = 4; i < have.size(); ++i) EXPECT_TRUE(same_bits(have[i % 4], have[i])) << "output " << i % 4 << " in repetition " << i / 4;
+    for (size_t i = 4; i < have.size(); ++i)
+      EXPECT_TRUE(same_bits(have[i % 4], have[i])) << "output " << i % 4 << " in repetition " << i / 4;
   }
 }
 

@@ -13,8 +13,9 @@ struct Options {
 };
 
 void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Options& options) {
-  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.packed_dtype) + std::to_string(options.dx_dtype) + ", activation " +
-               std::to_string(options.activation) + (options.below ? ", below" : "") + (options.accumulate ? ", accumulate" : ""));
+  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.packed_dtype) +
+               std::to_string(options.dx_dtype) + ", activation " + std::to_string(options.activation) + (options.below ? ", below" : "") +
+               (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
   Matrix dz(device, options.dz_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
   dz.fill(random_values(random, options.data, dz.layout().elements()));
@@ -74,14 +75,20 @@ void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
     }
   }
   const bool exact = options.data == Data::kIntegers && (!options.below || options.activation <= CUDAMOE_ACTIVATION_LEAKY_RELU);
-  const double bound = exact ? 0 : options.dx_dtype == CUDAMOE_BF16 || options.packed_dtype == CUDAMOE_BF16 ? kBf16Bound : f32_bound(shape.n);
+  const double bound = exact                                                                      ? 0
+                       : options.dx_dtype == CUDAMOE_BF16 || options.packed_dtype == CUDAMOE_BF16 ? kBf16Bound
+                                                                                                  : f32_bound(shape.n);
   EXPECT_LE(relative_error(have, want), bound);
   EXPECT_TRUE(dx.others_unchanged());
   EXPECT_TRUE(dz.guards_intact() && dx.guards_intact() && below.guards_intact() && workspace.guards_intact());
 }
 
 GemmShape random_shape(Random& random, int64_t most) {
-  return {.groups = random.integer(1, 5), .rows = random.integer(0, most), .n = random.integer(1, most), .k = random.integer(1, most), .ragged = random.coin()};
+  return {.groups = random.integer(1, 5),
+          .rows = random.integer(0, most),
+          .n = random.integer(1, most),
+          .k = random.integer(1, most),
+          .ragged = random.coin()};
 }
 
 Options random_options(Random& random, Data data) {
@@ -113,7 +120,8 @@ TEST(GemmDgrad, DeepProductsAreCutIntoBlocks) {
   TestDevice device("cpu:threads=2");
   for (int64_t n : {256, 257, 600}) {
     for (const Data data : {Data::kIntegers, Data::kReals}) {
-      for (int i = 0; i < 4; ++i) check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
+      for (int i = 0; i < 4; ++i)
+        check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
     }
   }
 }

@@ -15,13 +15,15 @@ struct Options {
 };
 
 // Rounds as the matrix that holds the result does.
-double as_stored(double value, int32_t dtype) { return dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(static_cast<float>(value))) : static_cast<float>(value); }
+double as_stored(double value, int32_t dtype) {
+  return dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(static_cast<float>(value))) : static_cast<float>(value);
+}
 
 // Runs the problem and compares with the reference: bitwise for integers, else within the bound of its type.
 void check_forward(TestDevice& device, Random& random, GemmShape shape, const Options& options) {
-  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.x_dtype) + std::to_string(options.packed_dtype) + std::to_string(options.y_dtype) + ", activation " +
-               std::to_string(options.activation) + (options.bias ? ", bias" : "") + (options.preactivation ? ", preactivation" : "") +
-               (options.accumulate ? ", accumulate" : ""));
+  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.x_dtype) + std::to_string(options.packed_dtype) +
+               std::to_string(options.y_dtype) + ", activation " + std::to_string(options.activation) + (options.bias ? ", bias" : "") +
+               (options.preactivation ? ", preactivation" : "") + (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
   const int64_t x_groups = options.shared_x ? 1 : shape.strided_groups();
   Matrix x(device, options.x_dtype, Matrix::loose(random, x_groups, shape.x_rows, shape.k), random.integer(0, 3));
@@ -92,7 +94,9 @@ void check_forward(TestDevice& device, Random& random, GemmShape shape, const Op
     }
   }
   const bool exact = options.data == Data::kIntegers && options.activation <= CUDAMOE_ACTIVATION_LEAKY_RELU;
-  const double bound = exact ? 0 : options.y_dtype == CUDAMOE_BF16 || options.packed_dtype == CUDAMOE_BF16 ? kBf16Bound : f32_bound(shape.k);
+  const double bound = exact                                                                     ? 0
+                       : options.y_dtype == CUDAMOE_BF16 || options.packed_dtype == CUDAMOE_BF16 ? kBf16Bound
+                                                                                                 : f32_bound(shape.k);
   EXPECT_LE(relative_error(y_have, y_want), bound);
   if (options.preactivation) {
     EXPECT_LE(relative_error(before_have, before_want), options.data == Data::kIntegers ? 0 : bound);
@@ -186,8 +190,11 @@ TEST(GemmForward, AllRowsInOneGroupAndEmptyGroups) {
   options.data = Data::kIntegers;
   options.bias = true;
   GemmShape shape{.groups = 5, .rows = 40, .n = 9, .k = 7, .ragged = true};
-  for (const std::vector<int64_t>& offsets :
-       {std::vector<int64_t>{0, 0, 0, 40, 40, 40}, {0, 0, 0, 0, 0, 0}, {0, 40, 40, 40, 40, 40}, {0, 1, 2, 3, 4, 5}, {0, 13, 27, 28, 28, 39}}) {
+  for (const std::vector<int64_t>& offsets : {std::vector<int64_t>{0, 0, 0, 40, 40, 40},
+                                              {0, 0, 0, 0, 0, 0},
+                                              {0, 40, 40, 40, 40, 40},
+                                              {0, 1, 2, 3, 4, 5},
+                                              {0, 13, 27, 28, 28, 39}}) {
     shape.offsets = offsets;
     check_forward(device, random, shape, options);
   }
@@ -197,7 +204,8 @@ TEST(GemmForward, AllRowsInOneGroupAndEmptyGroups) {
 }
 
 // y of one row of x, for each way of finishing.
-std::vector<float> one_row(TestDevice& device, const std::vector<float>& x_values, int32_t activation, const PackedWeights& weights, int64_t n, int64_t rows) {
+std::vector<float> one_row(TestDevice& device, const std::vector<float>& x_values, int32_t activation, const PackedWeights& weights,
+                           int64_t n, int64_t rows) {
   const auto k = static_cast<int64_t>(x_values.size()) / rows;
   const Buffer<float> x(device, x_values);
   const Buffer<float> y(device, rows * n);
@@ -242,13 +250,15 @@ TEST(GemmForward, ARowDoesNotDependOnItsNeighbours) {
   for (int64_t k : {64, 300}) {
     const GemmShape shape{.groups = 1, .rows = 1, .n = 129, .k = k};
     Random same(19), also(19);
-    const PackedWeights weights_one(one, same, shape, 0, CUDAMOE_F32, Data::kReals), weights_three(three, also, shape, 0, CUDAMOE_F32, Data::kReals);
+    const PackedWeights weights_one(one, same, shape, 0, CUDAMOE_F32, Data::kReals),
+        weights_three(three, also, shape, 0, CUDAMOE_F32, Data::kReals);
     const std::vector<float> x = random.reals(200 * k);
     const std::vector<float> all = one_row(three, x, CUDAMOE_ACTIVATION_GELU, weights_three, 129, 200);
     for (int64_t row = 0; row < 200; row += 7) {
       for (int64_t rows : {1, 2, 3, 5}) {
         if (row + rows > 200) continue;
-        const std::vector<float> some = one_row(one, {x.begin() + row * k, x.begin() + (row + rows) * k}, CUDAMOE_ACTIVATION_GELU, weights_one, 129, rows);
+        const std::vector<float> some =
+            one_row(one, {x.begin() + row * k, x.begin() + (row + rows) * k}, CUDAMOE_ACTIVATION_GELU, weights_one, 129, rows);
         EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + row * 129)) << "row " << row << " with " << rows;
       }
     }

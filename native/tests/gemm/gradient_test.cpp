@@ -56,12 +56,14 @@ TEST_P(GemmGradient, BackwardMatchesDifferencesThroughTheActivation) {
   const int32_t activation = GetParam();
   TestDevice device;
   Random random(91);
-  const Buffer<float> x(device, random.reals(kRows * kInput)), b1(device, random.reals(kHidden)), b2(device, random.reals(kOutput)), c(device, random.reals(kRows * kOutput));
-  const GemmShape first{.groups = 1, .rows = kRows, .n = kHidden, .k = kInput}, second{.groups = 1, .rows = kRows, .n = kOutput, .k = kHidden};
+  const Buffer<float> x(device, random.reals(kRows * kInput)), b1(device, random.reals(kHidden)), b2(device, random.reals(kOutput)),
+      c(device, random.reals(kRows * kOutput));
+  const GemmShape first{.groups = 1, .rows = kRows, .n = kHidden, .k = kInput},
+      second{.groups = 1, .rows = kRows, .n = kOutput, .k = kHidden};
   const PackedWeights w1(device, random, first, 0, CUDAMOE_F32, Data::kReals);
   const PackedWeights w2(device, random, second, 1, CUDAMOE_F32, Data::kReals);
-  const Buffer<float> h(device, kRows * kHidden), z(device, kRows * kHidden), dz(device, kRows * kHidden), dw1(device, kHidden * kInput), db1(device, kHidden),
-      dw2(device, kOutput * kHidden), db2(device, kOutput);
+  const Buffer<float> h(device, kRows * kHidden), z(device, kRows * kHidden), dz(device, kRows * kHidden), dw1(device, kHidden * kInput),
+      db1(device, kHidden), dw2(device, kOutput * kHidden), db2(device, kOutput);
 
   cudamoe_gemm_forward_args forward{};
   forward.struct_size = sizeof forward;
@@ -100,7 +102,8 @@ TEST_P(GemmGradient, BackwardMatchesDifferencesThroughTheActivation) {
   const Workspace dgrad_space = make_workspace(device, dgrad, cudamoe_gemm_dgrad_workspace);
   CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad(device.stream(), &dgrad));
 
-  const auto weight_gradient = [&](const Buffer<float>& gradient, const Buffer<float>& input, int64_t n, int64_t k, const Buffer<float>& dw, const Buffer<float>& db) {
+  const auto weight_gradient = [&](const Buffer<float>& gradient, const Buffer<float>& input, int64_t n, int64_t k, const Buffer<float>& dw,
+                                   const Buffer<float>& db) {
     cudamoe_gemm_wgrad_args wgrad{};
     wgrad.struct_size = sizeof wgrad;
     wgrad.groups = 1;
@@ -133,7 +136,8 @@ TEST_P(GemmGradient, BackwardMatchesDifferencesThroughTheActivation) {
   EXPECT_LE(relative_error(db2.get(), network.differences(network.b2)), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Activations, GemmGradient, ::testing::Range(int32_t{CUDAMOE_ACTIVATION_NONE}, int32_t{CUDAMOE_ACTIVATION_TANH} + 1));
+INSTANTIATE_TEST_SUITE_P(Activations, GemmGradient,
+                         ::testing::Range(int32_t{CUDAMOE_ACTIVATION_NONE}, int32_t{CUDAMOE_ACTIVATION_TANH} + 1));
 
 }  // namespace
 }  // namespace cudamoe::test

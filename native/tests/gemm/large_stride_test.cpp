@@ -34,7 +34,8 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   if (!x.ok() || !y.ok() || !dx.ok()) GTEST_SKIP() << "this machine does not give that much address space";
   Random random(81);
   const GemmShape shape{.groups = 1, .rows = kRows, .n = kN, .k = kK};
-  const PackedWeights forward_weights(device, random, shape, 0, CUDAMOE_F32, Data::kIntegers), dgrad_weights(device, random, shape, 1, CUDAMOE_F32, Data::kIntegers);
+  const PackedWeights forward_weights(device, random, shape, 0, CUDAMOE_F32, Data::kIntegers),
+      dgrad_weights(device, random, shape, 1, CUDAMOE_F32, Data::kIntegers);
   const auto at = [](const SparseMemory& memory) {
     return [&memory](int64_t, int64_t row, int64_t column) { return static_cast<double>(memory.data()[row * kStride + column]); };
   };
@@ -56,7 +57,8 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   const Workspace forward_space = make_workspace(device, forward, cudamoe_gemm_forward_workspace);
   CUDAMOE_ASSERT_OK(cudamoe_gemm_forward(device.stream(), &forward));
   for (const auto& row : rows) {
-    for (int64_t j = 0; j < kN; ++j) EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, at(x), forward_weights.element()));
+    for (int64_t j = 0; j < kN; ++j)
+      EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, at(x), forward_weights.element()));
   }
 
   // y serves as dz.
@@ -96,7 +98,8 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   const Workspace wgrad_space = make_workspace(device, wgrad, cudamoe_gemm_wgrad_workspace);
   CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad(device.stream(), &wgrad));
   for (int64_t j = 0; j < kN; ++j) {
-    for (int64_t t = 0; t < kK; ++t) EXPECT_EQ(dw.get()[static_cast<size_t>(j * kK + t)], reference::wgrad_sum(rows, 0, j, t, at(y), at(x)));
+    for (int64_t t = 0; t < kK; ++t)
+      EXPECT_EQ(dw.get()[static_cast<size_t>(j * kK + t)], reference::wgrad_sum(rows, 0, j, t, at(y), at(x)));
   }
 }
 

@@ -21,7 +21,9 @@ std::string GemmShape::text() const {
   return out.str();
 }
 
-std::vector<float> random_values(Random& random, Data data, int64_t count) { return data == Data::kIntegers ? random.integers(count, -3, 3) : random.reals(count); }
+std::vector<float> random_values(Random& random, Data data, int64_t count) {
+  return data == Data::kIntegers ? random.integers(count, -3, 3) : random.reals(count);
+}
 
 PackedWeights::PackedWeights(TestDevice& device, Random& random, const GemmShape& shape, int32_t transposed, int32_t dtype, Data data)
     : shape_(shape),

@@ -19,17 +19,19 @@ Matrix::Layout layout_of(Random& random, int64_t groups, int64_t rows, int64_t w
 }
 
 void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Options& options) {
-  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.x_dtype) + std::to_string(options.compute_dtype) +
-               (options.bias ? ", bias" : "") + (options.accumulate ? ", accumulate" : ""));
+  SCOPED_TRACE(shape.text() + ", types " + std::to_string(options.dz_dtype) + std::to_string(options.x_dtype) +
+               std::to_string(options.compute_dtype) + (options.bias ? ", bias" : "") + (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
   Matrix dz(device, options.dz_dtype, layout_of(random, shape.strided_groups(), shape.rows, shape.n, options.dz_row_stride),
             options.dz_row_stride == 0 ? random.integer(0, 3) : 0);
   dz.fill(random_values(random, options.data, dz.layout().elements()));
-  Matrix x(device, options.x_dtype, layout_of(random, options.shared_x ? 1 : shape.strided_groups(), shape.x_rows, shape.k, options.x_row_stride),
+  Matrix x(device, options.x_dtype,
+           layout_of(random, options.shared_x ? 1 : shape.strided_groups(), shape.x_rows, shape.k, options.x_row_stride),
            options.x_row_stride == 0 ? random.integer(0, 3) : 0);
   x.fill(random_values(random, options.data, x.layout().elements()));
   const int64_t row_stride = shape.k + random.integer(0, 3);
-  Matrix dw(device, CUDAMOE_F32, {shape.groups, shape.n, shape.k, row_stride, shape.n * row_stride + random.integer(0, 3)}, random.integer(0, 3));
+  Matrix dw(device, CUDAMOE_F32, {shape.groups, shape.n, shape.k, row_stride, shape.n * row_stride + random.integer(0, 3)},
+            random.integer(0, 3));
   Matrix dbias(device, CUDAMOE_F32, {shape.groups, 1, shape.n, shape.n, shape.n + random.integer(0, 3)}, random.integer(0, 3));
   if (options.accumulate) {
     dw.fill(random_values(random, options.data, dw.layout().elements()));
@@ -53,7 +55,8 @@ void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
         const double old = options.accumulate ? dw.at(group, j, t) : 0;
         dw_want.push_back(old + reference::wgrad_sum(rows, group, j, t, rounded(dz, round), rounded(x, round)));
       }
-      dbias_want.push_back((options.accumulate ? dbias.at(group, 0, j) : 0) + reference::wgrad_sum(rows, group, j, 0, rounded(dz, round), nullptr));
+      dbias_want.push_back((options.accumulate ? dbias.at(group, 0, j) : 0) +
+                           reference::wgrad_sum(rows, group, j, 0, rounded(dz, round), nullptr));
     }
   }
 
@@ -108,7 +111,8 @@ void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
 }
 
 GemmShape random_shape(Random& random, int64_t most) {
-  GemmShape shape{.groups = random.integer(1, 5), .rows = random.integer(0, most), .n = random.integer(1, most), .k = random.integer(1, most)};
+  GemmShape shape{
+      .groups = random.integer(1, 5), .rows = random.integer(0, most), .n = random.integer(1, most), .k = random.integer(1, most)};
   shape.ragged = random.coin();
   shape.gather = shape.ragged && random.coin();
   return shape;

@@ -1,11 +1,12 @@
 // cudamoe_optimizer_norm and cudamoe_optimizer_step against the double reference.
+#include "reference/optimizer.h"
+
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <deque>
 #include <limits>
 
-#include "reference/optimizer.h"
 #include "support/buffer.h"
 #include "support/compare.h"
 #include "support/random.h"
@@ -27,8 +28,8 @@ class Tensors {
       gradients_.emplace_back(device, random.reals(count), misaligned);
       states1_.emplace_back(device, std::vector<float>(static_cast<size_t>(count)), misaligned);
       states2_.emplace_back(device, std::vector<float>(static_cast<size_t>(count)), misaligned);
-      list_.push_back({parameters_.back().data(), gradients_.back().data(), states ? states1_.back().data() : nullptr, states ? states2_.back().data() : nullptr, count,
-                       1.0f, 0.0f});
+      list_.push_back({parameters_.back().data(), gradients_.back().data(), states ? states1_.back().data() : nullptr,
+                       states ? states2_.back().data() : nullptr, count, 1.0f, 0.0f});
     }
   }
 
@@ -228,7 +229,8 @@ TEST(OptimizerStep, ClipsOnlyWhatIsLongerThanTheBound) {
   Tensors tensors(device, random, {2}, false);
   DenseOptimizer sgd;
   sgd.learning_rate = 1;
-  for (const auto& [norm_value, max_norm, expected] : {std::tuple{5.0, 2.5f, -0.5f}, {5.0, 5.0f, -1.0f}, {5.0, 10.0f, -1.0f}, {5.0, 0.0f, -1.0f}}) {
+  for (const auto& [norm_value, max_norm, expected] :
+       {std::tuple{5.0, 2.5f, -0.5f}, {5.0, 5.0f, -1.0f}, {5.0, 10.0f, -1.0f}, {5.0, 0.0f, -1.0f}}) {
     tensors.parameter(0).set({0, 0});
     tensors.gradient(0).set({1, 1});
     Buffer<double> norm(device, std::vector<double>{norm_value});
@@ -293,7 +295,8 @@ TEST(OptimizerNorm, RefusesBadArguments) {
   refused("workspace is null", [](auto& a) { a.workspace = nullptr; });
   refused("workspace_bytes is 15", [](auto& a) { a.workspace_bytes = 15; });
   refused("tensors[1].gradient is null", [&](auto&) { list[1].gradient = nullptr; });
-  refused("tensors[0].gradient is 0x", [&](auto&) { list[0].gradient = reinterpret_cast<const float*>(reinterpret_cast<const char*>(list[0].gradient) + 1); });
+  refused("tensors[0].gradient is 0x",
+          [&](auto&) { list[0].gradient = reinterpret_cast<const float*>(reinterpret_cast<const char*>(list[0].gradient) + 1); });
   refused("tensors[1].count is -5", [&](auto&) { list[1].count = -5; });
   refused("overlaps", [&](auto& a) { a.norm = reinterpret_cast<double*>(a.workspace); });
   refused("overlaps", [&](auto& a) { list[0].gradient = reinterpret_cast<const float*>(a.norm); });

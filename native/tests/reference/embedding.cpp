@@ -48,7 +48,8 @@ std::vector<double> reference_embedding_forward(const EmbeddingData& data, bool 
   return output;
 }
 
-std::vector<MergedRows> reference_embedding_gradient(const EmbeddingData& data, const std::vector<float>& gradient, int64_t gradient_row_stride, bool clamp) {
+std::vector<MergedRows> reference_embedding_gradient(const EmbeddingData& data, const std::vector<float>& gradient,
+                                                     int64_t gradient_row_stride, bool clamp) {
   std::vector<MergedRows> merged(data.tables.size());
   for (int32_t f = 0; f < static_cast<int32_t>(data.features.size()); ++f) {
     const FeatureData& feature = data.features[at(f)];
@@ -60,14 +61,16 @@ std::vector<MergedRows> reference_embedding_gradient(const EmbeddingData& data, 
         const int64_t row = data.row(f, i, clamp);
         if (row < 0) continue;
         std::vector<double>& sum = merged[at(feature.table)].try_emplace(row, at(table.dim), 0.0).first->second;
-        for (int64_t j = 0; j < table.dim; ++j) sum[at(j)] += weight * static_cast<double>(gradient[at(b * gradient_row_stride + feature.column + j)]);
+        for (int64_t j = 0; j < table.dim; ++j)
+          sum[at(j)] += weight * static_cast<double>(gradient[at(b * gradient_row_stride + feature.column + j)]);
       }
     }
   }
   return merged;
 }
 
-void reference_embedding_step(const EmbeddingOptimizer& o, int64_t step, const TableData& table, const MergedRows& gradient, TableState& state) {
+void reference_embedding_step(const EmbeddingOptimizer& o, int64_t step, const TableData& table, const MergedRows& gradient,
+                              TableState& state) {
   for (const auto& [row, values] : gradient) {
     double mean_square = 0;
     for (const double value : values) mean_square += std::pow(value * o.gradient_scale, 2) / static_cast<double>(table.dim);
@@ -86,12 +89,16 @@ void reference_embedding_step(const EmbeddingOptimizer& o, int64_t step, const T
       const size_t place = at(row * table.row_stride + j);
       double move = 0;
       switch (o.optimizer) {
-        case CUDAMOE_OPTIMIZER_SGD: move = o.learning_rate * g; break;
+        case CUDAMOE_OPTIMIZER_SGD:
+          move = o.learning_rate * g;
+          break;
         case CUDAMOE_OPTIMIZER_ADAGRAD:
           state.state1[place] += g * g;
           move = o.learning_rate * g / (std::sqrt(state.state1[place]) + o.epsilon);
           break;
-        case CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD: move = row_rate * g; break;
+        case CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD:
+          move = row_rate * g;
+          break;
         default:
           state.state1[place] = o.beta1 * state.state1[place] + (1 - o.beta1) * g;
           move = row_rate * state.state1[place] / (1 - std::pow(o.beta1, static_cast<double>(step)));

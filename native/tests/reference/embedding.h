@@ -44,7 +44,8 @@ std::vector<double> reference_embedding_forward(const EmbeddingData& data, bool 
 
 // For each table: touched row -> the sum of its look-ups' gradients.
 using MergedRows = std::map<int64_t, std::vector<double>>;
-std::vector<MergedRows> reference_embedding_gradient(const EmbeddingData& data, const std::vector<float>& gradient, int64_t gradient_row_stride, bool clamp);
+std::vector<MergedRows> reference_embedding_gradient(const EmbeddingData& data, const std::vector<float>& gradient,
+                                                     int64_t gradient_row_stride, bool clamp);
 
 // Weights and states of a table in double precision; states as the optimiser shapes them, with the table's row stride.
 struct TableState {
@@ -57,6 +58,7 @@ struct EmbeddingOptimizer {
 };
 
 // One step of the touched rows of one table.
-void reference_embedding_step(const EmbeddingOptimizer& optimizer, int64_t step, const TableData& table, const MergedRows& gradient, TableState& state);
+void reference_embedding_step(const EmbeddingOptimizer& optimizer, int64_t step, const TableData& table, const MergedRows& gradient,
+                              TableState& state);
 
 }  // namespace cudamoe::test

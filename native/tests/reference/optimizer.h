@@ -19,7 +19,8 @@ struct DenseTensor {
 };
 
 // `scale` multiplies the gradient.
-inline void reference_optimizer_step(const DenseOptimizer& o, int64_t step, double scale, const std::vector<float>& gradient, DenseTensor& tensor) {
+inline void reference_optimizer_step(const DenseOptimizer& o, int64_t step, double scale, const std::vector<float>& gradient,
+                                     DenseTensor& tensor) {
   const auto t = static_cast<double>(step);
   for (size_t i = 0; i < gradient.size(); ++i) {
     double& p = tensor.parameter[i];

@@ -48,7 +48,12 @@ internal sealed class DevicesCommand : CliCommand
             DeviceProperties info = device.Info;
             return new()
             {
-                Backend = status.Name, Usable = true, Device = info.Name, Level = info.Level, Threads = info.Threads, MemoryBytes = info.MemoryBytes,
+                Backend = status.Name,
+                Usable = true,
+                Device = info.Name,
+                Level = info.Level,
+                Threads = info.Threads,
+                MemoryBytes = info.MemoryBytes,
                 Bf16 = info.SupportsBf16,
             };
         }

@@ -53,7 +53,10 @@ internal sealed class EvaluateCommand : CliCommand
         {
             EvaluateResult result = new()
             {
-                Checkpoint = loaded.Checkpoint.Folder, Rows = evaluation.Rows, Seconds = evaluation.Seconds, Metrics = metrics,
+                Checkpoint = loaded.Checkpoint.Folder,
+                Rows = evaluation.Rows,
+                Seconds = evaluation.Seconds,
+                Metrics = metrics,
                 Calibration = LoggedMetrics.Calibration(evaluation.Metrics),
             };
             context.WriteJson(result, CliJson.Default.EvaluateResult);

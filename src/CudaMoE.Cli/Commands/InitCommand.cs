@@ -167,7 +167,11 @@ internal sealed class InitCommand : CliCommand
         {
             InitResult result = new()
             {
-                Model = to, SampleRows = content.SampleRows, Features = features, Tasks = [.. content.Tasks.Select(t => t.Task.Name)], TasksGuessed = content.TasksGuessed,
+                Model = to,
+                SampleRows = content.SampleRows,
+                Features = features,
+                Tasks = [.. content.Tasks.Select(t => t.Task.Name)],
+                TasksGuessed = content.TasksGuessed,
                 LeftOut = [.. content.Columns.Where(c => c.Feature is null).Select(c => c.Column.Name)],
             };
             context.WriteJson(result, CliJson.Default.InitResult);

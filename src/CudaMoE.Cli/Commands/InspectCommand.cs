@@ -133,7 +133,8 @@ internal sealed class InspectCommand : CliCommand
         {
             TensorsResult result = new()
             {
-                File = header.File, Metadata = header.Metadata,
+                File = header.File,
+                Metadata = header.Metadata,
                 Tensors = [.. header.Tensors.Select(t => new InspectedParameter(t.Name, null, t.Type.Name(), t.Shape, t.Count))],
             };
             context.WriteJson(result, CliJson.Default.TensorsResult);

@@ -66,7 +66,12 @@ internal abstract class RunCommand : CliCommand
             context.WriteJson(
                 new()
                 {
-                    Status = result.Status, RunFolder = result.RunFolder, Steps = result.Steps, Checkpoint = result.CheckpointPath, Report = report, Test = result.Test,
+                    Status = result.Status,
+                    RunFolder = result.RunFolder,
+                    Steps = result.Steps,
+                    Checkpoint = result.CheckpointPath,
+                    Report = report,
+                    Test = result.Test,
                 },
                 CliJson.Default.TrainResult);
             return;

@@ -30,8 +30,15 @@ internal static class RunLogScript
 
             events.Add(new EpochEvent
             {
-                Step = step, Epoch = epoch, TrainLosses = [.. tasks.Select((_, t) => Loss(t, step))], Validation = Metrics(random, tasks, epoch),
-                Score = 0.9, Best = epoch == epochs - 1, TrainSeconds = 4.2, ValidationSeconds = 0.6, SamplesPerSecond = 38_000,
+                Step = step,
+                Epoch = epoch,
+                TrainLosses = [.. tasks.Select((_, t) => Loss(t, step))],
+                Validation = Metrics(random, tasks, epoch),
+                Score = 0.9,
+                Best = epoch == epochs - 1,
+                TrainSeconds = 4.2,
+                ValidationSeconds = 0.6,
+                SamplesPerSecond = 38_000,
             });
             events.Add(new CheckpointEvent { Step = step, Path = $"checkpoints/step-{step:D8}", Best = epoch == epochs - 1 });
         }
@@ -51,12 +58,18 @@ internal static class RunLogScript
         double[] lambda = [.. Enumerable.Range(0, tasks).Select(t => 1 + (0.4 * Math.Sin(t + (step / 100.0))))];
         return new()
         {
-            Step = step, Epoch = epoch, SamplesPerSecond = 38_000 + (2_000 * random.NextDouble()), LearningRate = 1e-3 * Math.Min(1, step / 100.0),
+            Step = step,
+            Epoch = epoch,
+            SamplesPerSecond = 38_000 + (2_000 * random.NextDouble()),
+            LearningRate = 1e-3 * Math.Min(1, step / 100.0),
             Losses = [.. Enumerable.Range(0, tasks).Select(t => Loss(t, step) + (0.06 * (random.NextDouble() - 0.5)))],
-            Weights = [.. lambda.Select(l => l * tasks / lambda.Sum())], Lambda = [.. lambda.Select(l => l / lambda.Sum())],
+            Weights = [.. lambda.Select(l => l * tasks / lambda.Sum())],
+            Lambda = [.. lambda.Select(l => l / lambda.Sum())],
             GradientNorms = [.. Enumerable.Range(0, tasks).Select(t => 0.01 * (t + 1) * Math.Exp(-step / 400.0) * (0.8 + (0.4 * random.NextDouble())))],
             Cosines = [.. Enumerable.Range(0, tasks * tasks).Select(i => i / tasks == i % tasks ? 1 : 0.4 * Math.Sin((i / tasks) + (i % tasks) + (step / 300.0)))],
-            GradientNorm = 0.3, DroppedRows = random.Next(20), ExpertLoad = [.. load.Select(l => l / load.Sum())],
+            GradientNorm = 0.3,
+            DroppedRows = random.Next(20),
+            ExpertLoad = [.. load.Select(l => l / load.Sum())],
         };
     }
 
@@ -78,7 +91,11 @@ internal static class RunLogScript
         double[] weights = [.. tasks.SelectMany(_ => Simplex(random, experts))];
         return new()
         {
-            Step = step, Split = "test", Gates = tasks, Experts = experts, MeanWeights = weights,
+            Step = step,
+            Split = "test",
+            Gates = tasks,
+            Experts = experts,
+            MeanWeights = weights,
             ExpertLoad = [.. Enumerable.Range(0, experts).Select(e => tasks.Select((_, t) => weights[(t * experts) + e]).Average())],
         };
     }
