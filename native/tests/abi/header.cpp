@@ -1,5 +1,7 @@
 #include "abi/header.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <fstream>
 #include <map>
 #include <regex>
@@ -19,6 +21,16 @@ std::string read_header() {
 
 std::string without_comments(const std::string& text) {
   return std::regex_replace(text, std::regex(R"(/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)"), "");
+}
+
+// Comments of several lines on one line, so that a field's comment is the rest of its line.
+std::string with_one_line_comments(std::string text) {
+  for (size_t begin = text.find("/*"); begin != std::string::npos; begin = text.find("/*", begin + 2)) {
+    const size_t end = text.find("*/", begin);
+    std::replace(text.begin() + static_cast<std::ptrdiff_t>(begin), text.begin() + static_cast<std::ptrdiff_t>(std::min(end, text.size())),
+                 '\n', ' ');
+  }
+  return text;
 }
 
 int64_t type_bytes(const std::string& type) {
@@ -68,7 +80,7 @@ Struct parse_struct(const std::string& name, const std::string& body) {
 }
 
 Header parse() {
-  const std::string text = read_header();
+  const std::string text = with_one_line_comments(read_header());
   Header result;
   const std::string code = without_comments(text);
   static const std::regex kFunction(R"(CUDAMOE_API\s[^;()]*?(cudamoe_\w+)\s*\()");
