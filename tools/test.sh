@@ -67,7 +67,7 @@ test_managed() {
   dotnet test CudaMoE.sln -c Release --no-build --nologo --logger trx --results-directory "$results" \
     --blame-hang-timeout 15m --blame-hang-dump-type none "$@" >"$log" 2>&1 </dev/null || status=$?
   while IFS= read -r -d '' file; do
-    name=$(sed -nE 's|.* codeBase="[^"]*/([^/"]*)\.dll".*|\1|p' "$file" | head -n 1)
+    name=$(sed -nE '/ codeBase=/{s|.* codeBase="[^"]*/([^/"]*)\.dll".*|\1|p;q}' "$file")
     [ -n "$name" ] || continue # a project without tests names no assembly
     read -r total executed passed failed < <(sed -nE \
       's/.*<Counters total="([0-9]+)" executed="([0-9]+)" passed="([0-9]+)" failed="([0-9]+)".*/\1 \2 \3 \4/p' "$file")

@@ -57,6 +57,15 @@ internal static class DocumentationSnippets
         return auc;
     }
 
+    internal static string Report()
+    {
+        #region report
+        IReadOnlyList<RunEvent> events = RunLogReader.Read("runs/census-20260102-030405/metrics.jsonl");
+        string html = RunReport.Build(events);
+        #endregion
+        return html;
+    }
+
     internal static void Training()
     {
         #region training

@@ -5,7 +5,8 @@ namespace CudaMoE.Tests.Repository;
 
 /// <summary>
 /// The documentation is true: a C# block is the text of a source file that the solution compiles, named in a comment above the block
-/// (<c>&lt;!-- samples/QuickStart/Program.cs --&gt;</c>, or with <c>#name</c> the lines between <c>#region name</c> and <c>#endregion</c>).
+/// (<c>&lt;!-- samples/QuickStart/Program.cs --&gt;</c>, or with <c>#name</c> the lines between <c>#region name</c> and <c>#endregion</c>), and what
+/// a page links to exists.
 /// </summary>
 public sealed partial class DocumentationTests
 {
@@ -26,6 +27,20 @@ public sealed partial class DocumentationTests
             string expected = block.Groups["region"].Success ? Region(SourceTree.ReadText(file)!, block.Groups["region"].Value, file) : SourceTree.ReadText(file)!;
             Assert.Equal(expected.TrimEnd('\n'), block.Groups["code"].Value.TrimEnd('\n'));
         }
+    }
+
+    [Theory]
+    [MemberData(nameof(Pages))]
+    public void Page_RelativeLinks_LeadToFiles(string page)
+    {
+        string text = CodeBlock().Replace(SourceTree.ReadText(page)!, "");
+        string folder = Path.GetDirectoryName(Path.Combine(SourceTree.Root, page))!;
+        var broken = Link().Matches(text)
+            .Select(link => link.Groups["target"].Value)
+            .Where(target => !target.Contains("://", StringComparison.Ordinal) && !target.StartsWith('#'))
+            .Select(target => target.Split('#')[0])
+            .Where(target => !File.Exists(Path.Combine(folder, target)) && !Directory.Exists(Path.Combine(folder, target)));
+        Assert.Empty(broken);
     }
 
     [Fact]
@@ -66,4 +81,10 @@ public sealed partial class DocumentationTests
 
     [GeneratedRegex(@"^<!-- (?<file>[\w./-]+?\.cs)(#(?<region>[\w-]+))? -->\n```csharp\n(?<code>.*?)^```", RegexOptions.Multiline | RegexOptions.Singleline)]
     private static partial Regex NamedBlock();
+
+    [GeneratedRegex(@"^```.*?^```|`[^`\n]*`", RegexOptions.Multiline | RegexOptions.Singleline)]
+    private static partial Regex CodeBlock();
+
+    [GeneratedRegex(@"\]\((?<target>[^)\s]+)\)")]
+    private static partial Regex Link();
 }
