@@ -58,6 +58,7 @@ cudamoe_status cudamoe_balance_factored_gram(cudamoe_stream* stream, const cudam
       [](Check& check, const cudamoe_balance_factored_gram_args& a, cudamoe_stream*) {
         check.range("tasks", a.tasks, 1, CUDAMOE_MAX_TASKS);
         check.require(a.starts != nullptr, "starts is null; it must point to tasks + 1 numbers on the host");
+        check.optional("starts", a.starts, 8);
         if (!check.ok()) return;
         check.range("starts[0]", a.starts[0], 0, 0);
         for (int32_t t = 0; t < a.tasks; ++t) {
@@ -111,6 +112,7 @@ cudamoe_status cudamoe_balance_average(cudamoe_stream* stream, const cudamoe_bal
                        [](Check& check, const cudamoe_balance_average_args& a, cudamoe_stream*) {
                          check.real("rate", static_cast<double>(a.rate), 0, 1).count("count", a.count);
                          check.data("values", a.values, 4, a.count).data("averages", a.averages, 4, a.count);
+                         if (!check.ok()) return;
                          check.disjoint("averages", a.averages, 4 * a.count, "values", a.values, 4 * a.count);
                        });
 }

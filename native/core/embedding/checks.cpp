@@ -75,6 +75,8 @@ void check_embedding_shape(Check& check, const EmbeddingShape& shape) {
   check.range("batch", shape.batch, 0, kMaxInt32).range("bounds", shape.bounds, CUDAMOE_BOUNDS_REPORT, CUDAMOE_BOUNDS_CLAMP);
   check.require(shape.tables != nullptr, "tables is null; it must point to %d tables on the host", shape.table_count);
   check.require(shape.features != nullptr, "features is null; it must point to %d features on the host", shape.feature_count);
+  check.optional("tables", shape.tables, alignof(cudamoe_embedding_table));
+  check.optional("features", shape.features, alignof(cudamoe_embedding_feature));
   for (int32_t t = 0; check.ok() && t < shape.table_count; ++t) check_table(check, shape.tables[t], t);
   for (int32_t f = 0; check.ok() && f < shape.feature_count; ++f) {
     const cudamoe_embedding_feature& feature = shape.features[f];

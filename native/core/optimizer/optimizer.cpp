@@ -15,10 +15,12 @@ long long ll(int64_t value) { return static_cast<long long>(value); }
 void check_tensors_shape(Check& check, int32_t tensor_count, const cudamoe_optimizer_tensor* tensors) {
   check.range("tensor_count", tensor_count, 0, kMaxTensors);
   check.require(tensors != nullptr || tensor_count == 0, "tensors is null; it must point to %d tensors on the host", tensor_count);
+  check.optional("tensors", tensors, alignof(cudamoe_optimizer_tensor));
   int64_t total = 0;
   for (int32_t t = 0; check.ok() && t < tensor_count; ++t) {
     check.require(tensors[t].count >= 0 && tensors[t].count <= kMaxCount,
                   "tensors[%d].count is %lld; it must be at least 0 and at most %lld", t, ll(tensors[t].count), ll(kMaxCount));
+    if (!check.ok()) return;
     total += tensors[t].count;
     check.require(total <= kMaxCount, "the tensors have more than %lld elements together", ll(kMaxCount));
   }
