@@ -103,7 +103,7 @@ void device_close(void* device) { delete static_cast<Device*>(device); }
 void device_info(void* device, cudamoe_device_info* info) {
   info->threads = static_cast<Device*>(device)->threads();
   info->host_accessible = 1;
-  info->supports_bf16 = level() == Level::kAvx512Bf16;
+  info->supports_bf16 = 0;  // bf16 operands are widened to f32 at every level: no kernel uses bf16 instructions
   info->memory_bytes = physical_memory();
   const std::string brand = processor_brand();
   std::snprintf(info->name, sizeof info->name, "%s", brand.empty() ? "unknown processor" : brand.c_str());
