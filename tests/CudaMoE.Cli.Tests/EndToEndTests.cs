@@ -54,19 +54,45 @@ public sealed class EndToEndTests : IDisposable
         using CancellationTokenSource cancellation = new();
         using StringWriter output = new();
         using CancellingWriter error = new(cancellation);
-        string previous = Environment.CurrentDirectory;
         string model = Path.Combine(_folder.Path, "model.json");
         string runs = Path.Combine(_folder.Path, "runs");
 
         int code = CliApplication.Run(["train", model, "--runs", runs, "--epochs", "50", "--set", "training.early_stopping=null"], output, error, cancellation.Token);
 
         Assert.Equal(130, code);
-        Assert.Equal(previous, Environment.CurrentDirectory);
         string folder = Assert.Single(Directory.GetDirectories(runs));
         IReadOnlyList<RunEvent> events = RunLogReader.Read(Path.Combine(folder, "metrics.jsonl"));
         Assert.Equal(RunStatus.Cancelled, Assert.IsType<RunEndedEvent>(events[^1]).Status);
         Assert.Contains("cudamoe resume", error.ToString(), StringComparison.Ordinal);
         Assert.True(File.Exists(Path.Combine(folder, "report.html")));
+
+        Run(0, "resume", folder);
+
+        events = RunLogReader.Read(Path.Combine(folder, "metrics.jsonl"));
+        Assert.Equal(RunStatus.Completed, Assert.IsType<RunEndedEvent>(events[^1]).Status);
+        Assert.Single(events.OfType<RunResumedEvent>());
+        Assert.Equal(Enumerable.Range(1, 50), events.OfType<EpochEvent>().Select(e => e.Epoch));
+    }
+
+    [Fact]
+    public void Train_Interrupted_SavesACheckpointAndExitsWith130()
+    {
+        // Signals are the system's own way to interrupt; Windows has another.
+        if (OperatingSystem.IsWindows())
+            return;
+        WriteData("train.csv", 4000, seed: 1);
+        Run(0, "init", "train.csv", "--task", "big", "--task", "amount");
+
+        ToolResult result = ToolProcess.RunUntil(
+            _folder.Path,
+            line => line.StartsWith("epoch 1", StringComparison.Ordinal),
+            "INT",
+            "train", "model.json", "--epochs", "3000", "--set", "training.early_stopping=null", "--output", "json");
+
+        Assert.True(result.ExitCode == 130, result.Error);
+        using JsonDocument run = JsonDocument.Parse(result.Output);
+        Assert.Equal("cancelled", run.RootElement.GetProperty("status").GetString());
+        Assert.True(Directory.Exists(run.RootElement.GetProperty("checkpoint").GetString()));
     }
 
     [Theory]

@@ -45,7 +45,7 @@ internal sealed class TrainingView : ITrainingObserver
             return work();
         return _context.Log.Progress()
             .AutoClear(true)
-            .AutoRefresh(true)
+            .HideCompleted(true)
             .Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn { Width = 30 }, new PercentageColumn(), new FactsColumn(_facts))
             .Start(context =>
             {
