@@ -218,14 +218,14 @@ public sealed class CheckpointStoreTests(ITestOutputHelper output) : IDisposable
                 CheckpointFolder checkpoint = new CheckpointStore(_folder.Root).OpenLatest()!;
                 Assert.True(checkpoint.State.Step >= last);
                 last = checkpoint.State.Step;
-                reads++;
+                Interlocked.Increment(ref reads);
             }
         });
-        for (int step = 2; step < 100; step++)
+        // As many saves as it takes for the two to meet often: on one busy core the reader may not run for a while.
+        for (int step = 2; (step < 100 || Volatile.Read(ref reads) < 20) && !reading.IsCompleted; step++)
             writer.Save(CheckpointWriterProcess.Content(step));
         await stop.CancelAsync();
         await reading;
-        Assert.True(reads > 1);
         Assert.Single(writer.List());
     }
 
