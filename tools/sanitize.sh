@@ -31,7 +31,7 @@ sanitize_thread() {
   build_sanitized "$folder" thread
   mkdir -p "$folder/test-results"
   rm -f "$folder/test-results/threads.xml"
-  TSAN_OPTIONS="suppressions='$ROOT/tools/tsan.supp':second_deadlock_stack=1:allocator_may_return_null=1" \
+  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" \
     "$folder/native/tests/cudamoe_tests" --gtest_output="xml:$folder/test-results/threads.xml" >"$log" 2>&1 </dev/null || status=fail
   if [ $status = fail ]; then
     grep -A 30 -E ': Failure$|^\[  FAILED  \]|WARNING: ThreadSanitizer|FATAL' "$log" | head -n 200 >&2 || true

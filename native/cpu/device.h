@@ -16,23 +16,11 @@
 #include "core/error.h"
 
 #if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
+#include <thread>
+#include <vector>
 #endif
 
 namespace cudamoe::cpu {
-
-// The oneTBB of a distribution is not instrumented, so ThreadSanitizer does not see that a task begins after the code that made it and ends
-// before the code that waited for it. These two tell it; without the sanitizer they are nothing.
-inline void announce_to_other_threads([[maybe_unused]] void* place) {
-#if defined(__SANITIZE_THREAD__)
-  __tsan_release(place);
-#endif
-}
-inline void learn_from_other_threads([[maybe_unused]] void* place) {
-#if defined(__SANITIZE_THREAD__)
-  __tsan_acquire(place);
-#endif
-}
 
 enum class Level { kSse4, kAvx2, kAvx512, kAvx512Bf16 };
 
@@ -69,22 +57,21 @@ class Device {
       return;
     }
     std::atomic<int64_t> next{0};
-    [[maybe_unused]] char begin, end;  // places for ThreadSanitizer
     const int workers = tiles < threads_ ? static_cast<int>(tiles) : threads_;
-    announce_to_other_threads(&begin);
-    arena_.execute([&] {
-      tbb::parallel_for(
-          0, workers,
-          [&](int worker) {
-            learn_from_other_threads(&begin);
-            for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles;
-                 tile = next.fetch_add(1, std::memory_order_relaxed))
-              run(tile, worker);
-            announce_to_other_threads(&end);
-          },
-          tbb::simple_partitioner{});
-    });
-    learn_from_other_threads(&end);
+    const auto work = [&](int worker) {
+      for (int64_t tile = next.fetch_add(1, std::memory_order_relaxed); tile < tiles; tile = next.fetch_add(1, std::memory_order_relaxed))
+        run(tile, worker);
+    };
+#if defined(__SANITIZE_THREAD__)
+    // The oneTBB of a distribution is not instrumented, so ThreadSanitizer cannot see how it hands a task to a thread. What is tested
+    // is the tiles: they run on threads of this call.
+    std::vector<std::thread> others;
+    for (int worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
+    work(0);
+    for (std::thread& other : others) other.join();
+#else
+    arena_.execute([&] { tbb::parallel_for(0, workers, work, tbb::simple_partitioner{}); });
+#endif
   }
 
  private:
