@@ -7,7 +7,7 @@ No Windows machine was at hand when this script was written: neither it nor the 
 The native sources keep what differs between systems in *_windows.cpp files.
 
 Needed: the .NET SDK 10, git, Visual Studio 2022 (or its build tools) with "Desktop development with C++" and the clang-cl component, CMake 3.25
-or newer, Ninja, and vcpkg (https://vcpkg.io) with the environment variable VCPKG_ROOT set. From vcpkg: highway, tbb, gtest and pkgconf; for
+or newer, Ninja, and vcpkg (https://vcpkg.io) with the environment variable VCPKG_ROOT set. From vcpkg: highway, gtest and pkgconf; for
 bench also benchmark, openblas and onednn. Run it in a "x64 Native Tools" prompt, so that the compiler is found.
 
 Not mirrored from build.sh: sanitize, coverage and soak, which need tools that Windows lacks.
@@ -69,7 +69,7 @@ function Build-Managed {
     try { Invoke-Checked 'build managed' 'dotnet' @('build', 'CudaMoE.sln', '-c', 'Release', '-v', 'quiet') } finally { Pop-Location }
 }
 
-$BuildPackages = @('highway', 'tbb', 'gtest', 'pkgconf')
+$BuildPackages = @('highway', 'gtest', 'pkgconf')
 
 switch ($Command) {
     'build' {

@@ -1,6 +1,6 @@
-# Copies the third-party libraries that LIBRARY needs (oneTBB, Highway) into its folder, under the names that it looks for.
+# Copies the third-party libraries that LIBRARY needs (Highway) into its folder, under the names that it looks for.
 file(GET_RUNTIME_DEPENDENCIES LIBRARIES ${LIBRARY} RESOLVED_DEPENDENCIES_VAR needed UNRESOLVED_DEPENDENCIES_VAR missing
-     PRE_INCLUDE_REGEXES "libtbb" "libhwy" PRE_EXCLUDE_REGEXES ".*")
+     PRE_INCLUDE_REGEXES "libhwy" PRE_EXCLUDE_REGEXES ".*")
 if(missing)
   message(FATAL_ERROR "not found: ${missing}")
 endif()

@@ -5,7 +5,7 @@
 
 require_packages() { # what for: build, test, bench, format, coverage
   local wanted=(command:ninja:ninja-build command:pkg-config:pkg-config command:cmake:cmake command:g++:g++
-    header:hwy/highway.h:libhwy-dev header:tbb/task_arena.h:libtbb-dev header:gtest/gtest.h:libgtest-dev)
+    header:hwy/highway.h:libhwy-dev header:gtest/gtest.h:libgtest-dev)
   case "$1" in
     bench) wanted+=(header:benchmark/benchmark.h:libbenchmark-dev header:cblas.h:libopenblas-dev header:dnnl.hpp:libdnnl-dev) ;;
     format) wanted=(command:clang-format-14:clang-format-14) ;; # other versions lay the same code out differently

@@ -1,0 +1,79 @@
+// The threads of a cpu device, and how they share the tiles of a loop.
+//
+// The calling thread starts a loop at once and the others join it while it runs: nobody waits for a thread to begin, so a core that is
+// busy with another program costs its share of the work and no more. Threads that wait do so actively for a short time only, because the
+// next loop of a model is a few microseconds away, and waking a sleeping thread costs more than a small loop.
+// A general task scheduler does not leave these two choices to its user; that is why this is not oneTBB.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace cudamoe::cpu {
+
+class ThreadTeam {
+ public:
+  // threads counts the caller of run and is at least 1. The others are started by the first loop that needs them.
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls body(tile, worker) once for every tile = 0 .. tiles-1 and returns when all calls have. Threads take the next tile when they are
+  // free. `worker` is below tiles and threads(), and no two calls at the same time have the same one. `nanoseconds` estimates the whole
+  // loop on one thread; it decides whether sleeping threads are worth waking. From several threads at the same time, or from inside a body,
+  // one loop has the team and the others run on their callers. body must not throw.
+  template <class Body>
+  void run(int64_t tiles, double nanoseconds, Body&& body) {
+    Loop loop{tiles, [&body](int64_t tile, int worker) { body(tile, worker); }};
+    run(loop, nanoseconds);
+  }
+
+ private:
+  struct Loop {
+    int64_t tiles;
+    std::function<void(int64_t, int)> body;
+    int places = 0;  // for other threads; they are workers 1 .. places
+    std::atomic<int64_t> next{0};
+
+    void work(int worker) {
+      for (int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) body(tile, worker);
+    }
+  };
+
+  void run(Loop& loop, double nanoseconds);
+  bool worth_waking(double nanoseconds);
+  void start_threads();
+  void wake(int most);
+  void wait_until_left();
+  void serve();
+  // Joins the open loop if it has a place and is not number `last`, where this thread has been; true when it has worked on it.
+  bool join(uint64_t& last);
+
+  const int threads_;
+  const std::chrono::nanoseconds spin_;
+  std::vector<std::thread> others_;
+
+  // Which caller has the team. The next four belong to it.
+  std::atomic_flag taken_;
+  Loop* loop_ = nullptr;
+  bool started_ = false;
+  double missed_nanoseconds_ = 0;
+  std::chrono::steady_clock::time_point missed_since_;
+
+  // The loop that may be joined, as one word: its number, how many more threads may join, whether it is open, how many are inside.
+  alignas(64) std::atomic<uint64_t> state_{0};
+  std::atomic<bool> stopping_{false};
+  // Threads asleep, and the words that sleepers watch.
+  alignas(64) std::atomic<int> asleep_{0};
+  std::atomic<uint32_t> bell_{0};
+  alignas(64) std::atomic<uint32_t> caller_asleep_{0};
+};
+
+}  // namespace cudamoe::cpu
