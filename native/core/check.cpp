@@ -17,11 +17,25 @@ Check& Check::reject(const char* message) {
 
 Check& Check::require(bool condition, const char* format, ...) {
   if (!ok() || condition) return *this;
-  char text[1024];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
+  reject_formatted(format, arguments);
   va_end(arguments);
+  return *this;
+}
+
+Check& Check::broken(const char* format, ...) {
+  if (!ok()) return *this;
+  va_list arguments;
+  va_start(arguments, format);
+  reject_formatted(format, arguments);
+  va_end(arguments);
+  return *this;
+}
+
+Check& Check::reject_formatted(const char* format, va_list arguments) {
+  char text[1024];
+  std::vsnprintf(text, sizeof text, format, arguments);
   return reject(text);
 }
 

@@ -2,6 +2,7 @@
 // after the first failure the others do nothing, so a function lists its checks in a row and asks for the status once.
 #pragma once
 
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -78,6 +79,8 @@ class Check {
   }
   // The general case: message after "function: ".
   CUDAMOE_PRINTF(3, 4) Check& require(bool condition, const char* format, ...);
+  // The same for a condition that the caller has tested: in a loop over tables or features, the call itself would show.
+  CUDAMOE_PRINTF(2, 3) Check& broken(const char* format, ...);
 
  private:
   static bool aligned(const void* pointer, size_t alignment) { return reinterpret_cast<uintptr_t>(pointer) % alignment == 0; }
@@ -88,6 +91,7 @@ class Check {
   Check& exceeds_address_space(const char* field, int64_t stride, int64_t rows);
   Check& overlapping(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes);
   Check& reject(const char* message);
+  Check& reject_formatted(const char* format, va_list arguments);
   Check& struct_size(const void* args, uint32_t given, size_t known);
 
   const char* function_;

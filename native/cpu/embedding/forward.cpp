@@ -301,6 +301,19 @@ void clear_bags(const PoolTask& task) {
     std::memset(static_cast<char*>(task.output) + b * stride, 0, static_cast<size_t>(bytes));
 }
 
+// Asks for the rows that a feature's first bags need. A batch of one sample has one look-up a feature: without this each would wait for
+// the memory in its turn.
+void prefetch_first_rows(const cudamoe_embedding_table& table, const cudamoe_embedding_feature& feature) {
+  constexpr int64_t kFirst = 4, kLine = 64, kMostBytes = 256;
+  const int64_t element = dtype_bytes(table.dtype), bytes = std::min(kMostBytes, table.dim * element);
+  for (int64_t i = 0; i < std::min(kFirst, feature.lookups); ++i) {
+    const int64_t id = feature.ids[i];
+    if (id < 0 || id >= table.rows) continue;
+    const char* row = static_cast<const char*>(table.weights) + id * table.row_stride * element;
+    for (int64_t at = 0; at < bytes; at += kLine) hwy::Prefetch(row + at);
+  }
+}
+
 // The tiles of one feature begin at first_tile.
 struct FeatureTiles {
   int64_t first_tile, block;
@@ -321,6 +334,7 @@ cudamoe_status embedding_forward(void* stream_pointer, const cudamoe_embedding_f
     const bool good = offsets_are_good(feature, args.batch);
     if (!good) report_bad_offsets(stream, "cudamoe_embedding_forward", f, feature, args.batch);
     features[static_cast<size_t>(f)] = {tiles, block, good};
+    prefetch_first_rows(args.tables[feature.table], feature);
     tiles += (args.batch + block - 1) / block;
     lookups += feature.lookups;
   }
