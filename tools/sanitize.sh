@@ -15,7 +15,7 @@ sanitize() { # address, thread, or nothing for both
 
 build_sanitized() { # folder sanitizers
   configure "$1" "-DCUDAMOE_SANITIZE=$2"
-  step "build $(basename "$1")" ninja -C "$1" -j "$JOBS" cudamoe_tests
+  step "build $(basename "$1")" ninja -C "$1" -j "$JOBS" cudamoe_tests cudamoe_simt_tests
 }
 
 sanitize_address() {
@@ -25,19 +25,11 @@ sanitize_address() {
     test_native "$BUILD/address" "address " -R '^native_'
 }
 
-# At the highest level of this machine only: how work is split between threads does not depend on the level.
+# On the cpu at the highest level of this machine only: how work is split between threads does not depend on the level.
 sanitize_thread() {
-  local folder="$BUILD/thread" log="$LOGS/thread.log" status=run
+  local folder="$BUILD/thread"
   build_sanitized "$folder" thread
-  mkdir -p "$folder/test-results"
-  rm -f "$folder/test-results/threads.xml"
-  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" \
-    "$folder/native/tests/cudamoe_tests" --gtest_output="xml:$folder/test-results/threads.xml" >"$log" 2>&1 </dev/null || status=fail
-  if [ $status = fail ]; then
-    grep -A 30 -E ': Failure$|^\[  FAILED  \]|WARNING: ThreadSanitizer|FATAL' "$log" | head -n 200 >&2 || true
-    printf 'error: tests failed under ThreadSanitizer; the whole output is in %s\n' "${log#"$ROOT/"}" >&2
-  fi
-  count_native_suite "$folder/test-results/threads.xml" "thread" $status
+  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" test_native "$folder" "thread " -R '^native_(highest|simt)'
 }
 
 . tools/test.sh

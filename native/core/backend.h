@@ -1,10 +1,12 @@
 // What a backend is: a table of functions. The cpu backend is built in; others are plug-ins, shared libraries that export
-// `cudamoe_backend_entry` and are opened from this library's own folder.
+// `cudamoe_backend_entry` and are opened from this library's own folder. A plug-in has its own copy of core/error.cpp, whose messages go
+// to the library that opened it.
 //
 // The ABI layer (native/core/<family>) checks all arguments before it calls a backend, so a backend may rely on every rule that
 // cudamoe.h states. An entry that is null means that the backend lacks the operation: the ABI answers CUDAMOE_ERROR_UNSUPPORTED.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cudamoe.h"
@@ -52,11 +54,21 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 1;
+inline constexpr uint32_t kBackendVersion = 2;
+
+// What the library gives to a plug-in that it opens.
+struct Host {
+  uint32_t version;
+  // Makes `text` the calling thread's last message.
+  void (*store_message)(const char* text) noexcept;
+};
 
 struct Backend {
   uint32_t version;
   const char* name;
+
+  // Whether a device can be opened here; if not, says why in `reason`, a terminated text.
+  bool (*usable)(char* reason, size_t capacity);
 
   // Devices and streams are the backend's own objects. On failure these set the message with fail().
   cudamoe_status (*device_open)(const char* options, void** device);
@@ -79,5 +91,8 @@ struct Backend {
 };
 
 const Backend& cpu_backend();
+
+// The exported function of a plug-in, `cudamoe_backend_entry`. Null when it was built for another version.
+using BackendEntry = const Backend* (*)(const Host* host);
 
 }  // namespace cudamoe

@@ -6,14 +6,6 @@
 #include <new>
 
 namespace cudamoe {
-namespace {
-
-std::string& message() noexcept {
-  thread_local std::string text;
-  return text;
-}
-
-}  // namespace
 
 cudamoe_status fail(cudamoe_status status, const char* format, ...) noexcept {
   char text[2048];
@@ -21,15 +13,9 @@ cudamoe_status fail(cudamoe_status status, const char* format, ...) noexcept {
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  try {
-    message() = text;
-  } catch (...) {
-    message().clear();
-  }
+  store_message(text);
   return status;
 }
-
-const std::string& last_error() noexcept { return message(); }
 
 cudamoe_status fail_from_exception(const char* function) noexcept {
   try {

@@ -20,18 +20,23 @@ Plugin load(const std::string& name) {
   plugin.library = own_folder() + "/" + plugin_file_name(name);
   void* library = open_library(plugin.library, plugin.reason);
   if (library == nullptr) return plugin;
-  using Entry = const Backend* (*)();
-  const auto entry = reinterpret_cast<Entry>(find_symbol(library, "cudamoe_backend_entry"));
+  const auto entry = reinterpret_cast<BackendEntry>(find_symbol(library, "cudamoe_backend_entry"));
   if (entry == nullptr) {
     plugin.reason = "the library does not export cudamoe_backend_entry";
     return plugin;
   }
-  const Backend* backend = entry();
+  const Host host{kBackendVersion, store_message};
+  const Backend* backend = entry(&host);
   if (backend == nullptr || backend->version != kBackendVersion) {
     plugin.reason = "the library was built for another version of CudaMoE; build both from the same source";
     return plugin;
   }
-  plugin.backend = backend;
+  char reason[512] = "";
+  if (backend->usable(reason, sizeof reason)) {
+    plugin.backend = backend;
+  } else {
+    plugin.reason = plugin.library + ": " + reason;
+  }
   return plugin;
 }
 

@@ -77,6 +77,8 @@ const LevelChoice& level_choice() {
   return choice;
 }
 
+bool usable(char*, size_t) { return true; }
+
 cudamoe_status device_open(const char* options, void** device) {
   const char* function = "cudamoe_device_open";
   int threads = usable_processors();
@@ -149,6 +151,7 @@ Backend make_table() {
   Backend table{};
   table.version = kBackendVersion;
   table.name = "cpu";
+  table.usable = usable;
   table.device_open = device_open;
   table.device_close = device_close;
   table.device_info = device_info;

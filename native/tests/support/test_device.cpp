@@ -1,6 +1,7 @@
 #include "support/test_device.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 
 namespace cudamoe::test {
@@ -9,6 +10,22 @@ std::string last_error() {
   std::string text(static_cast<size_t>(cudamoe_last_error(nullptr, 0)), '\0');
   cudamoe_last_error(text.data(), static_cast<int64_t>(text.size()) + 1);
   return text;
+}
+
+std::string test_device_spec() {
+  const char* spec = std::getenv("CUDAMOE_TEST_DEVICE");
+  return spec == nullptr || *spec == '\0' ? "cpu" : spec;
+}
+
+bool test_device_is_slow() { return test_device_spec().rfind("simt", 0) == 0; }
+
+std::vector<std::string> equivalent_device_specs() {
+  if (test_device_is_slow()) {
+    return {"simt:order=forward,copies=early",      "simt:order=reverse,copies=late",       "simt:order=random,copies=random,seed=1",
+            "simt:order=random,copies=late,seed=2", "simt:order=ahead,copies=early,seed=2", "simt:order=ahead,copies=late,seed=3"};
+  }
+  if (test_device_spec().rfind("cpu", 0) == 0) return {"cpu:threads=1", "cpu:threads=2", "cpu:threads=3", "cpu:threads=8", "cpu:threads=8"};
+  return std::vector<std::string>(20, test_device_spec());
 }
 
 TestDevice::TestDevice(const std::string& spec) {

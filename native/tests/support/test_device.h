@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cudamoe.h"
 
@@ -10,10 +11,17 @@ namespace cudamoe::test {
 // The text of cudamoe_last_error.
 std::string last_error();
 
+// The device that this run of the tests is about: CUDAMOE_TEST_DEVICE, "cpu" when it is not set. The same cases run on every backend.
+std::string test_device_spec();
+// Whether that is the executor, which is a thousand times slower: its cases are small.
+bool test_device_is_slow();
+// Ways to open that device that must give the same bits: other numbers of threads of a cpu, other schedules of the executor.
+std::vector<std::string> equivalent_device_specs();
+
 // Throws when the device cannot be opened, which fails the test that asked for it.
 class TestDevice {
  public:
-  explicit TestDevice(const std::string& spec = "cpu");
+  explicit TestDevice(const std::string& spec = test_device_spec());
   ~TestDevice();
   TestDevice(const TestDevice&) = delete;
   TestDevice& operator=(const TestDevice&) = delete;

@@ -1,0 +1,26 @@
+// The sum over a block in a fixed tree: in each warp by a butterfly, then the warps in ascending order. The same bits every time.
+#pragma once
+
+#include "common/index.cuh"
+#include "common/shared.cuh"
+#include "common/sync.cuh"
+#include "common/warp.cuh"
+
+namespace cudamoe::kernels {
+
+// All kThreads threads of the block (whole warps) call it; thread 0 gets the sum, the others their own.
+template <int kThreads, class T>
+CUDAMOE_DEVICE T block_sum(T value) {
+  static_assert(kThreads % kWarp == 0);
+  CUDAMOE_SHARED(T, partial, [kThreads / kWarp]);
+  value = warp_sum(value);
+  if (lane_id() == 0) partial[warp_id()] = value;
+  sync_block();
+  if (thread_rank() == 0) {
+    for (int w = 1; w < kThreads / kWarp; ++w) value += partial[w];
+  }
+  sync_block();  // before the next call writes
+  return value;
+}
+
+}  // namespace cudamoe::kernels

@@ -1,0 +1,58 @@
+// Arithmetic whose result is stated: each function is one rounding, or the number of units in the last place (ulp) that it may be off.
+//
+// The compiler contracts nothing (nvcc -fmad=false): a * b + c is two roundings, fma(a, b, c) is one, on both sides. Nothing is flushed to
+// zero.
+#pragma once
+
+#include <cmath>
+
+#include "common/target.cuh"
+
+namespace cudamoe::kernels {
+
+#if defined(__CUDACC__)
+
+CUDAMOE_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
+CUDAMOE_DEVICE float float_of_bits(uint32_t bits) { return __uint_as_float(bits); }
+
+#else
+
+CUDAMOE_DEVICE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+CUDAMOE_DEVICE float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+#endif
+
+CUDAMOE_DEVICE float infinity() { return float_of_bits(0x7F800000u); }
+CUDAMOE_DEVICE float quiet_nan() { return float_of_bits(0x7FC00000u); }
+
+// One rounding.
+CUDAMOE_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+CUDAMOE_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
+CUDAMOE_DEVICE float sqrt(float x) { return ::sqrtf(x); }
+CUDAMOE_DEVICE double sqrt(double x) { return ::sqrt(x); }
+CUDAMOE_DEVICE float abs(float x) { return ::fabsf(x); }
+CUDAMOE_DEVICE float floor(float x) { return ::floorf(x); }
+// The larger, the smaller; of a number and a NaN the number.
+CUDAMOE_DEVICE float max(float a, float b) { return ::fmaxf(a, b); }
+CUDAMOE_DEVICE float min(float a, float b) { return ::fminf(a, b); }
+
+// At most 2 ulp.
+CUDAMOE_DEVICE float exp(float x) { return ::expf(x); }
+CUDAMOE_DEVICE float log(float x) { return ::logf(x); }
+CUDAMOE_DEVICE float log1p(float x) { return ::log1pf(x); }
+CUDAMOE_DEVICE float tanh(float x) { return ::tanhf(x); }
+CUDAMOE_DEVICE float erf(float x) { return ::erff(x); }
+CUDAMOE_DEVICE double log(double x) { return ::log(x); }
+CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
+
+CUDAMOE_DEVICE bool is_nan(float x) { return x != x; }
+CUDAMOE_DEVICE bool is_nan(double x) { return x != x; }
+CUDAMOE_DEVICE bool is_finite(float x) { return (bits_of(x) & 0x7F800000u) != 0x7F800000u; }
+CUDAMOE_DEVICE bool is_finite(double x) { return x - x == 0; }
+
+template <class T>
+CUDAMOE_HOST_DEVICE T ceil_divide(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace cudamoe::kernels

@@ -1,0 +1,28 @@
+// What a kernel tells the host about bad data: a record of its stream, in memory that both see. The first offender of the first operation
+// is kept; later operations only count.
+#pragma once
+
+#include "common/target.cuh"
+
+namespace cudamoe::kernels {
+
+enum class ReportCode : int32_t {
+  kNone = 0,
+  kLossRow = 1,  // index: task, row, classes; value: label, weight
+};
+
+struct DeviceReport {
+  ReportCode code;
+  int32_t operations;  // that reported since the record was cleared
+  int64_t index[4];
+  double value[2];
+};
+
+// Called by one thread of an operation; operations of a stream follow each other.
+CUDAMOE_DEVICE void note_report(DeviceReport* report, const DeviceReport& found) {
+  const int32_t before = report->operations;
+  if (before == 0) *report = found;
+  report->operations = before + 1;
+}
+
+}  // namespace cudamoe::kernels

@@ -1,0 +1,38 @@
+// The two compilers that kernels are written for: nvcc makes machine code for GPUs; a C++ compiler makes the same kernels for the host
+// executor in native/simt. Only kernels/common tells them apart.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+
+#include <cuda_runtime_api.h>
+
+// A kernel: CUDAMOE_KERNEL(threads of a block, blocks that an SM should hold) name(parameters) { ... }
+#define CUDAMOE_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define CUDAMOE_DEVICE __device__ __forceinline__
+#define CUDAMOE_HOST_DEVICE __host__ __device__ __forceinline__
+// A parameter struct that is read in place, from constant memory; the parameter must be const.
+#define CUDAMOE_GRID_CONSTANT __grid_constant__
+#define CUDAMOE_UNROLL _Pragma("unroll")
+#define CUDAMOE_NO_UNROLL _Pragma("unroll 1")
+// The place of a call in reports of the executor: last in a parameter list, and last in the arguments of a call that passes it on.
+#define CUDAMOE_SITE
+#define CUDAMOE_ONLY_SITE
+#define CUDAMOE_PASS_SITE
+
+#else
+
+#include "simt/kernel_api.h"
+
+#define CUDAMOE_KERNEL(threads, blocks) void
+#define CUDAMOE_DEVICE inline
+#define CUDAMOE_HOST_DEVICE inline
+#define CUDAMOE_GRID_CONSTANT
+#define CUDAMOE_UNROLL
+#define CUDAMOE_NO_UNROLL
+#define CUDAMOE_SITE , ::cudamoe::simt::Site site = ::cudamoe::simt::Site::here()
+#define CUDAMOE_ONLY_SITE ::cudamoe::simt::Site site = ::cudamoe::simt::Site::here()
+#define CUDAMOE_PASS_SITE , site
+
+#endif

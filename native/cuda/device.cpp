@@ -1,0 +1,183 @@
+// Devices, memory, streams and copies.
+#include "cuda/device.h"
+
+#include <cstdio>
+#include <memory>
+
+#include "common/report.cuh"
+#include "cuda/platform.h"
+
+namespace cudamoe::cuda {
+
+cudamoe_status Device::check(cudaError_t error, const char* function, const char* what) const {
+  if (error == cudaSuccess) return CUDAMOE_OK;
+  cudaGetLastError();  // an error that is not sticky must not show up at the next call
+  const std::string detail = failure_detail(ordinal_);
+  const cudamoe_status status = error == cudaErrorMemoryAllocation ? CUDAMOE_ERROR_OUT_OF_MEMORY : CUDAMOE_ERROR_DEVICE;
+  return fail(status, "%s: %s failed on %s:%d: %s (%s)%s%s", function, what, backend_name(), ordinal_, cudaGetErrorString(error),
+              cudaGetErrorName(error), detail.empty() ? "" : ": ", detail.c_str());
+}
+
+namespace {
+
+Device& device_of(void* device) {
+  auto& own = *static_cast<Device*>(device);
+  own.use();
+  return own;
+}
+
+cudamoe_status device_open(const char* options, void** device) {
+  const char* function = "cudamoe_device_open";
+  int ordinal = -1;
+  const cudamoe_status found = find_device(options, &ordinal);
+  if (found != CUDAMOE_OK) return found;
+  try {
+    cudaDeviceProp properties;
+    cudaError_t error = cudaGetDeviceProperties(&properties, ordinal);
+    if (error == cudaSuccess) error = cudaSetDevice(ordinal);
+    auto opened = std::make_unique<Device>(ordinal, error == cudaSuccess ? properties : cudaDeviceProp{});
+    const cudamoe_status status = opened->check(error, function, "opening the device");
+    if (status == CUDAMOE_OK) {
+      *device = opened.release();
+    } else {
+      leave_device(ordinal);
+    }
+    return status;
+  } catch (...) {
+    leave_device(ordinal);
+    throw;
+  }
+}
+
+void device_close(void* device) {
+  const std::unique_ptr<Device> own(static_cast<Device*>(device));
+  leave_device(own->ordinal());
+}
+
+void device_info(void* device, cudamoe_device_info* info) {
+  const Device& own = *static_cast<Device*>(device);
+  info->threads = own.multiprocessors();
+  info->host_accessible = host_accessible() ? 1 : 0;
+  info->supports_bf16 = 1;
+  info->memory_bytes = static_cast<int64_t>(own.properties().totalGlobalMem);
+  std::snprintf(info->name, sizeof info->name, "%.127s", own.properties().name);
+  std::snprintf(info->level, sizeof info->level, "sm_%d", own.architecture());
+}
+
+cudamoe_status allocate(void* device, int64_t bytes, void** pointer) {
+  const char* function = "cudamoe_memory_allocate";
+  const Device& own = device_of(device);
+  char what[64];
+  std::snprintf(what, sizeof what, "allocating %lld bytes", static_cast<long long>(bytes));
+  void* memory = nullptr;
+  const auto size = static_cast<size_t>(bytes > 0 ? bytes : 1);
+  const cudamoe_status status = own.check(cudaMalloc(&memory, size), function, what);
+  if (status != CUDAMOE_OK) return status;
+  // Zeroed before any stream can use it.
+  cudaStream_t stream = nullptr;
+  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) {
+    error = cudaMemsetAsync(memory, 0, size, stream);
+    if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
+    cudaStreamDestroy(stream);
+  }
+  if (error != cudaSuccess) {
+    cudaFree(memory);
+    return own.check(error, function, "zeroing the memory");
+  }
+  *pointer = memory;
+  return CUDAMOE_OK;
+}
+
+void release(void* device, void* pointer, int64_t) {
+  device_of(device);
+  cudaFree(pointer);
+}
+
+cudamoe_status stream_create(void* device, void** stream) {
+  const char* function = "cudamoe_stream_create";
+  Device& own = device_of(device);
+  void *report = nullptr, *device_report = nullptr;
+  cudaStream_t created = nullptr;
+  cudaError_t error = cudaHostAlloc(&report, sizeof(kernels::DeviceReport), cudaHostAllocMapped);
+  if (error == cudaSuccess) error = cudaHostGetDevicePointer(&device_report, report, 0);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking);
+  if (error != cudaSuccess) {
+    if (report != nullptr) cudaFreeHost(report);
+    return own.check(error, function, "creating a stream");
+  }
+  auto* record = static_cast<kernels::DeviceReport*>(report);
+  *record = {};
+  try {
+    *stream = new Stream(own, created, record, static_cast<kernels::DeviceReport*>(device_report));
+  } catch (...) {
+    cudaStreamDestroy(created);
+    cudaFreeHost(report);
+    throw;
+  }
+  return CUDAMOE_OK;
+}
+
+void stream_destroy(void* stream) {
+  const std::unique_ptr<Stream> own(&stream_of(stream));
+  cudaStreamSynchronize(own->get());
+  cudaStreamDestroy(own->get());
+  cudaFreeHost(own->report());
+}
+
+cudamoe_status stream_synchronize(void* stream) {
+  const Stream& own = stream_of(stream);
+  const cudamoe_status status =
+      own.device().check(cudaStreamSynchronize(own.get()), "cudamoe_stream_synchronize", "earlier work of the stream");
+  if (status != CUDAMOE_OK) return status;
+  const kernels::DeviceReport report = *own.report();
+  if (report.operations == 0) return CUDAMOE_OK;
+  *own.report() = {};
+  return fail_from_report(report);
+}
+
+cudamoe_status copy(void* stream, void* destination, const void* source, int64_t bytes, int32_t direction) {
+  const char* function = "cudamoe_memory_copy";
+  const Stream& own = stream_of(stream);
+  if (bytes == 0) return CUDAMOE_OK;
+  const cudaMemcpyKind kind = direction == CUDAMOE_HOST_TO_DEVICE   ? cudaMemcpyHostToDevice
+                              : direction == CUDAMOE_DEVICE_TO_HOST ? cudaMemcpyDeviceToHost
+                                                                    : cudaMemcpyDeviceToDevice;
+  cudaError_t error = cudaMemcpyAsync(destination, source, static_cast<size_t>(bytes), kind, own.get());
+  if (error == cudaSuccess && direction == CUDAMOE_DEVICE_TO_HOST) error = cudaStreamSynchronize(own.get());
+  return own.device().check(error, function, "the copy, or earlier work of the stream,");
+}
+
+cudamoe_status fill(void* stream, void* destination, int32_t value, int64_t bytes) {
+  const Stream& own = stream_of(stream);
+  if (bytes == 0) return CUDAMOE_OK;
+  return own.device().check(cudaMemsetAsync(destination, value, static_cast<size_t>(bytes), own.get()), "cudamoe_memory_fill", "the fill");
+}
+
+Backend make_table() {
+  Backend table{};
+  table.version = kBackendVersion;
+  table.name = backend_name();
+  table.usable = platform_usable;
+  table.device_open = device_open;
+  table.device_close = device_close;
+  table.device_info = device_info;
+  table.allocate = allocate;
+  table.release = release;
+  table.stream_create = stream_create;
+  table.stream_destroy = stream_destroy;
+  table.stream_synchronize = stream_synchronize;
+  table.copy = copy;
+  table.fill = fill;
+  register_optimizer(table);
+  return table;
+}
+
+}  // namespace
+
+const Backend& backend() {
+  static const Backend table = make_table();
+  return table;
+}
+
+}  // namespace cudamoe::cuda

@@ -1,0 +1,72 @@
+// Devices and streams of the cuda and simt backends.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <mutex>
+
+#include "core/backend.h"
+#include "core/error.h"
+
+namespace cudamoe::kernels {
+struct DeviceReport;
+}
+
+namespace cudamoe::cuda {
+
+class Device {
+ public:
+  Device(int ordinal, const cudaDeviceProp& properties) : ordinal_(ordinal), properties_(properties) {}
+
+  int ordinal() const { return ordinal_; }
+  int multiprocessors() const { return properties_.multiProcessorCount; }
+  // Compute capability times ten: 80, 86, 89, 90.
+  int architecture() const { return 10 * properties_.major + properties_.minor; }
+  const cudaDeviceProp& properties() const { return properties_; }
+
+  // Makes it the calling thread's device. Every function that calls the runtime does so first.
+  void use() const { cudaSetDevice(ordinal_); }
+
+  // CUDAMOE_OK, or the error with a message that names the function, what was being done and what the runtime says.
+  cudamoe_status check(cudaError_t error, const char* function, const char* what) const;
+
+ private:
+  int ordinal_;
+  cudaDeviceProp properties_;
+};
+
+class Stream {
+ public:
+  Stream(Device& device, cudaStream_t stream, kernels::DeviceReport* report, kernels::DeviceReport* device_report)
+      : device_(device), stream_(stream), report_(report), device_report_(device_report) {}
+
+  Device& device() const { return device_; }
+  cudaStream_t get() const { return stream_; }
+  // Where kernels of this stream note bad data: a device pointer.
+  kernels::DeviceReport* device_report() const { return device_report_; }
+  // The same record on the host, to be read when the stream is idle.
+  kernels::DeviceReport* report() const { return report_; }
+
+  cudamoe_status check(cudaError_t error, const char* function) const { return device_.check(error, function, "a kernel launch"); }
+
+ private:
+  Device& device_;
+  cudaStream_t stream_;
+  kernels::DeviceReport* report_;
+  kernels::DeviceReport* device_report_;
+};
+
+// The stream of a table entry, with its device made the calling thread's.
+inline Stream& stream_of(void* stream) {
+  auto& own = *static_cast<Stream*>(stream);
+  own.device().use();
+  return own;
+}
+
+// The message of a record that is not empty.
+cudamoe_status fail_from_report(const kernels::DeviceReport& report);
+
+// Each family fills its entries of the table.
+void register_optimizer(Backend& table);
+
+}  // namespace cudamoe::cuda

@@ -1,0 +1,25 @@
+// The messages of what kernels report.
+#include "common/report.cuh"
+
+#include "cuda/device.h"
+
+namespace cudamoe::cuda {
+
+cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
+  const auto index = [&](int i) { return static_cast<long long>(report.index[i]); };
+  const long long others = report.operations - 1;
+  switch (report.code) {
+    case kernels::ReportCode::kLossRow:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "cudamoe_loss: tasks[%lld] row %lld has label %g and weight %g; a binary label must be from 0 to 1, a class a whole number below "
+          "%lld, any other label finite, and a weight finite and at least 0; such rows count as missing (and %lld more operations "
+          "reported bad data)",
+          index(0), index(1), report.value[0], report.value[1], index(2), others);
+    default:
+      return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
+                  static_cast<int>(report.code));
+  }
+}
+
+}  // namespace cudamoe::cuda

@@ -1,0 +1,193 @@
+// Memory of the executor's devices: host memory, whose ranges are known, so that a copy out of bounds is an error.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "simt/runtime/runtime.h"
+
+using namespace cudamoe::simt;
+
+namespace {
+
+constexpr size_t kAlignment = 256;  // of cudaMalloc
+
+size_t physical_memory() { return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+// Whether the range lies in one block of memory of the map.
+bool within(const std::map<void*, size_t>& blocks, const void* pointer, size_t bytes) {
+  auto after = blocks.upper_bound(const_cast<void*>(pointer));
+  if (after == blocks.begin()) return false;
+  const auto& [begin, size] = *--after;
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(pointer) - static_cast<const char*>(begin));
+  return offset <= size && bytes <= size - offset;
+}
+
+cudaError_t allocate(std::map<void*, size_t>& blocks, void** pointer, size_t bytes) {
+  *pointer = nullptr;
+  if (bytes > physical_memory()) return cudaErrorMemoryAllocation;
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  // The size itself, so that AddressSanitizer sees an access right behind it.
+  void* memory = nullptr;
+  if (posix_memalign(&memory, kAlignment, bytes > 0 ? bytes : rounded + kAlignment) != 0) return cudaErrorMemoryAllocation;
+  blocks.emplace(memory, bytes);
+  *pointer = memory;
+  return cudaSuccess;
+}
+
+cudaError_t release(std::map<void*, size_t>& blocks, void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  if (blocks.erase(pointer) == 0) return cudaErrorInvalidValue;
+  std::free(pointer);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  RuntimeDevice* device = runtime.current();
+  if (device == nullptr) return cudaErrorInvalidDevice;
+  if (!device->failure.empty()) return cudaErrorLaunchFailure;
+  return allocate(runtime.device_memory, pointer, bytes);
+}
+
+// Waits for the device, as the real one does.
+cudaError_t cudaFree(void* pointer) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  RuntimeDevice* device = runtime.current();
+  if (device == nullptr) return cudaErrorInvalidDevice;
+  const cudaError_t work = runtime.drain(*device);
+  const cudaError_t error = release(runtime.device_memory, pointer);
+  return error != cudaSuccess ? error : work;
+}
+
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return allocate(runtime.host_memory, pointer, bytes);
+}
+
+cudaError_t cudaFreeHost(void* pointer) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  for (const auto& [ordinal, device] : runtime.devices) runtime.drain(*device);
+  return release(runtime.host_memory, pointer);
+}
+
+cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (!within(runtime.host_memory, host, 0)) return cudaErrorInvalidValue;
+  *device = host;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  RuntimeDevice* device = runtime.owner(stream);
+  if (device == nullptr) return cudaErrorInvalidResourceHandle;
+  if (!device->failure.empty()) return cudaErrorLaunchFailure;
+  if (bytes == 0) return cudaSuccess;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  if ((from_device && !within(runtime.device_memory, source, bytes)) || (to_device && !within(runtime.device_memory, destination, bytes)))
+    return cudaErrorInvalidValue;
+  if (!from_device && !within(runtime.host_memory, source, bytes)) {
+    // Pageable host memory is read before the call returns.
+    std::vector<char> copy(static_cast<const char*>(source), static_cast<const char*>(source) + bytes);
+    stream->tasks.push_back({[destination, copy = std::move(copy)] {
+                               std::memcpy(destination, copy.data(), copy.size());
+                               return std::string();
+                             },
+                             nullptr, 0});
+    return cudaSuccess;
+  }
+  stream->tasks.push_back({[destination, source, bytes] {
+                             std::memcpy(destination, source, bytes);
+                             return std::string();
+                           },
+                           nullptr, 0});
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  RuntimeDevice* device = runtime.owner(stream);
+  if (device == nullptr) return cudaErrorInvalidResourceHandle;
+  if (!device->failure.empty()) return cudaErrorLaunchFailure;
+  if (bytes == 0) return cudaSuccess;
+  if (!within(runtime.device_memory, destination, bytes)) return cudaErrorInvalidValue;
+  stream->tasks.push_back({[destination, value, bytes] {
+                             std::memset(destination, value, bytes);
+                             return std::string();
+                           },
+                           nullptr, 0});
+  return cudaSuccess;
+}
+
+// Small numbers of multiprocessors, as of a small GPU, so that grids that depend on it stay small.
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  const auto found = runtime.devices.find(ordinal);
+  if (found == runtime.devices.end()) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "host executor of CUDA thread blocks");
+  properties->totalGlobalMem = physical_memory();
+  properties->multiProcessorCount = 4;
+  properties->major = found->second->options.architecture / 10;
+  properties->minor = found->second->options.architecture % 10;
+  return cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+  }
+  return "unknown error";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+      return "invalid resource handle";
+    case cudaErrorNotReady:
+      return "device not ready";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+  }
+  return "unrecognized error code";
+}
