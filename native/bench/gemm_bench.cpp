@@ -171,7 +171,7 @@ void measure(Bench& bench, Engine& machine, const std::string& name, const Shape
 
 void run(Bench& bench, Engine& engine) {
   std::printf("f32 multiply-add peak %.1f GFLOP/s with %d threads; vdpbf16ps %.1f GFLOP/s with 1; streaming copy %.1f GB/s\n",
-              multiply_add_peak(engine.threads()) * 1e-9, engine.threads(), bf16_dot_peak() * 1e-9,
+              multiply_add_peak(engine.threads(), bench.settings().sample_seconds) * 1e-9, engine.threads(), bf16_dot_peak() * 1e-9,
               copy_bandwidth(engine.threads()) * 1e-9);
   const auto plain = [&](const char* name, int64_t rows, int64_t n, int64_t k, int32_t activation = CUDAMOE_ACTIVATION_NONE) {
     Shape shape{rows, n, k};

@@ -88,7 +88,7 @@ void Bench::table(Engine& engine, const std::string& title, const Work& work, co
   }
   for (int round = 0; round < settings_.rounds; ++round) {
     double floor = 0;
-    if (work.flops > 0) floor = work.flops / multiply_add_peak(engine.threads());
+    if (work.flops > 0) floor = work.flops / multiply_add_peak(engine.threads(), settings_.sample_seconds);
     if (work.bytes > 0) floor = std::max(floor, work.bytes / copy_bandwidth(engine.threads()));
     if (work.floor_seconds) floor = work.floor_seconds(engine.threads());
     for (Running& run : running) {
@@ -192,7 +192,7 @@ int run(int argc, char** argv) {
 }  // namespace cudamoe::bench
 
 int main(int argc, char** argv) {
-  cudamoe::bench::choose_peer_kernels(argv);
+  cudamoe::bench::prepare_peers(argv);
   try {
     return cudamoe::bench::run(argc, argv);
   } catch (const std::exception& e) {

@@ -92,9 +92,10 @@ cpu::Device& device_of(int threads) {
 }
 
 // Units of work a second, the best of a few tries; run(part) does one of the `parts` and answers its units.
-double best_rate(int threads, int64_t parts, const std::function<double(int64_t)>& run) {
+constexpr int kTries = 4;
+double best_rate(int threads, int64_t parts, int tries, const std::function<double(int64_t)>& run) {
   double best = 0;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < tries; ++i) {
     std::vector<double> units(static_cast<size_t>(parts));
     const double begin = now(threads);
     device_of(threads).for_tiles(parts, 1e9, [&](int64_t part) { units[static_cast<size_t>(part)] = run(part); });
@@ -125,14 +126,18 @@ __attribute__((target("avx512f,avx512bf16"))) double bf16_dot_loop(int64_t steps
 
 }  // namespace
 
-double multiply_add_peak(int threads) {
-  return best_rate(threads, 4 * threads, [](int64_t) { return HWY_DYNAMIC_DISPATCH(multiply_add_loop)(50000); });
+double multiply_add_peak(int threads, double seconds) {
+  const auto loop = HWY_DYNAMIC_DISPATCH(multiply_add_loop);
+  const auto rate = [&](int64_t parts) { return best_rate(threads, parts, 1, [&](int64_t) { return loop(20000); }); };
+  const double flops_a_part = loop(1) * 20000;
+  const double warm = rate(4 * threads);
+  return rate(std::max<int64_t>(threads, static_cast<int64_t>(seconds * warm / flops_a_part)));
 }
 
 double bf16_dot_peak() {
 #if defined(__x86_64__)
   if (cpu::level() == cpu::Level::kAvx512Bf16) {
-    return best_rate(1, 1, [](int64_t) { return bf16_dot_loop(200000); });
+    return best_rate(1, 1, kTries, [](int64_t) { return bf16_dot_loop(200000); });
   }
 #endif
   return 0;
@@ -147,7 +152,7 @@ double copy_bandwidth(int threads) {
         return pointer;
       }(),
       [](float* pointer) { std::free(pointer); });
-  return best_rate(threads, kParts, [](int64_t part) {
+  return best_rate(threads, kParts, kTries, [](int64_t part) {
     const int64_t begin = kCount / kParts * part;
     HWY_DYNAMIC_DISPATCH(stream_copy)(memory.get() + begin, memory.get() + kCount + begin, kCount / kParts);
     return 2.0 * sizeof(float) * kCount / kParts;
@@ -179,7 +184,7 @@ double random_row_rate(int threads, int64_t row_bytes, int64_t table_bytes) {
   constexpr int64_t kParts = 64, kReads = 1 << 13, kAhead = 64;
   double best = 0;
   for (const int64_t ahead : {8, 16, 32, 64}) {
-    best = std::max(best, best_rate(threads, kParts, [&](int64_t part) {
+    best = std::max(best, best_rate(threads, kParts, kTries, [&](int64_t part) {
                       uint64_t state = static_cast<uint64_t>(part) * 0x9E3779B97F4A7C15u + 1;
                       int64_t rows_ahead[kAhead] = {};
                       char sum = 0;

@@ -1,4 +1,4 @@
-// What the machine can do at most, measured: ceilings for the benchmarks. Each call measures for a few milliseconds.
+// What the machine can do at most, measured: ceilings for the benchmarks. A call measures for some milliseconds.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,9 @@ namespace cudamoe::bench {
 // the caches only; with several it is the wall clock.
 double now(int threads);
 
-// f32 multiply-adds of the level in use, flops a second of `threads` threads (2 flops a lane).
-double multiply_add_peak(int threads);
+// f32 multiply-adds of the level in use, flops a second of `threads` threads (2 flops a lane), held for `seconds`: timer interrupts and
+// the clock under load lower the ceiling of a sample as long, which a shorter burst would not show.
+double multiply_add_peak(int threads, double seconds);
 // bf16 dot products by vdpbf16ps, flops a second of one thread; 0 where the processor lacks them or the level is lower.
 double bf16_dot_peak();
 // Copy with streaming stores between arrays far larger than the caches, bytes read and written a second.

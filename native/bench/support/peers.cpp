@@ -4,12 +4,14 @@
 
 #include "cpu/device.h"
 
-#if defined(CUDAMOE_BENCH_OPENBLAS)
-#include <cblas.h>
+#if defined(CUDAMOE_BENCH_OPENBLAS) || defined(CUDAMOE_BENCH_ONEDNN)
 #include <strings.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#endif
+#if defined(CUDAMOE_BENCH_OPENBLAS)
+#include <cblas.h>
 #endif
 #if defined(CUDAMOE_BENCH_ONEDNN)
 #include <omp.h>
@@ -20,16 +22,24 @@
 
 namespace cudamoe::bench {
 
-void choose_peer_kernels([[maybe_unused]] char** argv) {
+void prepare_peers([[maybe_unused]] char** argv) {
+#if defined(CUDAMOE_BENCH_OPENBLAS) || defined(CUDAMOE_BENCH_ONEDNN)
+  bool changed = false;
+  const auto want = [&](const char* variable, const char* value) {
+    const char* set = std::getenv(variable);
+    if (set != nullptr && strcasecmp(set, value) == 0) return;
+    setenv(variable, value, 1);
+    changed = true;
+  };
 #if defined(CUDAMOE_BENCH_OPENBLAS)
-  constexpr const char* kVariable = "OPENBLAS_CORETYPE";
-  constexpr const char* kBest = "SkylakeX";
-  const bool knows_avx512 = strcasecmp(openblas_get_corename(), kBest) == 0 || strcasecmp(openblas_get_corename(), "SapphireRapids") == 0 ||
+  const bool knows_avx512 = strcasecmp(openblas_get_corename(), "SkylakeX") == 0 ||
+                            strcasecmp(openblas_get_corename(), "SapphireRapids") == 0 ||
                             strcasecmp(openblas_get_corename(), "Cooperlake") == 0;
-  const char* set = std::getenv(kVariable);
-  if (knows_avx512 || cpu::level() < cpu::Level::kAvx512 || (set != nullptr && strcasecmp(set, kBest) == 0)) return;
-  setenv(kVariable, kBest, 1);
-  execv("/proc/self/exe", argv);
+  if (!knows_avx512 && cpu::level() >= cpu::Level::kAvx512) want("OPENBLAS_CORETYPE", "SkylakeX");
+  want("OPENBLAS_THREAD_TIMEOUT", "20");  // 2^20 ticks of the processor's clock
+#endif
+  want("GOMP_SPINCOUNT", "10000");  // pauses of about 50 ns
+  if (changed) execv("/proc/self/exe", argv);
 #endif
 }
 

@@ -6,9 +6,12 @@
 
 namespace cudamoe::bench {
 
-// OpenBLAS reads its kernel choice when it loads. A version that is older than the processor falls to kernels for old processors: then
-// this starts the program again with the AVX-512 kernels asked for. A choice left in the environment is undone likewise.
-void choose_peer_kernels(char** argv);
+// Peers read their environment when they load, so this may start the program again with what it sets:
+// - A version of OpenBLAS that is older than the processor falls to kernels for old processors: the AVX-512 kernels are asked for. A choice
+//   left in the environment is undone likewise.
+// - Idle threads of OpenBLAS and OpenMP spin for tens of milliseconds, on a processor that the next entry of a table needs: half a
+//   millisecond is enough for calls that follow each other.
+void prepare_peers(char** argv);
 
 // Threads that the peers may use.
 void set_peer_threads(int threads);
