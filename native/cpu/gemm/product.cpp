@@ -1,10 +1,11 @@
 // Grouped products y = finish(x * W) with packed W; see cudamoe.h, gemm.
 //
 // Floor: 2 * rows * columns * depth flops; at recommender widths the weights stay in the L2 cache. A task is a block of row tiles
-// times a run of panels. It goes through depth blocks of at most 256 in ascending order and in each through its tiles: it copies a tile's
-// rows of x (which makes a gather free, converts bf16, and spreads the rows over the sets of the L1 cache), has the next tile's lines
-// fetched meanwhile, and multiplies with one panel after the other, which stream from the L2 cache. Sums between depth blocks wait in the
-// work space. bf16 weights are widened to f32 once a task and depth block, or in registers when the task has two tiles at most.
+// times a run of panels. It goes through depth blocks of at most 1024 in ascending order, in each through passes of as many panels as take
+// a small part of the L2 cache, and in a pass through its tiles: it multiplies a tile with one panel after the other, while the rows of
+// the next tile and a share of the panels of the next pass are fetched into the L2 cache. f32 rows are read where they lie. Gathered rows,
+// bf16 and rounding to bf16 take a copy, made in the first pass. Sums between depth blocks wait in the work space. bf16 weights are widened
+// to f32 once a pass, or in registers when the task has two tiles at most.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/product.cpp"
 #include "cpu/gemm/product.h"
@@ -46,8 +47,9 @@ HWY_INLINE const T* row_of_x(const Product& product, int64_t group, int64_t row,
 }
 
 template <bool kRound, class T>
-void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t depth, Stream& stream, float* to) {
-  for (int64_t i = 0; i < rows; ++i, to += kRowScratchStride) {
+void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t depth, Stream& stream, float* to,
+               int64_t to_stride) {
+  for (int64_t i = 0; i < rows; ++i, to += to_stride) {
     if (const T* from = row_of_x<T>(product, group, row + i, column); from != nullptr) {
       copy_row<kRound>(from, depth, to);
       continue;
@@ -114,146 +116,194 @@ struct ProductTask {
   RowBlocks::Block block, next_block;  // next_block: what the thread is likely to do next
   int64_t first_panel, end_panel;
   Stream& stream;
-  float* rows;     // the copied rows of one or two tiles
-  float* widened;  // bf16 panels of one depth block in f32
+  float* rows;     // copied rows, of one tile or, with several passes, of the block
+  float* widened;  // bf16 panels of one pass in f32
   float* sums;     // [rows of the block, task_panels * kPanel], when there are several depth blocks
   float* tile;     // raw sums of one tile
   Finish finish;
   Prefetcher prefetcher;
-  PrefetchRow prefetch_rows[3 * kTileRows];
+  PrefetchRow prefetch_rows[3 * kTileRows + kMostPassPanels];
+
+  // A part of the task: a depth block with the panels of a pass.
+  struct Part {
+    int64_t depth_block, pass;
+  };
 
   bool strided() const { return product.groups.offsets == nullptr; }
+  bool copies_rows() const { return product.x_bf16 || product.packed_bf16 || product.gather != nullptr; }
   int64_t depth_begin(int64_t depth_block) const { return part_begin(product.depth, plan.depth_blocks, depth_block); }
+  int64_t passes() const { return divide_up(end_panel - first_panel, plan.pass_panels); }
+  int64_t pass_begin(int64_t pass) const { return first_panel + part_begin(end_panel - first_panel, passes(), pass); }
+  int tile_rows(int64_t index) const { return static_cast<int>(block.tile_begin(index + 1) - block.tile_begin(index)); }
 
-  // Has the lines of a tile fetched that it will read or write: its rows of x, and with the last depth block its rows of y and below.
-  void prefetch(const RowBlocks::Block& of, int64_t index, int64_t depth_block) {
-    if (index >= of.first_tile + of.tiles) return;
-    const int64_t begin = of.tile_begin(index), end = of.tile_begin(index + 1), column = depth_begin(depth_block);
-    const int64_t x_bytes = product.x_bf16 ? 2 : 4, y_bytes = product.y_bf16 ? 2 : 4;
-    const int64_t x_lines = divide_up((depth_begin(depth_block + 1) - column) * x_bytes, 64);
+  // Elements from the start of the packed weights to the first panel of a part.
+  int64_t packed_offset(int64_t group, Part part) const {
+    const PackedLayout layout{product.columns, product.depth};
+    return group * layout.group_elements() + pass_begin(part.pass) * layout.panel_elements() + depth_begin(part.depth_block) * kPanel;
+  }
+
+  // Lists the lines of a tile that it will read or write in a part: its rows of x, unless an earlier pass read them, and with the last
+  // depth block its rows of y and below. Answers the number of entries.
+  int64_t list_tile(const RowBlocks::Block& of, int64_t index, Part part, PrefetchRow* list) const {
+    const int64_t begin = of.tile_begin(index), end = of.tile_begin(index + 1);
     int64_t count = 0;
-    for (int64_t row = begin; row < end; ++row) {
-      const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column))
-                                     : row_of_x<float>(product, of.group, row, column);
-      if (x != nullptr) prefetch_rows[count++] = {x, x_lines};
+    if (part.pass == 0) {
+      const int64_t column = depth_begin(part.depth_block), x_bytes = product.x_bf16 ? 2 : 4;
+      const int64_t x_lines = divide_up((depth_begin(part.depth_block + 1) - column) * x_bytes, 64);
+      for (int64_t row = begin; row < end; ++row) {
+        const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column))
+                                       : row_of_x<float>(product, of.group, row, column);
+        if (x != nullptr) list[count++] = {x, x_lines};
+      }
     }
-    if (depth_block + 1 == plan.depth_blocks) {
-      const int64_t first = first_panel * kPanel;
-      const int64_t y_lines = divide_up((std::min(product.columns, end_panel * kPanel) - first) * y_bytes, 64);
+    if (part.depth_block + 1 == plan.depth_blocks) {
+      const int64_t first = pass_begin(part.pass) * kPanel, y_bytes = product.y_bf16 ? 2 : 4;
+      const int64_t y_lines = divide_up((std::min(product.columns, pass_begin(part.pass + 1) * kPanel) - first) * y_bytes, 64);
       const auto add = [&](const void* matrix, int64_t row_stride, int64_t group_stride) {
         const auto* at = static_cast<const char*>(matrix) + ((strided() ? of.group * group_stride : 0) + first) * y_bytes;
-        for (int64_t row = begin; row < end; ++row) prefetch_rows[count++] = {at + row * row_stride * y_bytes, y_lines};
+        for (int64_t row = begin; row < end; ++row) list[count++] = {at + row * row_stride * y_bytes, y_lines};
       };
       if (product.below != nullptr) add(product.below, product.below_row_stride, product.below_group_stride);
       add(product.y, product.y_row_stride, product.y_group_stride);
     }
+    return count;
+  }
+
+  // Lists share `index` of `shares` of the panels of a part. Answers the number of entries.
+  int64_t list_panels(int64_t group, Part part, int64_t index, int64_t shares, PrefetchRow* list) const {
+    const int64_t bytes = product.packed_bf16 ? 2 : 4, panels = pass_begin(part.pass + 1) - pass_begin(part.pass);
+    const int64_t depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
+    const int64_t panel_lines = depth * kPanel * bytes / 64, panel_bytes = product.depth * kPanel * bytes;
+    const char* at = static_cast<const char*>(product.packed) + packed_offset(group, part) * bytes;
+    const int64_t end = part_begin(panels * panel_lines, shares, index + 1);
+    int64_t count = 0;
+    for (int64_t line = part_begin(panels * panel_lines, shares, index); line < end && count < kMostPassPanels;) {
+      const int64_t lines = std::min(end - line, panel_lines - line % panel_lines);
+      list[count++] = {at + line / panel_lines * panel_bytes + line % panel_lines * 64, lines};
+      line += lines;
+    }
+    return count;
+  }
+
+  // Has fetched what follows tile `index` of a part: the next tile and, in shares, the panels of the next part.
+  void prefetch(int64_t index, Part part) {
+    const int64_t tiles = block.tiles, share = index - block.first_tile;
+    const RowBlocks::Block* next = &block;
+    Part next_part{part.depth_block, part.pass + 1};
+    if (next_part.pass == passes()) next_part = {part.depth_block + 1, 0};
+    if (next_part.depth_block == plan.depth_blocks) {
+      next_part = {0, 0};
+      next = &next_block;
+    }
+    int64_t count = 0;
+    if (share + 1 < tiles) {
+      count = list_tile(block, index + 1, part, prefetch_rows);
+    } else if (next->tiles > 0) {
+      count = list_tile(*next, next->first_tile, next_part, prefetch_rows);
+    }
+    const bool other_panels = passes() > 1 || plan.depth_blocks > 1 || next->group != block.group;
+    if (next->tiles > 0 && tiles > 1 && other_panels) {
+      count += list_panels(next->group, next_part, share, tiles, prefetch_rows + count);
+    }
     prefetcher.start(prefetch_rows, count);
   }
 
-  void copy(int64_t row, int64_t row_count, int64_t column, int64_t depth) const {
+  void copy(int64_t index, int64_t column, int64_t depth, float* to) const {
+    const int64_t row = block.tile_begin(index), row_count = tile_rows(index);
     if (product.x_bf16) {
-      copy_rows<false, Bf16>(product, block.group, row, row_count, column, depth, stream, rows);
+      copy_rows<false, Bf16>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
     } else if (product.packed_bf16) {
-      copy_rows<true, float>(product, block.group, row, row_count, column, depth, stream, rows);
+      copy_rows<true, float>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
     } else {
-      copy_rows<false, float>(product, block.group, row, row_count, column, depth, stream, rows);
+      copy_rows<false, float>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
     }
   }
 
-  // Multiplies copied rows with all panels of the task: those of tile `index`, and of the next tile too when `count` is 2; `panels` is
-  // the depth block of the first one.
+  // Multiplies tile `index` with all panels of a part; `panels` is the depth block of the first one.
   template <class B>
-  void multiply(int64_t index, int64_t count, const B* panels, int64_t panel_stride, int64_t depth, bool first, bool last) {
-    int taken = 1;
-    for (int64_t panel = first_panel; panel < end_panel; panel += taken, panels += taken * panel_stride) {
-      // The first tile is not lower than the second one, which can take as many panels therefore.
-      taken = multiply_panels(index, rows, panels, panel_stride, depth, panel, end_panel, first, last);
-      if (count == 2)
-        multiply_panels(index + 1, rows + tile_rows(index) * kRowScratchStride, panels, panel_stride, depth, panel, panel + taken, first,
-                        last);
-    }
-  }
-
-  int tile_rows(int64_t index) const { return static_cast<int>(block.tile_begin(index + 1) - block.tile_begin(index)); }
-
-  // Multiplies one tile with as many panels from `panel` on as it takes at once; answers their number.
-  template <class B>
-  int multiply_panels(int64_t index, const float* tile_of_x, const B* panels, int64_t panel_stride, int64_t depth, int64_t panel,
-                      int64_t most_panel, bool first, bool last) {
+  void multiply(int64_t index, const float* x, int64_t x_stride, const B* panels, int64_t panel_stride, Part part) {
+    const bool first = part.depth_block == 0, last = part.depth_block + 1 == plan.depth_blocks;
     const int64_t row = block.tile_begin(index), sums_stride = plan.task_panels * kPanel;
-    const int64_t column = panel * kPanel, columns = std::min(product.columns, most_panel * kPanel) - column;
-    int taken = 1;
-    const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows(index), most_panel - panel, columns, &taken);
+    const int64_t end = pass_begin(part.pass + 1);
     TileArgs<B> args;
     args.prefetcher = &prefetcher;
-    args.a = tile_of_x;
-    args.b = panels;
+    args.a = x;
+    args.a_row_stride = x_stride;
     args.panel_stride = panel_stride;
-    args.depth = depth;
-    float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
-    args.start = first ? nullptr : partial;
+    args.depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
     args.start_stride = sums_stride;
-    if (!last || finish == Finish::kRaw) {
-      args.finish = Finish::kRaw;
-      args.c = last ? tile : partial;
-      args.c_stride = last ? taken * kPanel : sums_stride;
-      args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
-      multiply_tile_of(args);
-      if (last) {
-        const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
-        complete(product, tile, taken * kPanel, block.group, row, tile_rows(index), column, std::min<int64_t>(columns, taken * kPanel));
+    int taken = 1;
+    for (int64_t panel = pass_begin(part.pass); panel < end; panel += taken, panels += taken * panel_stride) {
+      const int64_t column = panel * kPanel, columns = std::min(product.columns, end * kPanel) - column;
+      const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows(index), end - panel, columns, &taken);
+      float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
+      args.b = panels;
+      args.start = first ? nullptr : partial;
+      if (!last || finish == Finish::kRaw) {
+        args.finish = Finish::kRaw;
+        args.c = last ? tile : partial;
+        args.c_stride = last ? taken * kPanel : sums_stride;
+        args.columns = columns <= kLanes ? kLanes : taken * kPanel;  // whole vectors
+        multiply_tile_of(args);
+        if (last) {
+          const auto complete = product.y_bf16 ? &finish_tile<Bf16> : &finish_tile<float>;
+          complete(product, tile, taken * kPanel, block.group, row, tile_rows(index), column, std::min<int64_t>(columns, taken * kPanel));
+        }
+        continue;
       }
-      return taken;
+      args.finish = finish;
+      args.columns = std::min<int64_t>(columns, taken * kPanel);
+      args.c =
+          static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
+      args.c_stride = product.y_row_stride;
+      args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
+      if (finish == Finish::kReluMask) {
+        args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) +
+                     row * product.below_row_stride + column;
+        args.below_stride = product.below_row_stride;
+      }
+      multiply_tile_of(args);
     }
-    args.finish = finish;
-    args.columns = std::min<int64_t>(columns, taken * kPanel);
-    args.c = static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
-    args.c_stride = product.y_row_stride;
-    args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
-    if (finish == Finish::kReluMask) {
-      args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) +
-                   row * product.below_row_stride + column;
-      args.below_stride = product.below_row_stride;
+  }
+
+  void run_part(Part part) {
+    const PackedLayout layout{product.columns, product.depth};
+    const int64_t column = depth_begin(part.depth_block), depth = depth_begin(part.depth_block + 1) - column;
+    const int64_t offset = packed_offset(block.group, part), panel_stride = layout.panel_elements();
+    const bool widen = product.packed_bf16 && block.tiles > 2;
+    if (widen) {
+      for (int64_t panel = 0; panel < pass_begin(part.pass + 1) - pass_begin(part.pass); ++panel) {
+        widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel,
+                    widened + panel * depth * kPanel);
+      }
     }
-    multiply_tile_of(args);
-    return taken;
+    for (int64_t index = block.first_tile; index < block.first_tile + block.tiles; ++index) {
+      const float* x;
+      int64_t x_stride;
+      if (copies_rows()) {
+        float* to = rows + (passes() > 1 ? block.tile_begin(index) - block.tile_begin(block.first_tile) : 0) * plan.rows_stride;
+        if (part.pass == 0) copy(index, column, depth, to);
+        x = to;
+        x_stride = plan.rows_stride;
+      } else {
+        x = row_of_x<float>(product, block.group, block.tile_begin(index), column);
+        x_stride = product.x_row_stride;
+      }
+      prefetch(index, part);
+      if (widen) {
+        multiply(index, x, x_stride, static_cast<const float*>(widened), depth * kPanel, part);
+      } else if (product.packed_bf16) {
+        multiply(index, x, x_stride, static_cast<const Bf16*>(product.packed) + offset, panel_stride, part);
+      } else {
+        multiply(index, x, x_stride, static_cast<const float*>(product.packed) + offset, panel_stride, part);
+      }
+    }
   }
 
   void run() {
-    const PackedLayout layout{product.columns, product.depth};
-    const int64_t panel_stride = layout.panel_elements(), end_tile = block.first_tile + block.tiles;
-    prefetcher.at = reinterpret_cast<const char*>(rows);
+    prefetcher.at = reinterpret_cast<const char*>(tile);
     for (int64_t depth_block = 0; depth_block < plan.depth_blocks; ++depth_block) {
-      const int64_t begin = depth_begin(depth_block), depth = depth_begin(depth_block + 1) - begin;
-      const bool first = depth_block == 0, last = depth_block + 1 == plan.depth_blocks;
-      const int64_t offset = block.group * layout.group_elements() + first_panel * panel_stride + begin * kPanel;
-      const bool widen = product.packed_bf16 && block.tiles > 2;
-      if (widen) {
-        for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
-          widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel,
-                      widened + panel * depth * kPanel);
-        }
-      }
-      // A block of two tiles takes both at once: they are low, and a panel from the L1 cache serves low tiles better.
-      const int64_t at_once = block.tiles == 2 ? 2 : 1;
-      for (int64_t index = block.first_tile; index < end_tile; index += at_once) {
-        const int64_t row = block.tile_begin(index);
-        copy(row, block.tile_begin(index + at_once) - row, begin, depth);
-        if (index + at_once < end_tile) {
-          prefetch(block, index + 1, depth_block);
-        } else if (!last) {
-          prefetch(block, block.first_tile, depth_block + 1);
-        } else {
-          prefetch(next_block, next_block.first_tile, 0);
-        }
-        if (widen) {
-          multiply(index, at_once, static_cast<const float*>(widened), depth * kPanel, depth, first, last);
-        } else if (product.packed_bf16) {
-          multiply(index, at_once, static_cast<const Bf16*>(product.packed) + offset, panel_stride, depth, first, last);
-        } else {
-          multiply(index, at_once, static_cast<const float*>(product.packed) + offset, panel_stride, depth, first, last);
-        }
-      }
+      for (int64_t pass = 0; pass < passes(); ++pass) run_part({depth_block, pass});
     }
   }
 };
@@ -279,22 +329,28 @@ namespace cudamoe::cpu {
 HWY_EXPORT(product_task);
 
 ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged, int64_t columns, int64_t depth, bool packed_bf16) {
-  constexpr int64_t kMostTiles = 8, kMostPanels = 16, kTasksAThread = 8;
+  constexpr int64_t kMostDepth = 1024, kMostTiles = 8, kMostPanels = 16, kTasksAThread = 8;
+  constexpr int64_t kOnePassBytes = int64_t{512} << 10, kPassBytes = int64_t{256} << 10;  // of panels in f32
   const TileShape& shape = tile_shape();
   const int64_t panels = divide_up(columns, shape.columns);
   const int64_t tiles = ragged ? divide_up(rows, shape.rows) : groups * divide_up(rows, shape.rows);
   const int64_t most_tiles_of_a_group = divide_up(rows, shape.rows);
   const int64_t wanted = threads == 1 ? 1 : kTasksAThread * threads;
   ProductPlan plan{};
-  plan.depth_blocks = divide_up(depth, kDepthBlock);
+  plan.depth_blocks = divide_up(depth, kMostDepth);
   plan.block_tiles = std::clamp<int64_t>(std::min(tiles / wanted, most_tiles_of_a_group), 1, kMostTiles);
   // Few tiles: the columns are shared out as well, four panels at least.
   const int64_t column_tasks = tiles >= wanted || tiles == 0 ? 1 : std::min(divide_up(wanted, tiles), divide_up(panels, 4));
-  plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 || packed_bf16 ? kMostPanels : panels);
+  plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 ? kMostPanels : panels);
+  const int64_t block_depth = divide_up(depth, plan.depth_blocks);
+  const int64_t panel_bytes = std::max<int64_t>(block_depth, 1) * shape.columns * static_cast<int64_t>(sizeof(float));
+  const bool one_pass = plan.block_tiles == 1 || plan.task_panels * panel_bytes <= kOnePassBytes;
+  plan.pass_panels = one_pass ? plan.task_panels : std::clamp<int64_t>(kPassBytes / panel_bytes, 1, kMostPassPanels);
   plan.workers = threads;
   const int64_t block_rows = plan.block_tiles * shape.rows;
-  plan.rows_floats = std::min<int64_t>(2, plan.block_tiles) * shape.rows * kRowScratchStride;
-  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? plan.task_panels * std::min(depth, kDepthBlock) * shape.columns : 0;
+  plan.rows_stride = (divide_up(block_depth, 16) | 1) * 16;
+  plan.rows_floats = (one_pass ? shape.rows : block_rows) * plan.rows_stride;
+  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? plan.pass_panels * block_depth * shape.columns : 0;
   plan.sums_floats = plan.depth_blocks > 1 ? block_rows * plan.task_panels * shape.columns : 0;
   plan.tile_floats = std::max<int64_t>(shape.rows, 12) * shape.columns;  // 3 rows of 4 panels, or all rows of one
   return plan;

@@ -36,13 +36,17 @@ struct Product {
   int64_t below_row_stride, below_group_stride;
 };
 
+inline constexpr int64_t kMostPassPanels = 32;
+
 // How a product is cut into tasks and what work space a worker needs. No result depends on it: an element is one chain of
 // multiply-adds over ascending depth however it is cut.
 struct ProductPlan {
   int64_t block_tiles;  // row tiles of a task
   int64_t task_panels;  // panels of columns of a task
+  int64_t pass_panels;  // most panels that all tiles of a task meet before the next panels
   int64_t depth_blocks;
   int64_t workers;
+  int64_t rows_stride;  // floats from one copied row to the next: odd in cache lines, to spread the rows of a tile over the cache's sets
   // Parts of a worker's work space, in floats.
   int64_t rows_floats, panel_floats, sums_floats, tile_floats;
 

@@ -88,8 +88,9 @@ template <class B>
 struct TileArgs {
   Prefetcher* prefetcher;
   const float* a;
-  const B* b;            // panels of [depth][kPanel]
-  int64_t panel_stride;  // elements from one panel to the next
+  int64_t a_row_stride = kRowScratchStride;  // RowsOfA only
+  const B* b;                                // panels of [depth][kPanel]
+  int64_t panel_stride;                      // elements from one panel to the next
   int64_t depth;
   int64_t a_step, b_step;  // ColumnsOfA only: elements from one t to the next
   const float* start;      // sums so far, [rows] at start_stride, whole vectors; null: 0
@@ -98,33 +99,76 @@ struct TileArgs {
   float* c;
   int64_t c_stride;
   int64_t columns;     // that c has, of the vectors of this tile
-  const float* bias;   // kBias, kBiasRelu: [columns] or null
+  const float* bias;   // kBias, kBiasRelu, kAccumulate: [columns] or null
   const float* below;  // kReluMask: [rows, columns]
   int64_t below_stride;
 };
 
-// How operands are addressed: a[i, t] at i * kRowStep + t * a_step, b[t, j] at t * b_step + j.
-struct RowsOfA {  // rows of the left operand, copied side by side, and packed panels
-  static constexpr int64_t kRowStep = kRowScratchStride;
+// How operands are addressed: a[i, t] at row(i) after t steps, b[t, j] at t * b_step + j.
+//
+// Rows of the left operand at any stride, and packed panels. Seven rows are reached from one pointer, with the strides that an address of
+// x86 can hold, so that the 14 rows of a tile need two pointers and three strides.
+class RowsOfA {
+ public:
   template <class B>
-  static constexpr int64_t a_step(const TileArgs<B>&) {
-    return 1;
+  HWY_INLINE explicit RowsOfA(const TileArgs<B>& args)
+      : low_(args.a), high_(args.a + 7 * args.a_row_stride), stride_(args.a_row_stride), stride3_(3 * stride_), stride5_(5 * stride_) {
+    // The compiler would otherwise keep a pointer for every row, and most of them in memory.
+    __asm__("" : "+r"(low_));
+    __asm__("" : "+r"(high_));
+    __asm__("" : "+r"(stride3_));
+    __asm__("" : "+r"(stride5_));
+  }
+  HWY_INLINE const float* row(int i) const {
+    const float* from = i < 7 ? low_ : high_;
+    switch (i % 7) {
+      case 0:
+        return from;
+      case 1:
+        return from + stride_;
+      case 2:
+        return from + 2 * stride_;
+      case 3:
+        return from + stride3_;
+      case 4:
+        return from + 4 * stride_;
+      case 5:
+        return from + stride5_;
+      default:
+        return from + 2 * stride3_;
+    }
+  }
+  HWY_INLINE void step() {
+    ++low_;
+    ++high_;
+    __asm__("" : "+r"(low_));
+    __asm__("" : "+r"(high_));
   }
   template <class B>
   static constexpr int64_t b_step(const TileArgs<B>&) {
     return kPanel;
   }
+
+ private:
+  const float *low_, *high_;
+  int64_t stride_, stride3_, stride5_;
 };
-struct ColumnsOfA {  // both operands of a weight gradient, rows at any stride
-  static constexpr int64_t kRowStep = 1;
+
+// Both operands of a weight gradient, rows at any stride.
+class ColumnsOfA {
+ public:
   template <class B>
-  static constexpr int64_t a_step(const TileArgs<B>& args) {
-    return args.a_step;
-  }
+  HWY_INLINE explicit ColumnsOfA(const TileArgs<B>& args) : at_(args.a), step_(args.a_step) {}
+  HWY_INLINE const float* row(int i) const { return at_ + i; }
+  HWY_INLINE void step() { at_ += step_; }
   template <class B>
   static constexpr int64_t b_step(const TileArgs<B>& args) {
     return args.b_step;
   }
+
+ private:
+  const float* at_;
+  int64_t step_;
 };
 
 template <int kRows, int kVectors>
@@ -133,22 +177,21 @@ struct Accumulators {
 };
 
 template <int kRows, int kVectors, class AOrder, class B>
-HWY_INLINE void multiply_step(F32 d, const float* HWY_RESTRICT a, const B* HWY_RESTRICT b, int64_t panel_stride,
-                              Accumulators<kRows, kVectors>& acc) {
+HWY_INLINE void multiply_step(F32 d, const AOrder& a, const B* HWY_RESTRICT b, int64_t panel_stride, Accumulators<kRows, kVectors>& acc) {
   if constexpr (kVectors <= 2) {
     VecF32 bv[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) bv[v] = load(d, b + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const VecF32 av = hn::Set(d, a[i * AOrder::kRowStep]);
+      const VecF32 av = hn::Set(d, *a.row(i));
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) acc.value[i][v] = hn::MulAdd(av, bv[v], acc.value[i][v]);
     }
   } else {
     VecF32 av[kRows];
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) av[i] = hn::Set(d, a[i * AOrder::kRowStep]);
+    for (int i = 0; i < kRows; ++i) av[i] = hn::Set(d, *a.row(i));
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const VecF32 bv = load(d, b + (v / 2) * panel_stride + (v % 2) * kLanes);
@@ -158,33 +201,54 @@ HWY_INLINE void multiply_step(F32 d, const float* HWY_RESTRICT a, const B* HWY_R
   }
 }
 
-// One finished vector of row i at column j; `count` of its lanes are columns of c.
-template <bool kWhole, class B>
-HWY_INLINE void finish_vector(F32 d, const TileArgs<B>& args, int i, int64_t j, int64_t count, VecF32 value) {
-  const auto read = [&](const float* from) HWY_ATTR { return kWhole ? load(d, from) : load_first(d, from, count); };
-  float* c = args.c + i * args.c_stride + j;
+// Writes a finished tile; kWhole: every vector is `kLanes` columns of c.
+template <Finish kFinish, bool kWhole, int kRows, int kVectors, class B>
+HWY_INLINE void finish_as(F32 d, const TileArgs<B>& args, const Accumulators<kRows, kVectors>& acc) {
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t j = v * kLanes, left = args.columns - j;
+    if (!kWhole && left <= 0) return;
+    const int64_t count = left < kLanes ? left : kLanes;
+    const auto read = [&](const float* from) HWY_ATTR { return kWhole ? load(d, from) : load_first(d, from, count); };
+    VecF32 bias = hn::Zero(d);
+    if constexpr (kFinish == Finish::kBias || kFinish == Finish::kBiasRelu || kFinish == Finish::kAccumulate) {
+      if (args.bias != nullptr) bias = read(args.bias + j);
+    }
+    float* c = args.c + j;
+    [[maybe_unused]] const float* below = kFinish == Finish::kReluMask ? args.below + j : nullptr;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i, c += args.c_stride) {
+      VecF32 value = acc.value[i][v];
+      if constexpr (kFinish == Finish::kReluMask) {
+        value = value * hn::IfThenZeroElse(read(below) <= hn::Zero(d), hn::Set(d, 1.0f));
+        below += args.below_stride;
+      } else if constexpr (kFinish != Finish::kRaw) {
+        value = value + bias;
+      }
+      if constexpr (kFinish == Finish::kBiasRelu) value = hn::IfThenZeroElse(value < hn::Zero(d), value);
+      if constexpr (kFinish == Finish::kAccumulate) value = read(c) + value;
+      if constexpr (kWhole) {
+        store(d, value, c);
+      } else {
+        store_first(d, value, c, count);
+      }
+    }
+  }
+}
+
+template <bool kWhole, int kRows, int kVectors, class B>
+HWY_INLINE void finish_tile_in_registers(F32 d, const TileArgs<B>& args, const Accumulators<kRows, kVectors>& acc) {
   switch (args.finish) {
     case Finish::kRaw:
-      break;
+      return finish_as<Finish::kRaw, kWhole>(d, args, acc);
     case Finish::kBias:
-      if (args.bias != nullptr) value = value + read(args.bias + j);
-      break;
+      return finish_as<Finish::kBias, kWhole>(d, args, acc);
     case Finish::kBiasRelu:
-      if (args.bias != nullptr) value = value + read(args.bias + j);
-      value = hn::IfThenZeroElse(value < hn::Zero(d), value);
-      break;
+      return finish_as<Finish::kBiasRelu, kWhole>(d, args, acc);
     case Finish::kAccumulate:
-      if (args.bias != nullptr) value = value + read(args.bias + j);
-      value = read(c) + value;
-      break;
+      return finish_as<Finish::kAccumulate, kWhole>(d, args, acc);
     case Finish::kReluMask:
-      value = value * hn::IfThenZeroElse(read(args.below + i * args.below_stride + j) <= hn::Zero(d), hn::Set(d, 1.0f));
-      break;
-  }
-  if constexpr (kWhole) {
-    store(d, value, c);
-  } else {
-    store_first(d, value, c, count);
+      return finish_as<Finish::kReluMask, kWhole>(d, args, acc);
   }
 }
 
@@ -206,42 +270,31 @@ HWY_NOINLINE void multiply_tile(const TileArgs<B>& args) {
     }
   }
 
-  const float* HWY_RESTRICT a = args.a;
+  AOrder a(args);
   const B* HWY_RESTRICT b = args.b;
-  const int64_t panel_stride = args.panel_stride, a_step = AOrder::a_step(args), b_step = AOrder::b_step(args);
+  const int64_t panel_stride = args.panel_stride, b_step = AOrder::b_step(args);
   Prefetcher prefetcher = *args.prefetcher;
   int64_t t = args.depth;
   for (; t >= 4; t -= 4) {
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
       if (u % 2 == 0) prefetcher.step();
-      multiply_step<kRows, kVectors, AOrder>(d, a, b, panel_stride, acc);
-      a += a_step;
+      multiply_step(d, a, b, panel_stride, acc);
+      a.step();
       b += b_step;
     }
   }
   *args.prefetcher = prefetcher;
   for (; t > 0; --t) {
-    multiply_step<kRows, kVectors, AOrder>(d, a, b, panel_stride, acc);
-    a += a_step;
+    multiply_step(d, a, b, panel_stride, acc);
+    a.step();
     b += b_step;
   }
 
   if (args.columns >= kVectors * kLanes) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) finish_vector<true>(d, args, i, v * kLanes, kLanes, acc.value[i][v]);
-    }
+    finish_tile_in_registers<true>(d, args, acc);
   } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t left = args.columns - v * kLanes;
-        if (left > 0) finish_vector<false>(d, args, i, v * kLanes, left < kLanes ? left : kLanes, acc.value[i][v]);
-      }
-    }
+    finish_tile_in_registers<false>(d, args, acc);
   }
 }
 
