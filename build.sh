@@ -7,6 +7,7 @@ cd "$ROOT"
 . tools/common.sh
 . tools/prerequisites.sh
 . tools/compile.sh
+. tools/cuda.sh
 
 usage() {
   cat <<'TEXT'
@@ -14,7 +15,8 @@ Usage: ./build.sh <command> [options]
 
   run [arguments]     build, then train and evaluate a mixture of experts on the census data;
                       arguments are passed on to the tool instead (`./build.sh run devices`)
-  build               build the native library, the C# projects and the tool
+  build               build the native library, the C# projects and the tool; where there is nvcc, the CUDA library too
+  cuda [--install]    build libcudamoe_cuda for GPUs; --install installs the CUDA toolchain when it is missing
   test [--native|--managed]
                       run all tests (or one side) and print their number
   bench [--native|--model|--managed] [arguments]
@@ -52,8 +54,10 @@ case "$command" in
     [ $# -eq 0 ] || usage_error "build takes no arguments"
     require_packages build
     build_native
+    build_cuda_if_possible
     build_managed
     ;;
+  cuda) cuda_command "$@" ;;
   test)
     . tools/test.sh
     test_all "$@"
