@@ -119,7 +119,8 @@ CUDAMOE_DEVICE uint32_t reduce_max(uint32_t mask, uint32_t value CUDAMOE_SITE) {
 
 #endif
 
-// The sum, the maximum of all lanes' values in every lane, by a butterfly: the same tree, and so the same bits, in all of them.
+// The sum, the largest, the smallest of all lanes' values in every lane, by a butterfly: the same tree, and so the same bits, in all of
+// them.
 template <class T>
 CUDAMOE_DEVICE T warp_sum(T value CUDAMOE_SITE) {
   CUDAMOE_UNROLL
@@ -132,6 +133,16 @@ CUDAMOE_DEVICE T warp_max(T value CUDAMOE_SITE) {
   for (int bits = kWarp / 2; bits > 0; bits /= 2) {
     const T other = shuffle_xor(kFullWarp, value, bits, kWarp CUDAMOE_PASS_SITE);
     value = value < other ? other : value;
+  }
+  return value;
+}
+
+template <class T>
+CUDAMOE_DEVICE T warp_min(T value CUDAMOE_SITE) {
+  CUDAMOE_UNROLL
+  for (int bits = kWarp / 2; bits > 0; bits /= 2) {
+    const T other = shuffle_xor(kFullWarp, value, bits, kWarp CUDAMOE_PASS_SITE);
+    value = other < value ? other : value;
   }
   return value;
 }

@@ -4,7 +4,7 @@
 // loads where the tensor is aligned. Shared memory: 64 bytes (eight partial sums).
 // Order of sums: squares of f32 are exact in f64. A thread's elements ascending; the warp by a butterfly; the warps ascending; then one
 // block takes the chunks: thread t the chunks t, t + 256, ... ascending, and the threads in the same tree.
-#include "common/block_sum.cuh"
+#include "common/block_reduce.cuh"
 #include "optimizer/chunk.cuh"
 
 namespace cudamoe::kernels {

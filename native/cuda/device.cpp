@@ -169,6 +169,7 @@ Backend make_table() {
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;
   table.fill = fill;
+  register_loss(table);
   register_optimizer(table);
   return table;
 }

@@ -67,6 +67,7 @@ inline Stream& stream_of(void* stream) {
 cudamoe_status fail_from_report(const kernels::DeviceReport& report);
 
 // Each family fills its entries of the table.
+void register_loss(Backend& table);
 void register_optimizer(Backend& table);
 
 }  // namespace cudamoe::cuda

@@ -1,7 +1,7 @@
 // The language of kernels/common on the executor: correct kernels give their results under every schedule.
 #include <numeric>
 
-#include "common/block_sum.cuh"
+#include "common/block_reduce.cuh"
 #include "simt/harness.h"
 
 namespace cudamoe::test {

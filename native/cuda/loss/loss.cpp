@@ -1,0 +1,83 @@
+// The loss family: tasks in tables of at most kLossTasks, four launches for each.
+#include "loss/loss.h"
+
+#include <algorithm>
+
+#include "cuda/device.h"
+
+namespace cudamoe::cuda {
+namespace {
+
+using kernels::kLossTasks;
+using kernels::LossPartial;
+using kernels::LossTable;
+
+// At least one, so that every output is written for no rows too.
+int64_t blocks_of(int64_t rows) { return std::max<int64_t>(1, (rows + kernels::kLossRows - 1) / kernels::kLossRows); }
+
+kernels::LossKind kind_of(int32_t kind) {
+  switch (kind) {
+    case CUDAMOE_LOSS_BINARY:
+      return kernels::LossKind::kBinary;
+    case CUDAMOE_LOSS_SQUARED:
+      return kernels::LossKind::kSquared;
+    default:
+      return kernels::LossKind::kSoftmax;
+  }
+}
+
+LossTable table_of(const cudamoe_loss_args& args, int32_t first) {
+  LossTable table{};
+  table.first_task = first;
+  table.tasks = std::min(kLossTasks, args.task_count - first);
+  table.rows = args.rows;
+  table.blocks = blocks_of(args.rows);
+  table.partials = static_cast<LossPartial*>(args.workspace) + first * table.blocks;
+  table.weight_sums = args.weight_sums + first;
+  table.losses = args.losses + first;
+  for (int32_t t = 0; t < table.tasks; ++t) {
+    const cudamoe_loss_task& task = args.tasks[first + t];
+    table.task[t] = {task.logits,
+                     task.labels,
+                     task.weights,
+                     task.dlogits,
+                     task.logits_row_stride,
+                     task.labels_stride,
+                     task.weights_stride,
+                     task.dlogits_row_stride,
+                     kind_of(task.kind),
+                     task.classes,
+                     task.scale};
+  }
+  return table;
+}
+
+int64_t loss_workspace(void*, const cudamoe_loss_args& args) {
+  return args.task_count * blocks_of(args.rows) * static_cast<int64_t>(sizeof(LossPartial));
+}
+
+cudamoe_status loss(void* handle, const cudamoe_loss_args& args) {
+  const Stream& stream = stream_of(handle);
+  constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
+  if (blocks_of(args.rows) > kMostBlocks)
+    return fail(CUDAMOE_ERROR_UNSUPPORTED, "cudamoe_loss: rows is %lld; this backend takes at most %lld", static_cast<long long>(args.rows),
+                static_cast<long long>(kMostBlocks * kernels::kLossRows));
+  cudaError_t error = cudaSuccess;
+  for (int32_t first = 0; first < args.task_count && error == cudaSuccess; first += kLossTasks) {
+    const LossTable table = table_of(args, first);
+    error = kernels::loss_weights(table, stream.get());
+    if (error == cudaSuccess) error = kernels::loss_weight_sums(table, stream.get());
+    if (error == cudaSuccess) error = kernels::loss_values(table, stream.get());
+    if (error == cudaSuccess) error = kernels::loss_results(table, stream.device_report(), stream.get());
+  }
+  return stream.check(error, "cudamoe_loss");
+}
+
+}  // namespace
+
+void register_loss(Backend& table) {
+  table.loss = loss;
+  table.loss_workspace = loss_workspace;
+}
+
+}  // namespace cudamoe::cuda
