@@ -19,8 +19,9 @@ Usage: ./build.sh <command> [options]
   cuda [--install]    build libcudamoe_cuda for GPUs; --install installs the CUDA toolchain when it is missing
   test [--native|--managed]
                       run all tests (or one side) and print their number
-  bench [--native|--model|--managed] [arguments]
-                      measure the kernels, the model configurations and the C# layer
+  bench [--native|--model|--managed|--peers] [arguments]
+                      measure the kernels, the model configurations and the C# layer; with --peers
+                      whole models beside PyTorch and ONNX Runtime
   sanitize [address|thread]
                       run the native tests under ASan + UBSan, then under TSan (or one of the two)
   coverage            run all tests instrumented and print the covered lines of native/ and src/

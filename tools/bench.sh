@@ -1,16 +1,23 @@
-# Measures: the kernels (native micro-benchmarks), whole models (the tool, one configuration after the other), the C# layer.
+# Measures: the kernels (native micro-benchmarks), whole models (the tool, one configuration after the other), the C# layer; and, when asked for,
+# whole models beside PyTorch and ONNX Runtime.
 
 . tools/run.sh
+. tools/bench-peers.sh
 
-bench() { # --native, --model or --managed for one of them, and arguments for it
+bench() { # --native, --model, --managed or --peers for one of them, and arguments for it
   local what=all
   case "${1:-}" in
+    --peers)
+      shift
+      bench_peers "$@"
+      return
+      ;;
     --native | --model | --managed)
       what="${1#--}"
       shift
       ;;
     "") ;;
-    *) usage_error "bench takes --native, --model or --managed first, not \"$1\"" ;;
+    *) usage_error "bench takes --native, --model, --managed or --peers first, not \"$1\"" ;;
   esac
   require_packages bench
   build_native -DCUDAMOE_BENCHMARKS=ON
