@@ -7,6 +7,9 @@
 # balancer/mmoe                       the training step with MultiBalance beside the one with equal weights, in pairs
 # busy/mmoe                           the training step on two cores, one of which runs a busy loop, beside the undisturbed one
 #
+# A table states the median of the rounds' ratios and the ratio of the least times, which other programs disturb less, and how much of the machine's processor
+# time other programs took while the row ran: above a few per cent the row is to be measured again.
+#
 # CUDAMOE_PEER_PYTHON        Python interpreters with PyTorch, separated by colons, in place of the distribution's
 # CUDAMOE_PEER_ONNXRUNTIME   path of libonnxruntime in place of the npm package's
 
@@ -126,6 +129,25 @@ field() { # name JSON
   sed -nE "s/.*\"$1\": ?\"?([^\",}]*).*/\\1/p" <<<"$2"
 }
 
+# start_row and end_row stand around a row: they note how much processor time went to programs other than this script's.
+start_row() {
+  processor_times
+  ROW_CLOCK=$CLOCK ROW_MACHINE=$MACHINE ROW_OWN=$OWN
+}
+
+end_row() { # key
+  processor_times
+  printf '%s\tothers\t%d\n' "$1" $((100 * (MACHINE - ROW_MACHINE - OWN + ROW_OWN) / ((CLOCK - ROW_CLOCK) * $(nproc)))) >>"$PEER_RESULTS"
+}
+
+# Hundredths of a second: the time of day, the processor time of all programs, and that of this script and its finished children.
+processor_times() {
+  times >"$PEERS/times" # a pipe would run it in a shell without children
+  OWN=$(tr 'ms' '  ' <"$PEERS/times" | awk '{ seconds += ($1 + $3) * 60 + $2 + $4 } END { printf "%d", seconds * 100 }')
+  MACHINE=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat)
+  CLOCK=$(($(date +%s%N) / 10000000))
+}
+
 engine_turn() { # key configuration threads arguments
   local key="$1" configuration="$2" threads="$3"
   shift 3
@@ -147,11 +169,12 @@ compare_with_pytorch() {
   for row in "${PEER_ROWS[@]}"; do
     wanted "$row" || continue
     IFS=/ read -r mode configuration threads precision batch <<<"$row"
+    start_row
     for ((round = 0; round < PEER_ROUNDS; round++)); do
       engine_turn "${row%/*}" "$configuration" "$threads" --mode "$mode" --precision "$precision" --batch "$batch"
-      case "$configuration/$precision" in moe-*/bf16) continue ;; esac
       pytorch_turns "${row%/*}" "$configuration" "$threads" --mode "$mode" --precision "$precision" --batch "$batch"
     done
+    end_row "$row"
   done
   table '^(training|inference)/'
 }
@@ -162,8 +185,10 @@ compare_with_onnxruntime() {
   for row in "${ONNXRUNTIME_ROWS[@]}"; do
     wanted "$row" || continue
     IFS=/ read -r _ configuration threads <<<"$row"
+    start_row
     dotnet benchmarks/peers/OnnxRuntimePeer/bin/Release/net10.0/OnnxRuntimePeer.dll --library "$ONNXRUNTIME" \
       --config "benchmarks/configs/$configuration.json" --threads "$threads" | record "$row"
+    end_row "$row"
   done
   table '^onnxruntime/'
 }
@@ -171,11 +196,13 @@ compare_with_onnxruntime() {
 compare_balancers() {
   local pair
   wanted balancer/mmoe || return 0
+  start_row
   for ((pair = 0; pair < BALANCER_PAIRS; pair++)); do
     engine_turn balancer/mmoe mmoe 2 --balancer equal
     dotnet "$TOOL" bench model --config benchmarks/configs/mmoe.json --device cpu:threads=2 --seconds $PEER_SECONDS --balancer multi_balance |
       record balancer/mmoe "CudaMoE, multi_balance"
   done
+  end_row balancer/mmoe
   table '^balancer/'
 }
 
@@ -186,6 +213,7 @@ compare_busy() {
   processors="$(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' | awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); i++) print i }')"
   first="$(sed -n 1p <<<"$processors")" second="$(sed -n 2p <<<"$processors")"
   [ -n "$second" ] || die "the busy loop needs two processors" 3
+  start_row
   for ((round = 0; round < PEER_ROUNDS; round++)); do
     on_two_processors engine_turn busy/mmoe mmoe 2
     on_two_processors pytorch_turns busy/mmoe mmoe 2
@@ -196,6 +224,7 @@ compare_busy() {
     kill $loop
     wait $loop 2>/dev/null || true
   done
+  end_row busy/mmoe
   busy_table
 }
 
@@ -219,37 +248,47 @@ STATISTICS='
 
 table() { # pattern of keys
   awk -F '\t' -v pattern="$1" "$STATISTICS"'
-    $1 ~ pattern {
+    $1 !~ pattern { next }
+    $2 == "others" { others[$1] = $3; next }
+    {
       if (!($1 in seen)) { seen[$1] = 1; keys[++count] = $1 }
-      if ($2 != "CudaMoE" && !(($1, $2) in known)) { known[$1, $2] = 1; peers[$1] = peers[$1] "\t" $2 }
-      medians[$1, $2] = medians[$1, $2] " " $3; tails[$1, $2] = tails[$1, $2] " " $5
+      if ($2 != "CudaMoE" && !(($1, $2) in medians)) peers[$1] = peers[$1] "\t" $2
+      medians[$1, $2] = medians[$1, $2] " " $3; minima[$1, $2] = minima[$1, $2] " " $4; tails[$1, $2] = tails[$1, $2] " " $5
     }
+    function times(key, engine) { return time(median(medians[key, engine])) " / " time(least(minima[key, engine])) " / " time(median(tails[key, engine])) }
     END {
       if (!count) exit
-      print "| row | CudaMoE median / p99 | beside | its median / p99 | its median over ours: median (least to greatest) of the rounds |"
-      print "| --- | ---: | --- | ---: | ---: |"
+      print "| row | CudaMoE: median / least / p99 | beside | its median / least / p99 | ratio of medians (least to greatest of the rounds) | ratio of least | others |"
+      print "| --- | ---: | --- | ---: | ---: | ---: | ---: |"
       for (k = 1; k <= count; k++) {
-        key = keys[k]; n = split(peers[key], names, "\t"); ours = medians[key, "CudaMoE"]
+        key = keys[k]; n = split(peers[key], names, "\t")
+        row = key in others ? key : substr(key, 1, length(key) - length(key_end(key)))
         for (p = 2; p <= n; p++)
-          printf "| %s | %s / %s | %s | %s / %s | %s |\n", key, time(median(ours)), time(median(tails[key, "CudaMoE"])), names[p],
-            time(median(medians[key, names[p]])), time(median(tails[key, names[p]])), spread(ratios(medians[key, names[p]], ours))
-        if (n < 2) printf "| %s | %s / %s | - | - | - |\n", key, time(median(ours)), time(median(tails[key, "CudaMoE"]))
+          printf "| %s | %s | %s | %s | %s | %.2f | %d %% |\n", key, times(key, "CudaMoE"), names[p], times(key, names[p]),
+            spread(ratios(medians[key, names[p]], medians[key, "CudaMoE"])), least(minima[key, names[p]]) / least(minima[key, "CudaMoE"]), others[row]
       }
       print ""
-    }' "$PEER_RESULTS"
+    }
+    function key_end(key,   parts, n) { n = split(key, parts, "/"); return "/" parts[n] }' "$PEER_RESULTS"
 }
 
 busy_table() {
   awk -F '\t' "$STATISTICS"'
-    $1 ~ /^busy/ {
+    $1 !~ /^busy/ { next }
+    $2 == "others" { others = $3; next }
+    {
       if (!($2 in seen)) { seen[$2] = 1; names[++count] = $2 }
-      if ($1 ~ /loop/) busy[$2] = busy[$2] " " $3; else quiet[$2] = quiet[$2] " " $3
+      if ($1 ~ /loop/) { busy[$2] = busy[$2] " " $3; busy_least[$2] = busy_least[$2] " " $4 }
+      else { quiet[$2] = quiet[$2] " " $3; quiet_least[$2] = quiet_least[$2] " " $4 }
     }
     END {
-      print "| training step of mmoe, 2 threads | undisturbed | beside a busy loop on one core | slower by: median (least to greatest) of the rounds |"
-      print "| --- | ---: | ---: | ---: |"
-      for (i = 1; i <= count; i++)
-        printf "| %s | %s | %s | %s |\n", names[i], time(median(quiet[names[i]])), time(median(busy[names[i]])), spread(ratios(busy[names[i]], quiet[names[i]]))
+      print "| training step of mmoe, 2 threads | undisturbed: median / least | beside a busy loop: median / least | ratio of medians (least to greatest of the rounds) | ratio of least | others |"
+      print "| --- | ---: | ---: | ---: | ---: | ---: |"
+      for (i = 1; i <= count; i++) {
+        name = names[i]
+        printf "| %s | %s / %s | %s / %s | %s | %.2f | %d %% |\n", name, time(median(quiet[name])), time(least(quiet_least[name])), time(median(busy[name])),
+          time(least(busy_least[name])), spread(ratios(busy[name], quiet[name])), least(busy_least[name]) / least(quiet_least[name]), others
+      }
       print ""
     }' "$PEER_RESULTS"
 }
