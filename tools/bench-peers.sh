@@ -244,7 +244,7 @@ STATISTICS='
   function greatest(text,   v, n) { n = sorted(text, v); return v[n] }
   function ratios(a, b,   x, y, n, i, r) { n = split(a, x, " "); split(b, y, " "); for (i = 1; i <= n; i++) r = r " " x[i] / y[i]; return r }
   function time(us) { return us < 1000 ? sprintf("%.1f us", us) : sprintf("%.2f ms", us / 1000) }
-  function spread(r) { return sprintf("%.2f (%.2f to %.2f)", median(r), least(r), greatest(r)) }'
+  function spread(r,   v) { return sorted(r, v) == 1 ? sprintf("%.2f", v[1]) : sprintf("%.2f (%.2f to %.2f)", median(r), least(r), greatest(r)) }'
 
 table() { # pattern of keys
   awk -F '\t' -v pattern="$1" "$STATISTICS"'
