@@ -17,6 +17,8 @@
 #include <cstring>
 
 #include "cpu/common/activation-inl.h"
+#include "cpu/gemm/dot.h"
+#include "cpu/gemm/rows-inl.h"
 #include "cpu/gemm/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,15 +39,6 @@ HWY_INLINE void copy_row(const T* from, int64_t count, float* to) {
   if (t < count) hn::Store(convert(load_first(d, from + t, count - t)), d, to + t);
 }
 
-// Row `row` of x in the row space, from column `column`; null when its gathered number is out of bounds.
-template <class T>
-HWY_INLINE const T* row_of_x(const Product& product, int64_t group, int64_t row, int64_t column) {
-  const T* x = static_cast<const T*>(product.x) + (product.groups.offsets == nullptr ? group * product.x_group_stride : 0) + column;
-  if (product.gather == nullptr) return x + row * product.x_row_stride;
-  const int64_t source = product.gather[row];
-  return source < 0 || source >= product.x_rows ? nullptr : x + source * product.x_row_stride;
-}
-
 template <bool kRound, class T>
 void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t depth, Stream& stream, float* to,
                int64_t to_stride) {
@@ -54,8 +47,7 @@ void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows,
       copy_row<kRound>(from, depth, to);
       continue;
     }
-    stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(row + i),
-                  static_cast<long long>(product.gather[row + i]), static_cast<long long>(product.x_rows));
+    report_row(product, row + i, stream);
     std::memset(to, 0, static_cast<size_t>(depth) * sizeof(float));
   }
 }
@@ -362,6 +354,10 @@ cudamoe_status run_product(Stream& stream, const Product& product, float* worksp
   const RowGroups& groups = product.groups;
   const ProductPlan plan = plan_product(device.threads(), groups.groups, groups.rows, groups.offsets != nullptr, product.columns,
                                         product.depth, product.packed_bf16);
+  if (is_dot(product)) {
+    run_dot(stream, product, workspace, plan.worker_floats());
+    return CUDAMOE_OK;
+  }
   const TileShape& shape = tile_shape();
   const RowBlocks blocks(groups, shape.rows, plan.block_tiles);
   const int64_t panels = divide_up(product.columns, shape.columns), column_tasks = divide_up(panels, plan.task_panels);

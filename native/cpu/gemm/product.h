@@ -37,6 +37,8 @@ struct Product {
 };
 
 inline constexpr int64_t kMostPassPanels = 32;
+// Depth up to which products with one column are computed as dot products; a worker's work space has room for one row.
+inline constexpr int64_t kMostDotDepth = 1024;
 
 // How a product is cut into tasks and what work space a worker needs. No result depends on it: an element is one chain of
 // multiply-adds over ascending depth however it is cut.

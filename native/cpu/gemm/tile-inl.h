@@ -270,6 +270,15 @@ HWY_NOINLINE void multiply_tile(const TileArgs<B>& args) {
     }
   }
 
+  // The lines that the finish will wait for, into the L1 cache.
+  if (args.finish == Finish::kReluMask) {
+    constexpr int kLineVectors = kLanes < 16 ? 16 / kLanes : 1;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; v += kLineVectors) __builtin_prefetch(args.below + i * args.below_stride + v * kLanes);
+    }
+  }
   AOrder a(args);
   const B* HWY_RESTRICT b = args.b;
   const int64_t panel_stride = args.panel_stride, b_step = AOrder::b_step(args);

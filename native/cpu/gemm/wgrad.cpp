@@ -2,11 +2,11 @@
 //
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
 // chunks of 256, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of each, which the
-// L2 cache delivers in time. Others are copied a chunk at a time: columns of dz into tiles of 16 (14 used with AVX-512), columns of x
-// into panels, so that gather and bf16 cost nothing in the product. Then every tile meets every panel, while the next chunk's
-// lines are fetched. Sums between chunks wait in the work space. An element is one chain of multiply-adds over ascending rows,
-// whatever the blocks and threads. The task with the first columns of x also sums its columns of dz for the bias, one chain of additions
-// a column.
+// L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk at a time into
+// panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile meets every panel,
+// while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of multiply-adds over
+// ascending rows, whatever the blocks and threads. The task with the first columns of x also sums its columns of dz for the bias, one chain
+// of additions a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
 #include "cpu/gemm/wgrad.h"
@@ -96,7 +96,7 @@ struct WgradBlock {
   RowGroups groups;
   Stream& stream;
   int64_t group, first_tile, end_tile, first_panel, end_panel;
-  float *x_panels, *dz_tiles, *sums, *bias_sums;
+  float *x_panels, *dz_tile, *sums, *bias_sums;
 
   const void* row_of_x(int64_t row) const {
     if (args.gather != nullptr) row = args.gather[row];
@@ -109,23 +109,29 @@ struct WgradBlock {
     return static_cast<const char*>(args.dz) + at * (args.dz_dtype == CUDAMOE_BF16 ? 2 : 4);
   }
 
-  // The lines that the chunk from row `done` of the group on will read; answers their number of rows in `list`.
+  // The lines that the chunk from row `done` of the group on will read; answers the number of entries in `list`.
   int64_t list_chunk(int64_t done, PrefetchRow* list) const {
     const int64_t begin = groups.begin(group) + done, rows = std::min(kRowChunk, groups.count(group) - done);
-    const int64_t x_bytes = args.x_dtype == CUDAMOE_BF16 ? 2 : 4, dz_bytes = args.dz_dtype == CUDAMOE_BF16 ? 2 : 4;
-    const int64_t x_lines = divide_up((std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel) * x_bytes, 64);
-    const int64_t dz_lines = divide_up((tile_column(end_tile) - tile_column(first_tile)) * dz_bytes, 64);
     int64_t count = 0;
-    for (int64_t row = begin; row < begin + rows; ++row) {
-      if (const void* x = row_of_x(row); x != nullptr) list[count++] = {x, x_lines};
-      list[count++] = {row_of_dz(row), dz_lines};
-    }
+    // Rows that follow each other without a gap are one run of lines.
+    const auto add = [&](int64_t row_bytes, bool together, auto&& row_at) {
+      for (int64_t row = begin; row < begin + rows; row += together ? rows : 1) {
+        if (const void* at = row_at(row); at != nullptr) list[count++] = {at, divide_up(together ? rows * row_bytes : row_bytes, 64)};
+      }
+    };
+    const int64_t x_columns = std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel;
+    const int64_t dz_columns = tile_column(end_tile) - tile_column(first_tile);
+    add(x_columns * (args.x_dtype == CUDAMOE_BF16 ? 2 : 4), args.gather == nullptr && args.x_row_stride == x_columns,
+        [&](int64_t row) { return row_of_x(row); });
+    add(dz_columns * (args.dz_dtype == CUDAMOE_BF16 ? 2 : 4), args.dz_row_stride == dz_columns,
+        [&](int64_t row) { return row_of_dz(row); });
     return count;
   }
 
+  bool converts_dz() const { return args.dz_dtype != CUDAMOE_F32 || args.compute_dtype != CUDAMOE_F32; }
   // Operands that need no conversion are read where they lie, unless their rows are so far apart that the lines of a tile or panel fall
   // into a few sets of the caches. For x its rows must also be whole aligned panels.
-  bool dz_in_place() const { return args.dz_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.dz_row_stride <= 512; }
+  bool dz_in_place() const { return !converts_dz() && args.dz_row_stride <= 512; }
   bool x_in_place() const {
     return args.x_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.gather == nullptr && args.k % kPanel == 0 &&
            args.x_row_stride <= (dz_in_place() ? 512 : 1024) && args.x_row_stride % 16 == 0 && args.x_group_stride % 16 == 0 &&
@@ -152,91 +158,98 @@ struct WgradBlock {
   }
 
   template <bool kRound, class T>
-  void copy_dz(int64_t begin, int64_t rows) const {
-    const T* dz =
-        static_cast<const T*>(args.dz) + (args.offsets == nullptr ? group * args.dz_group_stride : 0) + begin * args.dz_row_stride;
-    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) {
-      float* to = dz_tiles + r * kColumnScratchStride;
-      for (int64_t tile = first_tile; tile < end_tile; ++tile, to += kTileChunkFloats) {
-        copy_dz_row<kRound>(dz + tile_column(tile), tile_column(tile + 1) - tile_column(tile), to);
-      }
+  void copy_dz(int64_t begin, int64_t rows, int64_t tile) const {
+    const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
+    const int64_t columns = tile_column(tile + 1) - tile_column(tile);
+    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) copy_dz_row<kRound>(dz, columns, dz_tile + r * kColumnScratchStride);
+  }
+
+  void copy_x_chunk(int64_t begin, int64_t rows) const {
+    if (args.x_dtype == CUDAMOE_BF16) {
+      copy_x<false, Bf16>(begin, rows);
+    } else if (args.compute_dtype == CUDAMOE_BF16) {
+      copy_x<true, float>(begin, rows);
+    } else {
+      copy_x<false, float>(begin, rows);
     }
   }
 
-  void copy_chunk(int64_t begin, int64_t rows) const {
-    const bool round = args.compute_dtype == CUDAMOE_BF16;
-    if (!x_in_place()) {
-      if (args.x_dtype == CUDAMOE_BF16) {
-        copy_x<false, Bf16>(begin, rows);
-      } else if (round) {
-        copy_x<true, float>(begin, rows);
-      } else {
-        copy_x<false, float>(begin, rows);
-      }
-    }
-    if (!dz_in_place()) {
-      if (args.dz_dtype == CUDAMOE_BF16) {
-        copy_dz<false, Bf16>(begin, rows);
-      } else if (round) {
-        copy_dz<true, float>(begin, rows);
-      } else {
-        copy_dz<false, float>(begin, rows);
-      }
+  void copy_dz_tile(int64_t begin, int64_t rows, int64_t tile) const {
+    if (args.dz_dtype == CUDAMOE_BF16) {
+      copy_dz<false, Bf16>(begin, rows, tile);
+    } else if (args.compute_dtype == CUDAMOE_BF16) {
+      copy_dz<true, float>(begin, rows, tile);
+    } else {
+      copy_dz<false, float>(begin, rows, tile);
     }
   }
 
-  void multiply_chunk(int64_t begin, int64_t rows, bool first, bool last, Prefetcher& prefetcher) const {
-    const bool keep_x = x_in_place(), keep_dz = dz_in_place();
-    const auto* x = static_cast<const float*>(keep_x ? row_of_x(begin) : nullptr);
-    const auto* dz = static_cast<const float*>(keep_dz ? row_of_dz(begin) : nullptr);
+  // A chunk of rows while it multiplies.
+  struct Chunk {
+    int64_t begin, rows;
+    bool first, last;  // of the group
+    Prefetcher& prefetcher;
+  };
+
+  // Multiplies one tile with as many panels from `panel` on as it takes at once, at most up to `most_panel`; answers their number.
+  int multiply_panels(const Chunk& chunk, int64_t tile, const float* dz, int64_t dz_stride, int64_t panel, int64_t most_panel) const {
+    const bool keep_x = x_in_place();
     const int64_t panel_stride = keep_x ? kPanel : panel_chunk_floats(kPanel);
-    const int64_t sums_stride = plan.block_panels * kPanel, block_column = tile_column(first_tile);
-    float* dw = args.dw + group * args.dw_group_stride;
+    const int64_t sums_stride = plan.block_panels * kPanel, row = tile_column(tile);
+    const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, most_panel * kPanel) - column;
     int taken = 1;
-    for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
-      const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, end_panel * kPanel) - column;
-      for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-        const int64_t row = tile_column(tile);
-        const int height = static_cast<int>(tile_column(tile + 1) - row);
-        // The first tile is the tallest; the others take as many panels.
-        const auto multiply = choose_tile<ColumnsOfA, float>(height, tile == first_tile ? end_panel - panel : taken, columns, &taken);
-        float* partial = sums + (row - block_column) * sums_stride + (panel - first_panel) * kPanel;
-        TileArgs<float> tile_args;
-        tile_args.prefetcher = &prefetcher;
-        tile_args.a = keep_dz ? dz + (row - block_column) : dz_tiles + (tile - first_tile) * kTileChunkFloats;
-        tile_args.a_step = keep_dz ? args.dz_row_stride : kColumnScratchStride;
-        tile_args.b = (keep_x ? x : x_panels) + (panel - first_panel) * panel_stride;
-        tile_args.b_step = keep_x ? args.x_row_stride : kPanel;
-        tile_args.panel_stride = panel_stride;
-        tile_args.depth = rows;
-        tile_args.start = first ? nullptr : partial;
-        tile_args.start_stride = sums_stride;
-        tile_args.bias = nullptr;
-        if (last) {
-          tile_args.finish = args.accumulate != 0 ? Finish::kAccumulate : Finish::kRaw;
-          tile_args.c = dw + row * args.dw_row_stride + column;
-          tile_args.c_stride = args.dw_row_stride;
-          tile_args.columns = std::min<int64_t>(columns, taken * kPanel);
-        } else {
-          tile_args.finish = Finish::kRaw;
-          tile_args.c = partial;
-          tile_args.c_stride = sums_stride;
-          tile_args.columns = columns <= kLanes ? kLanes : taken * kPanel;
-        }
-        multiply(tile_args);
-      }
+    const auto multiply =
+        choose_tile<ColumnsOfA, float>(static_cast<int>(tile_column(tile + 1) - row), most_panel - panel, columns, &taken);
+    float* partial = sums + (row - tile_column(first_tile)) * sums_stride + (panel - first_panel) * kPanel;
+    TileArgs<float> tile_args;
+    tile_args.prefetcher = &chunk.prefetcher;
+    tile_args.a = dz;
+    tile_args.a_step = dz_stride;
+    tile_args.b = (keep_x ? static_cast<const float*>(row_of_x(chunk.begin)) : x_panels) + (panel - first_panel) * panel_stride;
+    tile_args.b_step = keep_x ? args.x_row_stride : kPanel;
+    tile_args.panel_stride = panel_stride;
+    tile_args.depth = chunk.rows;
+    tile_args.start = chunk.first ? nullptr : partial;
+    tile_args.start_stride = sums_stride;
+    tile_args.bias = nullptr;
+    if (chunk.last) {
+      tile_args.finish = args.accumulate != 0 ? Finish::kAccumulate : Finish::kRaw;
+      tile_args.c = args.dw + group * args.dw_group_stride + row * args.dw_row_stride + column;
+      tile_args.c_stride = args.dw_row_stride;
+      tile_args.columns = std::min<int64_t>(columns, taken * kPanel);
+    } else {
+      tile_args.finish = Finish::kRaw;
+      tile_args.c = partial;
+      tile_args.c_stride = sums_stride;
+      tile_args.columns = columns <= kLanes ? kLanes : taken * kPanel;
     }
+    multiply(tile_args);
+    return taken;
   }
 
-  void add_bias_chunk(int64_t begin, int64_t rows) const {
+  void multiply_chunk(const Chunk& chunk) const {
+    const int64_t block_column = tile_column(first_tile);
+    int taken = 1;
     if (dz_in_place()) {
-      add_columns(static_cast<const float*>(row_of_dz(begin)), args.dz_row_stride, rows, tile_column(end_tile) - tile_column(first_tile),
-                  bias_sums);
+      const auto* dz = static_cast<const float*>(row_of_dz(chunk.begin));
+      for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
+        // The first tile is the tallest; the others take as many panels.
+        for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+          taken = multiply_panels(chunk, tile, dz + (tile_column(tile) - block_column), args.dz_row_stride, panel,
+                                  tile == first_tile ? end_panel : panel + taken);
+        }
+      }
       return;
     }
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      add_columns(dz_tiles + (tile - first_tile) * kTileChunkFloats, kColumnScratchStride, rows, tile_column(tile + 1) - tile_column(tile),
-                  bias_sums + tile_column(tile) - tile_column(first_tile));
+      copy_dz_tile(chunk.begin, chunk.rows, tile);
+      if (sums_bias() && converts_dz()) {
+        add_columns(dz_tile, kColumnScratchStride, chunk.rows, tile_column(tile + 1) - tile_column(tile),
+                    bias_sums + tile_column(tile) - block_column);
+      }
+      for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
+        taken = multiply_panels(chunk, tile, dz_tile, kColumnScratchStride, panel, end_panel);
+      }
     }
   }
 
@@ -264,14 +277,17 @@ struct WgradBlock {
     if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>(tile_column(end_tile) - tile_column(first_tile)) * sizeof(float));
     for (int64_t done = 0; done < rows; done += kRowChunk) {
       const int64_t chunk = std::min(kRowChunk, rows - done);
-      copy_chunk(begin + done, chunk);
+      if (!x_in_place()) copy_x_chunk(begin + done, chunk);
       if (done + chunk < rows) {
         prefetcher.start(list, list_chunk(done + chunk, list));
       } else if (next != nullptr) {
         prefetcher.start(list, next->list_chunk(0, list));
       }
-      multiply_chunk(begin + done, chunk, done == 0, done + chunk == rows, prefetcher);
-      if (sums_bias()) add_bias_chunk(begin + done, chunk);
+      multiply_chunk({begin + done, chunk, done == 0, done + chunk == rows, prefetcher});
+      if (sums_bias() && !converts_dz()) {
+        add_columns(static_cast<const float*>(row_of_dz(begin + done)), args.dz_row_stride, chunk,
+                    tile_column(end_tile) - tile_column(first_tile), bias_sums);
+      }
     }
     if (sums_bias()) write_bias();
   }
@@ -282,8 +298,8 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
   const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
   const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
   float* x_panels = workspace;
-  float* dz_tiles = x_panels + plan.x_floats;
-  float* sums = dz_tiles + plan.dz_floats;
+  float* dz_tile = x_panels + plan.x_floats;
+  float* sums = dz_tile + plan.dz_floats;
   float* bias_sums = sums + plan.sums_floats;
   return {args,
           plan,
@@ -295,7 +311,7 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
           part_begin(plan.panels, plan.panel_blocks, panel_block),
           part_begin(plan.panels, plan.panel_blocks, panel_block + 1),
           x_panels,
-          dz_tiles,
+          dz_tile,
           sums,
           bias_sums};
 }
@@ -348,7 +364,7 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   plan.block_panels = divide_up(plan.panels, plan.panel_blocks);
   plan.workers = threads;
   plan.x_floats = plan.block_panels * panel_chunk_floats(shape.columns);
-  plan.dz_floats = block_tiles * kTileChunkFloats;
+  plan.dz_floats = kRowChunk * kColumnScratchStride;
   plan.sums_floats = block_tiles * shape.rows * plan.block_panels * shape.columns;
   plan.bias_floats = round_up(block_tiles, 4) * kColumnScratchStride;
   return plan;

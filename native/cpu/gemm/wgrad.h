@@ -9,8 +9,7 @@ namespace cudamoe::cpu {
 
 // Rows that are copied and multiplied at a time.
 inline constexpr int64_t kRowChunk = 256;
-// Floats from one copied tile of dz, or panel of x, to the next; the odd cache line spreads them over the sets of the cache.
-inline constexpr int64_t kTileChunkFloats = kRowChunk * kColumnScratchStride + 16;
+// Floats from one copied panel of x to the next; the odd cache line spreads them over the sets of the cache.
 inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kRowChunk * panel + 16; }
 
 struct WgradPlan {
