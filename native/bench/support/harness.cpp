@@ -28,6 +28,7 @@ double median(std::vector<double> values) {
 struct NamedSuite {
   const char* name;
   void (*run)(Bench&, Engine&);
+  const char* about;
 };
 std::vector<NamedSuite>& suites() {
   static std::vector<NamedSuite> all;
@@ -86,10 +87,11 @@ void Bench::table(Engine& engine, const std::string& title, const Work& work, co
     const double once = std::min(seconds_of(engine.threads(), entry.run, 1), seconds_of(engine.threads(), entry.run, 1));
     running.push_back({&entry, std::clamp<int64_t>(static_cast<int64_t>(settings_.sample_seconds / once), 1, 1 << 20), {}, {}});
   }
+  std::vector<double> flop_floors, byte_floors;
   for (int round = 0; round < settings_.rounds; ++round) {
-    double floor = 0;
-    if (work.flops > 0) floor = work.flops / multiply_add_peak(engine.threads(), settings_.sample_seconds);
-    if (work.bytes > 0) floor = std::max(floor, work.bytes / copy_bandwidth(engine.threads()));
+    flop_floors.push_back(work.flops > 0 ? work.flops / multiply_add_peak(engine.threads(), settings_.sample_seconds) : 0);
+    byte_floors.push_back(work.bytes > 0 ? work.bytes / copy_bandwidth(engine.threads()) : 0);
+    double floor = std::max(flop_floors.back(), byte_floors.back());
     if (work.floor_seconds) floor = work.floor_seconds(engine.threads());
     for (Running& run : running) {
       // Thread pools of the previous entry spin for a while before they sleep.
@@ -100,7 +102,10 @@ void Bench::table(Engine& engine, const std::string& title, const Work& work, co
       run.ratios.push_back(floor / seconds);
     }
   }
-  std::printf("%s, %d thread%s\n", title.c_str(), engine.threads(), engine.threads() == 1 ? "" : "s");
+  std::printf("%s, %d thread%s", title.c_str(), engine.threads(), engine.threads() == 1 ? "" : "s");
+  if (work.flops > 0 && work.bytes > 0)
+    std::printf("; floors: multiply-adds %.2f us, bytes %.2f us", median(flop_floors) * 1e6, median(byte_floors) * 1e6);
+  std::printf("\n");
   for (const Running& run : running) {
     Result result{title,
                   run.entry->name,
@@ -136,16 +141,17 @@ void Bench::write_json() const {
   if (!out.flush()) throw std::runtime_error("cannot write " + settings_.json);
 }
 
-Suite::Suite(const char* name, void (*run)(Bench&, Engine&)) { suites().push_back({name, run}); }
+Suite::Suite(const char* name, void (*run)(Bench&, Engine&), const char* about) { suites().push_back({name, run, about}); }
 
 namespace {
 
 [[noreturn]] void usage(int status) {
   std::printf(
       "cudamoe_bench [--suite NAME] [--filter TEXT] [--threads N] [--rounds N] [--sample-ms X] [--json FILE]\n"
-      "Measures the kernels of the cpu backend beside the peak of the machine and other libraries. Suites:");
-  for (const NamedSuite& suite : suites()) std::printf(" %s", suite.name);
-  std::printf("\n");
+      "Measures the kernels of the cpu backend beside the peak of the machine and other libraries. \"of floor\" is the time that the work\n"
+      "takes at least, divided by the time that it took: its multiply-adds at the peak, or its bytes at the bandwidth of a copy, whichever\n"
+      "is longer. Both are measured in the same round; a table that has both prints both. Suites:\n");
+  for (const NamedSuite& suite : suites()) std::printf("  %s%s%s\n", suite.name, *suite.about == '\0' ? "" : ": ", suite.about);
   std::exit(status);
 }
 

@@ -83,9 +83,9 @@ class Bench {
   std::vector<Result> results_;
 };
 
-// A family's benchmarks, run for each number of threads. Define one at namespace scope of a file in native/bench.
+// A family's benchmarks, run for each number of threads. Define one at namespace scope of a file in native/bench. The help prints `about`.
 struct Suite {
-  Suite(const char* name, void (*run)(Bench&, Engine&));
+  Suite(const char* name, void (*run)(Bench&, Engine&), const char* about = "");
 };
 
 }  // namespace cudamoe::bench

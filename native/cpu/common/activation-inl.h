@@ -35,17 +35,22 @@ HWY_INLINE VecF32 power_of_two(F32 d, VecF32 n) {
 struct ReducedExp {
   VecF32 expm1_r, n;
 };
-HWY_INLINE ReducedExp reduce_exp(F32 d, VecF32 x) {
-  const VecF32 n = hn::Round(x * hn::Set(d, 1.44269504f));
-  VecF32 r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  // (e^r - 1 - r) / r^2 by a polynomial near the best one, relative error of e^r 1e-8.
+
+// e^r - 1 for |r| <= ln 2 / 2: (e^r - 1 - r) / r^2 by a polynomial near the best one, relative error of e^r 1e-8.
+HWY_INLINE VecF32 expm1_near_zero(F32 d, VecF32 r) {
   VecF32 q = hn::Set(d, 0.00139337336f);
   q = hn::MulAdd(q, r, hn::Set(d, 0.00836323574f));
   q = hn::MulAdd(q, r, hn::Set(d, 0.041666463f));
   q = hn::MulAdd(q, r, hn::Set(d, 0.166665763f));
   q = hn::MulAdd(q, r, hn::Set(d, 0.5f));
-  return {hn::MulAdd(q, r * r, r), n};
+  return hn::MulAdd(q, r * r, r);
+}
+
+HWY_INLINE ReducedExp reduce_exp(F32 d, VecF32 x) {
+  const VecF32 n = hn::Round(x * hn::Set(d, 1.44269504f));
+  VecF32 r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  return {expm1_near_zero(d, r), n};
 }
 
 HWY_INLINE VecF32 exp(F32 d, VecF32 x) {

@@ -1,10 +1,10 @@
 // The fused gate: logits, noise, softmax or sigmoid, top-k, weights and statistics of all gates in one pass over x.
 //
-// Floor: x read once, 4 rows k_in bytes, and the outputs written once; 2 rows k_in columns flops. With few columns (8 experts, 3 gates)
-// a core's multiply-adds take about as long as its share of the memory bandwidth, so rows to come are prefetched.
-// Tiling: blocks of rows fixed by the shape, cut into tiles of kTileOfRows rows. A tile's logits are made by the gemm family's
-// register tile and turned into scores while they lie in the L1 cache, kLanes rows at a time with one row a lane: a softmax over
-// experts is then a sum of vectors, and a round of top-k a chain of compares.
+// Floor: x read once, 4 rows k_in bytes, and the outputs written once; 2 rows k_in columns flops. From some 12 columns on a core's
+// multiply-adds take longer than its share of the memory bandwidth.
+// Tiling: blocks of rows fixed by the shape, cut into tiles of kTileOfRows rows. A tile's logits (logits-inl.h) are turned into scores
+// while they lie in the L1 cache, kLanes rows at a time with one row a lane: a softmax over experts is then a sum of vectors, and a round
+// of top-k a chain of compares.
 // Order of the sums: logits as in gemm; softmax by ascending expert; statistics by lanes, then f64 over the rows of a block
 // ascending, then over blocks ascending.
 #include <algorithm>
@@ -26,7 +26,35 @@ HWY_BEFORE_NAMESPACE();
 namespace cudamoe::cpu {
 namespace HWY_NAMESPACE {
 
-// Up to kLanes rows of one gate.
+// The sum of the first `rows` lanes.
+HWY_INLINE double sum_of_rows(VecF32 v, int64_t rows) {
+  const F32 d;
+  return static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(rows)), v))));
+}
+
+// Up to kLanes rows of the dense softmax gates first .. first + gates - 1. Several gates at once, since one waits for its sum and the
+// division by it.
+void dense_softmax_rows(const cudamoe_gate_forward_args& args, const GateScratch& scratch, const GateStatistics& statistics, int64_t first,
+                        int64_t gates, int64_t row, int64_t rows, const float* logits) {
+  const F32 d;
+  const int64_t experts = args.experts, columns = gate_columns(args), some = gates * experts;
+  float *inverses = scratch.spare, *p = scratch.probabilities;
+  rows_to_lanes(logits + first * experts, columns, rows, some, scratch.logits);
+  for (int64_t g = 0; g < gates; ++g) {
+    const SoftmaxResult result = softmax_terms<false>(scratch.logits + g * experts * kLanes, experts, p + g * experts * kLanes);
+    hn::Store(hn::Div(hn::Set(d, 1.0f), result.sum), d, inverses + g * kLanes);
+    if (args.z_sums == nullptr) continue;
+    const VecF32 z = log_sum(result);
+    statistics.z[first + g] += sum_of_rows(hn::Mul(z, z), rows);
+  }
+  for (int64_t g = 0; g < gates; ++g) scale_lanes(p + g * experts * kLanes, experts, hn::Load(d, inverses + g * kLanes));
+  lanes_to_rows(p, rows, some, args.probabilities + row * columns + first * experts, columns);
+  if (args.probability_sums == nullptr) return;
+  double* sums = statistics.probabilities + first * experts;
+  for (int64_t e = 0; e < some; ++e) sums[e] += sum_of_rows(hn::Load(d, p + e * kLanes), rows);
+}
+
+// Up to kLanes rows of one gate that is not a dense softmax.
 class GateRows {
  public:
   GateRows(const cudamoe_gate_forward_args& args, const GateScratch& scratch, const GateStatistics& statistics, int64_t gate)
@@ -42,7 +70,7 @@ class GateRows {
     scores_ = scratch_.logits;
     if (args_.score_mode == CUDAMOE_SCORE_NOISY && args_.step >= 0) add_noise(logits + first + experts_, columns);
     if (args_.top_k == 0) {
-      dense();
+      dense_sigmoid();
     } else {
       sparse();
     }
@@ -61,21 +89,15 @@ class GateRows {
     scores_ = scratch_.noise_logits;
   }
 
-  void dense() {
+  void dense_sigmoid() {
     const F32 d;
     float* p = scratch_.probabilities;
-    if (args_.score_mode == CUDAMOE_SCORE_SIGMOID) {
-      sigmoids<false>();
-      if (args_.z_sums != nullptr) add_z(softmax_terms<false>(scratch_.logits, experts_, scratch_.spare));
-      if (args_.renormalise != 0) {
-        VecF32 sum = hn::Zero(d);
-        for (int64_t e = 0; e < experts_; ++e) sum = hn::Add(sum, hn::Load(d, p + e * kLanes));
-        normalise(p, experts_, sum);
-      }
-    } else {
-      const SoftmaxResult result = softmax_terms<false>(scores_, experts_, p);
-      if (args_.z_sums != nullptr) add_z(result);
-      scale_lanes(p, experts_, hn::Div(hn::Set(d, 1.0f), result.sum));
+    sigmoids<false>();
+    if (args_.z_sums != nullptr) add_z(softmax_terms<false>(scratch_.logits, experts_, scratch_.spare));
+    if (args_.renormalise != 0) {
+      VecF32 sum = hn::Zero(d);
+      for (int64_t e = 0; e < experts_; ++e) sum = hn::Add(sum, hn::Load(d, p + e * kLanes));
+      normalise(p, experts_, sum);
     }
     finish_probabilities();
   }
@@ -96,12 +118,8 @@ class GateRows {
       }
     }
     if (args_.z_sums != nullptr && !has_z) add_z(softmax_terms<true>(scratch_.logits, experts_, scratch_.spare));
-    make_keys();
-    choose(scratch_.keys, experts_, args_.top_k, scratch_.chosen, scratch_.chosen_keys);
+    choose_experts();
     if (over_chosen) {
-      for (int64_t j = 0; j < args_.top_k; ++j) {
-        hn::Store(score_of(hn::Load(I32(), scratch_.chosen_keys + j * kLanes)), d, scratch_.chosen_scores + j * kLanes);
-      }
       const SoftmaxResult result = softmax_terms<true>(scratch_.chosen_scores, args_.top_k, scratch_.weights);
       scale_lanes(scratch_.weights, args_.top_k, hn::Div(hn::Set(d, 1.0f), result.sum));
     } else {
@@ -136,10 +154,12 @@ class GateRows {
     }
   }
 
-  void make_keys() {
+  // Writes the scores that experts are chosen by to the candidates; returns whether all are finite.
+  bool make_candidates() {
     const F32 d;
     const bool sigmoid_scores = args_.score_mode == CUDAMOE_SCORE_SIGMOID;
     const float* bias = args_.selection_bias == nullptr ? nullptr : args_.selection_bias + gate_ * experts_;
+    VecF32 check = hn::Zero(d);
     for (int64_t e = 0; e < experts_; ++e) {
       const VecF32 logit = hn::Load(d, scores_ + e * kLanes);
       VecF32 score = logit;
@@ -148,18 +168,36 @@ class GateRows {
         if (bias != nullptr) score = hn::Add(score, hn::Set(d, bias[e]));
         score = hn::IfThenElse(hn::IsNaN(logit), logit, score);  // its sigmoid was set to 0, but it must rank last
       }
-      hn::Store(key_of(score), I32(), scratch_.keys + e * kLanes);
+      hn::Store(score, d, scratch_.candidates + e * kLanes);
+      check = add_unless_finite(check, score);
+    }
+    return all_were_finite(check);
+  }
+
+  void choose_experts() {
+    const F32 d;
+    if (HWY_LIKELY(make_candidates())) {
+      choose(d, scratch_.candidates, -std::numeric_limits<float>::infinity(), experts_, args_.top_k, scratch_.chosen,
+             scratch_.chosen_scores);
+      return;
+    }
+    for (int64_t e = 0; e < experts_; ++e) {
+      hn::Store(key_of(hn::Load(d, scratch_.candidates + e * kLanes)), I32(), scratch_.keys + e * kLanes);
+    }
+    choose(I32(), scratch_.keys, kNoKey, experts_, args_.top_k, scratch_.chosen, scratch_.chosen_keys);
+    for (int64_t j = 0; j < args_.top_k; ++j) {
+      hn::Store(score_of(hn::Load(I32(), scratch_.chosen_keys + j * kLanes)), d, scratch_.chosen_scores + j * kLanes);
     }
   }
 
   void store_chosen() {
-    const int64_t k = args_.top_k, stride = args_.gates * k;
-    int32_t* chosen = args_.chosen + row_ * stride + gate_ * k;
-    float* weights = args_.weights + row_ * stride + gate_ * k;
-    for (int64_t r = 0; r < rows_; ++r) {
-      for (int64_t j = 0; j < k; ++j) {
-        chosen[r * stride + j] = scratch_.chosen[j * kLanes + r];
-        weights[r * stride + j] = scratch_.weights[j * kLanes + r];
+    const int64_t k = args_.top_k, stride = args_.gates * k, first = row_ * stride + gate_ * k;
+    for (int64_t j = 0; j < k; ++j) {
+      int32_t* chosen = args_.chosen + first + j;
+      float* weights = args_.weights + first + j;
+      for (int64_t r = 0; r < rows_; ++r) {
+        chosen[r * stride] = scratch_.chosen[j * kLanes + r];
+        weights[r * stride] = scratch_.weights[j * kLanes + r];
       }
     }
     if (args_.expert_counts == nullptr) return;
@@ -170,26 +208,20 @@ class GateRows {
   }
 
   void finish_probabilities() {
-    const F32 d;
     const float* p = scratch_.probabilities;
     if (args_.probabilities != nullptr) {
       const int64_t stride = args_.gates * experts_;
       lanes_to_rows(p, rows_, experts_, args_.probabilities + row_ * stride + gate_ * experts_, stride);
     }
     if (args_.probability_sums == nullptr) return;
-    const auto used = hn::FirstN(d, static_cast<size_t>(rows_));
     double* sums = statistics_.probabilities + gate_ * experts_;
-    for (int64_t e = 0; e < experts_; ++e) sums[e] += static_cast<double>(sum_of(hn::IfThenElseZero(used, hn::Load(d, p + e * kLanes))));
+    for (int64_t e = 0; e < experts_; ++e) sums[e] += sum_of_rows(hn::Load(F32(), p + e * kLanes), rows_);
   }
 
   void add_z(const SoftmaxResult& result) {
-    const F32 d;
     const VecF32 z = log_sum(result);
-    const auto used = hn::FirstN(d, static_cast<size_t>(rows_));
-    statistics_.z[gate_] += static_cast<double>(sum_of(hn::IfThenElseZero(used, hn::Mul(z, z))));
+    statistics_.z[gate_] += sum_of_rows(hn::Mul(z, z), rows_);
   }
-
-  static float sum_of(VecF32 v) { return hn::GetLane(hn::SumOfLanes(F32(), v)); }
 
   const cudamoe_gate_forward_args& args_;
   const GateScratch& scratch_;
@@ -202,11 +234,22 @@ class GateRows {
 void gate_block(const cudamoe_gate_forward_args& args, int64_t first, int64_t rows, const GateScratch& scratch,
                 const GateStatistics& statistics) {
   const int64_t columns = gate_columns(args), end = first + rows;
+  const bool dense_softmax = args.top_k == 0 && args.score_mode == CUDAMOE_SCORE_SOFTMAX_TOPK;
+  const int64_t at_once = std::max<int64_t>(kExpertsAtOnce / args.experts, 1);
   statistics.clear(args);
   for (int64_t row = first; row < end; row += kTileOfRows) {
     const int64_t count = std::min(kTileOfRows, end - row);
     float* logits = args.logits == nullptr ? scratch.tile : args.logits + row * columns;
-    gate_logits(args, row, count, end, logits, scratch.rows, scratch.sums);
+    gate_logits(args, row, count, logits, scratch);
+    if (dense_softmax) {
+      for (int64_t r = 0; r < count; r += kLanes) {
+        for (int64_t gate = 0; gate < args.gates; gate += at_once) {
+          dense_softmax_rows(args, scratch, statistics, gate, std::min(at_once, args.gates - gate), row + r,
+                             std::min<int64_t>(kLanes, count - r), logits + r * columns);
+        }
+      }
+      continue;
+    }
     for (int64_t gate = 0; gate < args.gates; ++gate) {
       GateRows part(args, scratch, statistics, gate);
       for (int64_t r = 0; r < count; r += kLanes) part.run(row + r, std::min<int64_t>(kLanes, count - r), logits + r * columns);
@@ -234,6 +277,7 @@ cudamoe_status gate_forward(void* handle, const cudamoe_gate_forward_args& args)
   constexpr double kNanosecondsAnElement = 0.1, kNanosecondsAScore = 3;
   const double cost = static_cast<double>(args.rows) * (kNanosecondsAnElement * static_cast<double>(args.k_in) +
                                                         static_cast<double>(gate_columns(args)) * kNanosecondsAScore);
+  for (int worker = 0; worker < device.threads(); ++worker) *plan.scratch(args.workspace, worker).ordered_from = -1;
   device.for_tiles(plan.blocks(), cost, [&](int64_t block, int worker) {
     const int64_t first = block * plan.block_rows();
     HWY_DYNAMIC_DISPATCH(gate_block)

@@ -25,16 +25,20 @@ struct GateStatistics {
   }
 };
 
-// Of one worker; arrays by lanes have kMostLanes elements an expert or choice.
+// Dense softmax gates are handled several at once, up to this many experts.
+inline constexpr int64_t kExpertsAtOnce = 64;
+
+// Of one worker; arrays by lanes have kMostLanes elements an expert (for at least kExpertsAtOnce) or choice.
 struct GateScratch {
-  float* rows;           // copied rows of x
-  float* sums;           // logits of a register tile between blocks of depth
+  int64_t* ordered_from;  // the first vector of the columns whose weights are in `ordered`, -1 for none
+  float* ordered;         // weights of a register tile's columns in its order
   float* tile;           // logits of kTileOfRows rows when the caller does not want them
   float* logits;         // by lanes, experts
   float* noise_logits;   // by lanes, experts; then logits with noise
   float* noise;          // by lanes, experts rounded up to 4
   float* probabilities;  // by lanes, experts
   float* spare;          // by lanes, experts
+  float* candidates;     // by lanes, experts: scores of those that are not chosen yet
   int32_t* keys;         // by lanes, experts
   int32_t* chosen;       // by lanes, top_k
   int32_t* chosen_keys;  // by lanes, top_k
@@ -45,7 +49,7 @@ struct GateScratch {
 class GatePlan {
  public:
   GatePlan(const cudamoe_gate_forward_args& args, int threads)
-      : gates_(args.gates), experts_(args.experts), top_k_(args.top_k), threads_(threads) {
+      : gates_(args.gates), experts_(args.experts), top_k_(args.top_k), depth_(args.k_in), threads_(threads) {
     // Blocks are bounded in number, so that their statistics stay small beside the rows.
     constexpr int64_t kMostBlocks = 256, kFewestBlocks = 16, kMostStatistics = int64_t{1} << 19;
     columns_ = gate_columns(args);
@@ -83,11 +87,11 @@ class GatePlan {
   };
 
   void lay_out(GateScratch& s, Cursor& cursor) const {
-    const int64_t by_lanes = round_up(experts_, 4) * kMostLanes, chosen = top_k_ * kMostLanes;
-    cursor.take(s.rows, kMostTileRows * kRowScratchStride);
-    cursor.take(s.sums, kMostTileRows * round_up(columns_, 2 * kMostLanes));
+    const int64_t by_lanes = std::max(round_up(experts_, 4), kExpertsAtOnce) * kMostLanes, chosen = top_k_ * kMostLanes;
+    cursor.take(s.ordered_from, 1);
+    cursor.take(s.ordered, round_up(depth_, 2) * kMostTileColumns);
     cursor.take(s.tile, kTileOfRows * columns_);
-    for (float** p : {&s.logits, &s.noise_logits, &s.noise, &s.probabilities, &s.spare}) cursor.take(*p, by_lanes);
+    for (float** p : {&s.logits, &s.noise_logits, &s.noise, &s.probabilities, &s.spare, &s.candidates}) cursor.take(*p, by_lanes);
     cursor.take(s.keys, by_lanes);
     for (int32_t** p : {&s.chosen, &s.chosen_keys}) cursor.take(*p, chosen);
     for (float** p : {&s.chosen_scores, &s.weights}) cursor.take(*p, chosen);
@@ -102,7 +106,7 @@ class GatePlan {
 
   int64_t statistics_bytes() const { return round_up((2 * gates_ * experts_ + gates_) * 8, 64); }
 
-  int64_t gates_, experts_, top_k_, threads_;
+  int64_t gates_, experts_, top_k_, depth_, threads_;
   int64_t columns_ = 0, block_rows_ = 0, blocks_ = 0;
 };
 

@@ -7,8 +7,8 @@ namespace cudamoe::cpu {
 
 // Scores are computed with one row a lane; no level has more lanes than this.
 inline constexpr int64_t kMostLanes = 16;
-// Nor has any level a register tile of more rows.
-inline constexpr int64_t kMostTileRows = 14;
+// Nor has any level a register tile of more columns of logits.
+inline constexpr int64_t kMostTileColumns = 24;
 
 cudamoe_status gate_forward(void* stream, const cudamoe_gate_forward_args& args);
 int64_t gate_forward_workspace(void* stream, const cudamoe_gate_forward_args& args);

@@ -42,24 +42,58 @@ HWY_INLINE VecF32 softplus(VecF32 x) {
   return hn::IfThenElse(hn::IsNaN(x), x, value);
 }
 
+// e^x for x <= 0, and 0 where that is below e^-87 (near the smallest normal number). NaN gives NaN.
+HWY_INLINE VecF32 exp_of_nonpositive(VecF32 x) {
+  const F32 d;
+  const hn::RebindToUnsigned<F32> du;
+  const VecF32 least = hn::Set(d, -87.0f), bounded = hn::Max(least, x);  // answers the second operand when that is NaN
+  // This addend rounds to an integer n, and leaves n + 127, the exponent of 2^n, in the lowest bits of the sum.
+  const VecF32 rounder = hn::Set(d, 0x1.8p23f + 127);
+  const VecF32 rounded = hn::MulAdd(bounded, hn::Set(d, 1.44269504f), rounder), n = hn::Sub(rounded, rounder);
+  const VecF32 r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), bounded));
+  const VecF32 power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, rounded)));
+  return hn::IfThenZeroElse(hn::Lt(x, least), hn::Mul(hn::Add(expm1_near_zero(d, r), hn::Set(d, 1.0f)), power));
+}
+
 struct SoftmaxResult {
   VecF32 largest;  // of the sanitised logits
   VecF32 sum;      // of exp(logit - largest)
 };
 
-// exponentials = exp(sanitised logits - largest); the sum is taken in ascending order of the experts.
-template <bool kSparse>
-HWY_INLINE SoftmaxResult softmax_terms(const float* HWY_RESTRICT logits, int64_t experts, float* HWY_RESTRICT exponentials) {
+// Sums up to 0 over finite numbers, and to NaN over any others.
+HWY_INLINE VecF32 add_unless_finite(VecF32 sum, VecF32 x) { return hn::MulAdd(x, hn::Zero(F32()), sum); }
+HWY_INLINE bool all_were_finite(VecF32 sum) { return hn::AllTrue(F32(), hn::Eq(sum, hn::Zero(F32()))); }
+
+// exponentials = exp(prepare(logits) - largest); the sum is taken in ascending order of the experts.
+template <class Prepare>
+HWY_INLINE SoftmaxResult softmax_terms_below(VecF32 largest, const float* HWY_RESTRICT logits, int64_t experts,
+                                             float* HWY_RESTRICT exponentials, Prepare&& prepare) {
   const F32 d;
-  VecF32 largest = sanitise<true>(hn::Load(d, logits));
-  for (int64_t e = 1; e < experts; ++e) largest = hn::Max(largest, sanitise<true>(hn::Load(d, logits + e * kLanes)));
   VecF32 sum = hn::Zero(d);
   for (int64_t e = 0; e < experts; ++e) {
-    const VecF32 term = exp(d, hn::Sub(sanitise<kSparse>(hn::Load(d, logits + e * kLanes)), largest));
+    const VecF32 term = exp_of_nonpositive(hn::Sub(prepare(hn::Load(d, logits + e * kLanes)), largest));
     hn::Store(term, d, exponentials + e * kLanes);
     sum = hn::Add(sum, term);
   }
   return {largest, sum};
+}
+
+// exponentials = exp(sanitised logits - largest).
+template <bool kSparse>
+HWY_INLINE SoftmaxResult softmax_terms(const float* HWY_RESTRICT logits, int64_t experts, float* HWY_RESTRICT exponentials) {
+  const F32 d;
+  VecF32 largest = hn::Load(d, logits), check = add_unless_finite(hn::Zero(d), largest);
+  for (int64_t e = 1; e < experts; ++e) {
+    const VecF32 x = hn::Load(d, logits + e * kLanes);
+    largest = hn::Max(largest, x);
+    check = add_unless_finite(check, x);
+  }
+  if (HWY_LIKELY(all_were_finite(check))) {
+    return softmax_terms_below(largest, logits, experts, exponentials, [](VecF32 x) HWY_ATTR { return x; });
+  }
+  largest = sanitise<true>(hn::Load(d, logits));
+  for (int64_t e = 1; e < experts; ++e) largest = hn::Max(largest, sanitise<true>(hn::Load(d, logits + e * kLanes)));
+  return softmax_terms_below(largest, logits, experts, exponentials, [](VecF32 x) HWY_ATTR { return sanitise<kSparse>(x); });
 }
 
 HWY_INLINE void scale_lanes(float* HWY_RESTRICT values, int64_t experts, VecF32 factor) {
@@ -98,24 +132,30 @@ HWY_INLINE VecF32 score_of(VecI32 key) {
   return hn::BitCast(F32(), bits);
 }
 
-// chosen [top_k][kLanes]: the experts of the largest keys in descending order, lower index first among equals; and their keys.
-// Each round takes the best of those that come after the one taken last, so the experts are distinct whatever the keys are.
-HWY_INLINE void choose(const int32_t* HWY_RESTRICT keys, int64_t experts, int64_t top_k, int32_t* HWY_RESTRICT chosen,
-                       int32_t* HWY_RESTRICT chosen_keys) {
-  const I32 d;
-  VecI32 last_key = hn::Set(d, std::numeric_limits<int32_t>::max()), last = hn::Set(d, -1);
+// chosen [top_k][kLanes]: the experts of the largest keys in descending order, lower index first among equals; and their keys. A chosen
+// expert's key becomes `none`, which is below all others, so the experts are distinct whatever the keys are.
+template <class D, class T>
+HWY_INLINE void choose(D d, T* HWY_RESTRICT keys, T none, int64_t experts, int64_t top_k, int32_t* HWY_RESTRICT chosen,
+                       T* HWY_RESTRICT chosen_keys) {
+  const I32 di;
+  const hn::Vec<D> lowest = hn::Set(d, none);
+  const VecI32 one = hn::Set(di, 1);
+  VecI32 last = hn::Set(di, -1);
   for (int64_t j = 0; j < top_k; ++j) {
-    VecI32 best_key = hn::Set(d, kNoKey), best = hn::Zero(d);
+    hn::Vec<D> best_key = lowest;
+    VecI32 best = hn::Zero(di), index = hn::Zero(di);
     for (int64_t e = 0; e < experts; ++e) {
-      const VecI32 key = hn::Load(d, keys + e * kLanes), index = hn::Set(d, static_cast<int32_t>(e));
-      const auto after = hn::Or(hn::Lt(key, last_key), hn::And(hn::Eq(key, last_key), hn::Gt(index, last)));
-      const auto better = hn::And(after, hn::Gt(key, best_key));
-      best_key = hn::IfThenElse(better, key, best_key);
-      best = hn::IfThenElse(better, index, best);
+      hn::Vec<D> key = hn::Load(d, keys + e * kLanes);
+      if (j > 0) {
+        key = hn::IfThenElse(hn::RebindMask(d, hn::Eq(index, last)), lowest, key);
+        hn::Store(key, d, keys + e * kLanes);
+      }
+      best = hn::IfThenElse(hn::RebindMask(di, hn::Gt(key, best_key)), index, best);
+      best_key = hn::Max(best_key, key);
+      index = hn::Add(index, one);
     }
-    hn::Store(best, d, chosen + j * kLanes);
+    hn::Store(best, di, chosen + j * kLanes);
     hn::Store(best_key, d, chosen_keys + j * kLanes);
-    last_key = best_key;
     last = best;
   }
 }
