@@ -384,6 +384,10 @@ enum { CUDAMOE_MAX_TOPK = 64, CUDAMOE_MAX_EXPERTS = 4096 };
  * score (ties: lower index first), distinct for any bits of the logits: NaN ranks last.
  * renormalise: the weights of the chosen are divided by their sum (SOFTMAX_TOPK and SIGMOID; sigmoid dense as well).
  * A dense gate allows SOFTMAX_TOPK (plain softmax) and SIGMOID.
+ * Logits that are not finite: infinities count as +-FLT_MAX in a softmax, and as the limits 1 and 0 in a sigmoid. In a sparse gate a NaN
+ * logit gets weight 0 and gradient 0, and the others' are as if its expert were absent; where all that a softmax runs over are NaN or
+ * minus infinity they share equally. A dense gate passes NaN on: the whole softmax of that row and gate is NaN, of a sigmoid its own
+ * element (all of them when renormalised).
  */
 typedef struct cudamoe_gate_forward_args {
   uint32_t struct_size;
@@ -501,7 +505,7 @@ typedef struct cudamoe_combine_forward_args {
 CUDAMOE_API cudamoe_status cudamoe_combine_forward(cudamoe_stream* stream, const cudamoe_combine_forward_args* args);
 
 /*
- * Given dy (scaled by task_scale[t] when that is not null):
+ * Given dy (scaled by task_scale[t] when that is not null; a zero scale leaves the task out, NaN and all: its dgates are 0):
  *   dexpert = sum of the weighted dy, times activation'(expert) when `activation` is not none (the activation that made the expert's
  *             output, so that dexpert is the gradient before it; GELU and SiLU read `preactivation` in the layout of expert);
  *             sparse: rows beyond the routed ones are not written
