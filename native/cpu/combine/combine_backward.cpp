@@ -5,6 +5,7 @@
 //            dresidual[t, e] (+)= sum_b dgates[b, t, e]
 //   sparse   dexpert[slot, :]  = f' . gates[b, t, j] s[t] dy[b, t, :]       every routed row belongs to one (b, t, j)
 //            dgates[b, t, j]   = s[t] <dy[b, t, :], expert[slot, :]>, 0 when dropped
+// A task with s[t] = 0 is left out: neither its dy nor the product with it is formed.
 //
 // Floor: expert and dy read once, dexpert written once: s rows choices width 2 + 4 rows tasks width bytes (dense).
 // Tiling: blocks of rows fixed by the shape; within a row expert by expert, dy stays in L1, and a large dexpert is written past the caches.
@@ -128,35 +129,61 @@ const T* below_of(const cudamoe_combine_backward_args& args) {
   return static_cast<const T*>(from_preactivation(args.activation) ? args.preactivation : args.expert);
 }
 
+// Neighbouring tasks that are handled at once.
+struct TaskRun {
+  int first, count;
+};
+
+// The first ones from `task` on whose scale is not zero; their count is 0 when there are none.
+TaskRun next_run(const cudamoe_combine_backward_args& args, int task) {
+  const auto left_out = [&](int t) { return args.task_scale != nullptr && args.task_scale[t] == 0; };
+  while (task < args.tasks && left_out(task)) ++task;
+  TaskRun run{task, 0};
+  while (run.count < kTaskGroup && task < args.tasks && !left_out(task)) {
+    ++run.count;
+    ++task;
+  }
+  return run;
+}
+
 // dots [tasks, choices] of one row.
 template <class T>
 void dense_row(const cudamoe_combine_backward_args& args, int64_t row, bool streams, float* dots) {
   static constexpr decltype(&run_group<T, 1>) kGroups[kTaskGroup] = {run_group<T, 1>, run_group<T, 2>, run_group<T, 3>, run_group<T, 4>};
   HWY_ALIGN float carry[kColumns];
   const float* gates = args.gates + row * args.tasks * args.choices;
-  const int64_t span = args.tasks <= kTaskGroup ? std::max<int64_t>(args.width, 1) : kColumns;
+  const TaskRun first = next_run(args, 0);
+  const bool alone = next_run(args, first.first + first.count).count == 0;
+  const int64_t span = alone ? std::max<int64_t>(args.width, 1) : kColumns;
+  if (args.task_scale != nullptr) std::fill_n(dots, int64_t{args.tasks} * args.choices, 0.0f);
   for (int e = 0; e < args.choices; ++e) {
     const int64_t from = row * args.expert_row_stride + e * args.expert_stride;
     const T* expert = static_cast<const T*>(args.expert) + from;
     const T* below = below_of<T>(args) + from;
     T* dexpert = static_cast<T*>(args.dexpert) + row * args.dexpert_row_stride + e * args.dexpert_stride;
+    if (first.count == 0) {
+      std::fill_n(dexpert, args.width, T{});
+      continue;
+    }
     if (row + 1 < args.rows) prefetch_row(expert + args.expert_row_stride, args.width);
     for (int64_t j = 0; j < args.width || j == 0; j += span) {
-      for (int first = 0; first < args.tasks; first += kTaskGroup) {
-        const int tasks = std::min(kTaskGroup, args.tasks - first);
+      for (TaskRun run = first; run.count > 0;) {
+        const TaskRun next = next_run(args, run.first + run.count);
         float weights[kTaskGroup], results[kTaskGroup] = {};
-        for (int t = 0; t < tasks; ++t) {
-          const int64_t at = int64_t{first + t} * args.choices + e;
+        for (int t = 0; t < run.count; ++t) {
+          const int64_t at = int64_t{run.first + t} * args.choices + e;
           const float weight = args.residual == nullptr ? gates[at] : gates[at] + args.residual[at];
-          weights[t] = args.task_scale == nullptr ? weight : weight * args.task_scale[first + t];
+          weights[t] = args.task_scale == nullptr ? weight : weight * args.task_scale[run.first + t];
         }
-        kGroups[tasks - 1](expert + j, below + j, args.dy + row * args.dy_row_stride + first * args.dy_task_stride + j, args.dy_task_stride,
-                           weights, args.activation, args.activation_slope, first == 0 ? nullptr : carry,
-                           first + tasks == args.tasks ? nullptr : carry, dexpert + j, streams, std::min(span, args.width - j), results);
-        for (int t = 0; t < tasks; ++t) {
-          const int64_t at = int64_t{first + t} * args.choices + e;
+        kGroups[run.count - 1](expert + j, below + j, args.dy + row * args.dy_row_stride + run.first * args.dy_task_stride + j,
+                               args.dy_task_stride, weights, args.activation, args.activation_slope,
+                               run.first == first.first ? nullptr : carry, next.count == 0 ? nullptr : carry, dexpert + j, streams,
+                               std::min(span, args.width - j), results);
+        for (int t = 0; t < run.count; ++t) {
+          const int64_t at = int64_t{run.first + t} * args.choices + e;
           dots[at] = (j == 0 ? 0.0f : dots[at]) + results[t];
         }
+        run = next;
       }
     }
   }
@@ -177,7 +204,9 @@ int64_t sparse_row(const cudamoe_combine_backward_args& args, int64_t row, bool 
       const int64_t pair = (row * args.tasks + t) * args.choices + j;
       const int64_t slot = args.slot_of_pair[pair];
       float dot = 0;
-      if (slot >= 0 && slot < args.expert_rows) {
+      if (slot >= 0 && slot < args.expert_rows && scale == 0) {
+        std::fill_n(static_cast<T*>(args.dexpert) + slot * args.dexpert_row_stride, args.width, T{});
+      } else if (slot >= 0 && slot < args.expert_rows) {
         const float weight = args.gates[pair] * scale;
         const int64_t from = slot * args.expert_row_stride;
         run_group<T, 1>(static_cast<const T*>(args.expert) + from, below_of<T>(args) + from, dy, 0, &weight, args.activation,

@@ -10,7 +10,7 @@
 //   balance loss           adds the constant balance_coefficient experts counts[e] / (rows^2 top_k) to the gradient on p[e]
 //   noise                  dclean = ds, dnoise = ds n sigmoid(noise logit), n the forward's normal number
 //   z loss                 adds 2 z_coefficient / rows * logsumexp(clean) * softmax(clean) to dclean
-// Logits that are NaN get 0 in a sparse gate, as their weight is.
+// Logits that are NaN get 0 in a sparse gate.
 //
 // Floor: what was stored read once, dlogits written once. Tiling: blocks of kTileOfRows rows, kLanes rows at a time, one row a lane.
 // Order of the sums: ascending experts and choices; no sum crosses rows.
@@ -62,6 +62,7 @@ class GateGradientRows {
     if (args_.top_k > 0) {
       load_chosen();
       sparse();
+      clear_nan_logits();
     } else if (args_.score_mode == CUDAMOE_SCORE_SIGMOID) {
       dense_sigmoid();
     } else {
@@ -76,6 +77,7 @@ class GateGradientRows {
       lanes_to_rows(scratch_.noise, rows, experts_, out + experts_, args_.dlogits_row_stride);
     }
     if (args_.z_coefficient != 0) args_.top_k > 0 ? add_z_gradient<true>() : add_z_gradient<false>();
+    if (args_.z_coefficient != 0 && args_.top_k > 0) clear_nan_logits();
     lanes_to_rows(scratch_.gradient, rows, experts_, out, args_.dlogits_row_stride);
     return bad_;
   }
@@ -99,6 +101,7 @@ class GateGradientRows {
     const int64_t k = args_.top_k, stride = args_.gates * k, first = row_ * stride + gate_ * k;
     rows_to_lanes(args_.weights + first, stride, rows_, k, scratch_.weights);
     rows_to_lanes(args_.dweights + first, stride, rows_, k, scratch_.dweights);
+    if (rows_ == kLanes && load_whole_chosen(first, stride)) return;
     for (int64_t j = 0; j < k; ++j) {
       for (int64_t r = 0; r < kLanes; ++r) {
         int32_t expert = 0;
@@ -116,10 +119,48 @@ class GateGradientRows {
     }
   }
 
+  // The choices of kLanes rows, unless one of them is out of range.
+  bool load_whole_chosen(int64_t first, int64_t stride) const {
+    const I32 d;
+    VecI32 least = hn::Zero(d), most = hn::Zero(d);
+    for (int64_t j = 0; j < args_.top_k; ++j) {
+      const VecI32 experts = column_of_rows(d, args_.chosen + first + j, stride);
+      least = hn::Min(least, experts);
+      most = hn::Max(most, experts);
+      hn::Store(experts, d, scratch_.chosen + j * kLanes);
+    }
+    return hn::AllTrue(d, hn::And(hn::Eq(least, hn::Zero(d)), hn::Lt(most, hn::Set(d, static_cast<int32_t>(experts_)))));
+  }
+
   // values[chosen] += added, choice by choice.
   void scatter_add(const float* added, float* values) const {
+    // So many experts are sooner compared with the choices than written one lane at a time.
+    constexpr int64_t kFewExperts = 64;
+    if (experts_ <= kFewExperts) {
+      const F32 d;
+      const I32 di;
+      for (int64_t e = 0; e < experts_; ++e) {
+        VecF32 value = at(values, e);
+        const VecI32 expert = hn::Set(di, static_cast<int32_t>(e));
+        for (int64_t j = 0; j < args_.top_k; ++j) {
+          const auto chosen = hn::RebindMask(d, hn::Eq(hn::Load(di, scratch_.chosen + j * kLanes), expert));
+          value = hn::Add(value, hn::IfThenElseZero(chosen, at(added, j)));
+        }
+        put(value, values, e);
+      }
+      return;
+    }
     for (int64_t j = 0; j < args_.top_k; ++j) {
       for (int64_t r = 0; r < kLanes; ++r) values[scratch_.chosen[j * kLanes + r] * kLanes + r] += added[j * kLanes + r];
+    }
+  }
+
+  // Of clean logits that are NaN or have a NaN deviation.
+  void clear_nan_logits() const {
+    for (int64_t e = 0; e < experts_; ++e) {
+      auto unknown = hn::IsNaN(at(scratch_.logits, e));
+      if (noisy_) unknown = hn::Or(unknown, hn::IsNaN(at(scratch_.noise_logits, e)));
+      put(hn::IfThenZeroElse(unknown, at(scratch_.gradient, e)), scratch_.gradient, e);
     }
   }
 

@@ -56,7 +56,14 @@ HWY_INLINE void transpose_blocks(VecF32 (&v)[4]) {
   v[3] = hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23));
 }
 
-// Lanes from `rows` on become 0.
+// from[lane * row_stride]; kLanes strides are below 2^31.
+template <class D>
+HWY_INLINE hn::Vec<D> column_of_rows(D d, const hn::TFromD<D>* from, int64_t row_stride) {
+  const hn::RebindToSigned<F32> di;
+  return hn::GatherIndex(d, from, hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(row_stride))));
+}
+
+// Lanes from `rows` on become 0. Rows are those of an array of logits, probabilities or choices, of at most 2^25 elements each.
 HWY_INLINE void rows_to_lanes(const float* from, int64_t row_stride, int64_t rows, int64_t columns, float* HWY_RESTRICT lanes) {
   int64_t c = 0;
   if (rows == kLanes) {
@@ -66,6 +73,9 @@ HWY_INLINE void rows_to_lanes(const float* from, int64_t row_stride, int64_t row
       transpose_blocks(v);
       for (int64_t i = 0; i < 4; ++i) hn::Store(v[i], F32(), lanes + (c + i) * kLanes);
     }
+  }
+  if (rows == kLanes) {
+    for (; c < columns; ++c) hn::Store(column_of_rows(F32(), from + c, row_stride), F32(), lanes + c * kLanes);
   }
   for (; c < columns; ++c) {
     for (int64_t r = 0; r < rows; ++r) lanes[c * kLanes + r] = from[r * row_stride + c];

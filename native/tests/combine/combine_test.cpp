@@ -332,6 +332,30 @@ TEST(Combine, EveryActivationInBothLayouts) {
   }
 }
 
+TEST(Combine, AZeroScaleLeavesATaskOut) {
+  TestDevice device("cpu:threads=2");
+  Random random(26);
+  for (const std::vector<float>& scale : std::vector<std::vector<float>>{
+           {0}, {0, 2}, {2, 0}, {1, 0, 3}, {0, 0, 0}, {0, 1, 2, 1, 0, 2, -1}, {1, 2, 1, 2, -0.0f, 1}, {0, 0, 0, 0, 0, 0, 1}}) {
+    for (int variant = 0; variant < 8; ++variant) {
+      Case c;
+      c.shape = {21, static_cast<int64_t>(scale.size()), 3, variant < 4 ? 37 : 1100};
+      c.sparse = variant % 2 == 1;
+      c.bf16 = variant / 2 % 2 == 1;
+      c.scaled = true;
+      c.wants_dresidual = !c.sparse;
+      c.activation = CUDAMOE_ACTIVATION_RELU;
+      fill(c, random, true);
+      c.scale = scale;
+      for (size_t i = 0; i < c.dy.size(); ++i) {
+        if (scale[i / c.shape.width % scale.size()] == 0) c.dy[i] = std::numeric_limits<float>::quiet_NaN();
+      }
+      SCOPED_TRACE(name(c));
+      check(device, c, true);
+    }
+  }
+}
+
 // Outputs of more than 8 MiB are written past the caches, where their layout allows it.
 TEST(Combine, LargeOutputs) {
   TestDevice device("cpu:threads=2");

@@ -209,6 +209,39 @@ TEST(GateBackward, NanLogitsOfASparseGateGetNoGradientAndHarmNoOther) {
   }
 }
 
+TEST(GateBackward, NanLogitsThatShareASparseGateGetNoGradient) {
+  TestDevice device;
+  Random random(57);
+  for (int32_t mode : {CUDAMOE_SCORE_SOFTMAX_TOPK, CUDAMOE_SCORE_TOPK_SOFTMAX, CUDAMOE_SCORE_SIGMOID, CUDAMOE_SCORE_NOISY}) {
+    for (int64_t rows : {3, 16}) {
+      for (bool renormalise : {false, true}) {
+        if (renormalise && (mode == CUDAMOE_SCORE_TOPK_SOFTMAX || mode == CUDAMOE_SCORE_NOISY)) continue;
+        Case c = make(device, random, rows, 2, 4, 2, mode, renormalise);
+        c.forward.bias.assign(c.forward.options.columns(), 0.0f);
+        for (int64_t e = 0; e < 4; ++e) c.forward.bias[e] = std::numeric_limits<float>::quiet_NaN();  // of the first gate
+        c.stored = run_gate(device, c.forward);
+        const bool shared = renormalise || mode != CUDAMOE_SCORE_SIGMOID;
+        for (int64_t b = 0; b < rows; ++b) {
+          EXPECT_EQ(c.stored.weights[b * 4], mode == CUDAMOE_SCORE_SOFTMAX_TOPK && !renormalise ? 0.25f : shared ? 0.5f : 0.0f);
+        }
+        c.forward.options.balance = 1;
+        const std::vector<float> have = run(device, c);
+        const int64_t columns = c.forward.options.columns();
+        bool others = false;
+        for (int64_t i = 0; i < static_cast<int64_t>(have.size()); ++i) {
+          if (i % columns < columns / 2) {
+            EXPECT_EQ(have[i], 0.0f) << "mode " << mode << " at " << i;
+          } else {
+            EXPECT_TRUE(std::isfinite(have[i]));
+            others = others || have[i] != 0;
+          }
+        }
+        EXPECT_TRUE(others);
+      }
+    }
+  }
+}
+
 TEST(GateBackward, ChosenOutOfRangeIsReportedAndHasNoGradient) {
   TestDevice device;
   Random random(55);

@@ -303,6 +303,24 @@ TEST(GateForward, NanInOneLogitLeavesTheOthersAsIfItWereAbsent) {
   EXPECT_EQ(all.weights, (std::vector<float>{0.5f, 0.5f}));
 }
 
+TEST(GateForward, InfiniteLogitsCountAsTheLargestFiniteOnes) {
+  TestDevice device;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kMost = std::numeric_limits<float>::max();
+  const std::vector<float> infinite{kInfinity, 1, -kInfinity, kInfinity}, finite{kMost, 1, -kMost, kMost};
+  for (int64_t top_k : {0, 3}) {
+    const GateOutput have = run_gate(device, given_logits(infinite, 1, 4, top_k, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
+    const GateOutput want = run_gate(device, given_logits(finite, 1, 4, top_k, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
+    EXPECT_EQ(have.probabilities, (std::vector<float>{0.5f, 0, 0, 0.5f}));
+    EXPECT_EQ(have.probabilities, want.probabilities);
+    EXPECT_EQ(have.weights, want.weights);
+    EXPECT_EQ(have.chosen, want.chosen);
+  }
+  const GateOutput none = run_gate(device, given_logits({-kInfinity, -kInfinity}, 1, 2, 0, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
+  EXPECT_EQ(none.probabilities, (std::vector<float>{0.5f, 0.5f}));
+  const GateOutput sigmoid = run_gate(device, given_logits({kInfinity, -kInfinity}, 1, 2, 0, CUDAMOE_SCORE_SIGMOID, false));
+  EXPECT_EQ(sigmoid.probabilities, (std::vector<float>{1, 0}));
+}
+
 TEST(GateForward, TiesGoToTheLowerIndex) {
   TestDevice device;
   const GateOutput have = run_gate(device, given_logits({1, 5, 5, 1, 5, 0}, 1, 6, 4, CUDAMOE_SCORE_TOPK_SOFTMAX, false));

@@ -79,7 +79,8 @@ inline double activate_derivative(int32_t activation, double slope, double x) {
   }
 }
 
-// `factor` [any, width] is the activation's derivative at each expert element; dy [rows, tasks, width]; scale [tasks].
+// `factor` [any, width] is the activation's derivative at each expert element; dy [rows, tasks, width]; scale [tasks], where
+// zero leaves the task out.
 inline CombineGradient combine_gradient(const CombineShape& s, const std::vector<double>& gates, const std::vector<double>& residual,
                                         const std::vector<double>& expert, const std::vector<double>& factor,
                                         const std::vector<int32_t>& slots, const std::vector<double>& dy,
@@ -92,7 +93,7 @@ inline CombineGradient combine_gradient(const CombineShape& s, const std::vector
     for (int64_t t = 0; t < s.tasks; ++t) {
       for (int64_t e = 0; e < s.choices; ++e) {
         const int64_t row = expert_row(s, slots, b, t, e), gate = (b * s.tasks + t) * s.choices + e;
-        if (row < 0) continue;
+        if (row < 0 || scale[t] == 0) continue;
         const double weight = gates[gate] + (residual.empty() ? 0.0 : residual[t * s.choices + e]);
         for (int64_t j = 0; j < s.width; ++j) {
           const double upper = scale[t] * dy[(b * s.tasks + t) * s.width + j];
