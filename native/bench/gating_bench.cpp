@@ -132,9 +132,10 @@ void routings(Bench& bench, Engine& engine) {
   }
 }
 
-const Suite kGates("gate", gates,
-                   "forward: x read once and the outputs written once, or the multiply-adds of the logits: these are the longer floor from\n"
-                   "    some 12 columns (gates x experts) on with AVX-512, for x from memory or cache. backward: bytes alone");
+const Suite kGates(
+    "gate", gates,
+    "forward: x read once and the outputs written once, or the multiply-adds of the logits: these are the longer floor from\n"
+    "    some 12 columns (gates x experts) on with AVX-512, for x from memory or cache. backward: bytes alone");
 const Suite kRoutings("routing", routings);
 
 }  // namespace

@@ -149,7 +149,8 @@ namespace {
   std::printf(
       "cudamoe_bench [--suite NAME] [--filter TEXT] [--threads N] [--rounds N] [--sample-ms X] [--json FILE]\n"
       "Measures the kernels of the cpu backend beside the peak of the machine and other libraries. \"of floor\" is the time that the work\n"
-      "takes at least, divided by the time that it took: its multiply-adds at the peak, or its bytes at the bandwidth of a copy, whichever\n"
+      "takes at least, divided by the time that it took: its multiply-adds at the peak, or its bytes at the bandwidth of a copy, "
+      "whichever\n"
       "is longer. Both are measured in the same round; a table that has both prints both. Suites:\n");
   for (const NamedSuite& suite : suites()) std::printf("  %s%s%s\n", suite.name, *suite.about == '\0' ? "" : ": ", suite.about);
   std::exit(status);

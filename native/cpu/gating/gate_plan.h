@@ -32,18 +32,18 @@ inline constexpr int64_t kExpertsAtOnce = 64;
 struct GateScratch {
   int64_t* ordered_from;  // the first vector of the columns whose weights are in `ordered`, -1 for none
   float* ordered;         // weights of a register tile's columns in its order
-  float* tile;           // logits of kTileOfRows rows when the caller does not want them
-  float* logits;         // by lanes, experts
-  float* noise_logits;   // by lanes, experts; then logits with noise
-  float* noise;          // by lanes, experts rounded up to 4
-  float* probabilities;  // by lanes, experts
-  float* spare;          // by lanes, experts
-  float* candidates;     // by lanes, experts: scores of those that are not chosen yet
-  int32_t* keys;         // by lanes, experts
-  int32_t* chosen;       // by lanes, top_k
-  int32_t* chosen_keys;  // by lanes, top_k
-  float* chosen_scores;  // by lanes, top_k
-  float* weights;        // by lanes, top_k
+  float* tile;            // logits of kTileOfRows rows when the caller does not want them
+  float* logits;          // by lanes, experts
+  float* noise_logits;    // by lanes, experts; then logits with noise
+  float* noise;           // by lanes, experts rounded up to 4
+  float* probabilities;   // by lanes, experts
+  float* spare;           // by lanes, experts
+  float* candidates;      // by lanes, experts: scores of those that are not chosen yet
+  int32_t* keys;          // by lanes, experts
+  int32_t* chosen;        // by lanes, top_k
+  int32_t* chosen_keys;   // by lanes, top_k
+  float* chosen_scores;   // by lanes, top_k
+  float* weights;         // by lanes, top_k
 };
 
 class GatePlan {

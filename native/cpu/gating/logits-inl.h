@@ -39,7 +39,7 @@ inline constexpr int kGateRows = 4, kGateVectors = 2;
 #else
 inline constexpr int kGateRows = 8, kGateVectors = 3;
 #endif
-inline constexpr int kTileColumns = kLanes / 2;   // of one vector
+inline constexpr int kTileColumns = kLanes / 2;       // of one vector
 inline constexpr int64_t kPanelColumns = 2 * kLanes;  // of the packed weights
 static_assert(kGateVectors * kTileColumns <= kMostTileColumns);
 
