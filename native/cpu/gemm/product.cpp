@@ -197,7 +197,8 @@ struct ProductTask {
     if (next->tiles > 0 && tiles > 1 && other_panels) {
       count += list_panels(next->group, next_part, share, tiles, prefetch_rows + count);
     }
-    prefetcher.start(prefetch_rows, count);
+    const int64_t depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
+    prefetcher.start(prefetch_rows, count, (pass_begin(part.pass + 1) - pass_begin(part.pass)) * depth);
   }
 
   void copy(int64_t index, int64_t column, int64_t depth, float* to) const {

@@ -59,8 +59,13 @@ struct Prefetcher {
   const PrefetchRow* end = nullptr;
   const char* at = nullptr;
   int64_t left = 1;
+  bool dense = false;  // a line each step of depth, not every second one: it costs the product a percent or two
 
-  void start(const PrefetchRow* rows, int64_t count) {
+  // `steps` of depth will be multiplied until the next start.
+  void start(const PrefetchRow* rows, int64_t count, int64_t steps = INT64_MAX) {
+    int64_t lines = 0;
+    for (int64_t i = 0; i < count; ++i) lines += rows[i].lines;
+    dense = lines > steps / 2;
     if (count == 0) return;
     next = rows + 1;
     end = rows + count;
@@ -270,15 +275,6 @@ HWY_NOINLINE void multiply_tile(const TileArgs<B>& args) {
     }
   }
 
-  // The lines that the finish will wait for, into the L1 cache.
-  if (args.finish == Finish::kReluMask) {
-    constexpr int kLineVectors = kLanes < 16 ? 16 / kLanes : 1;
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; v += kLineVectors) __builtin_prefetch(args.below + i * args.below_stride + v * kLanes);
-    }
-  }
   AOrder a(args);
   const B* HWY_RESTRICT b = args.b;
   const int64_t panel_stride = args.panel_stride, b_step = AOrder::b_step(args);
@@ -287,7 +283,7 @@ HWY_NOINLINE void multiply_tile(const TileArgs<B>& args) {
   for (; t >= 4; t -= 4) {
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
-      if (u % 2 == 0) prefetcher.step();
+      if (u % 2 == 0 || prefetcher.dense) prefetcher.step();
       multiply_step(d, a, b, panel_stride, acc);
       a.step();
       b += b_step;

@@ -188,13 +188,13 @@ struct WgradBlock {
   struct Chunk {
     int64_t begin, rows;
     bool first, last;  // of the group
+    const float* x;    // its first panel, and floats from a panel and from a row to the next
+    int64_t x_panel_stride, x_row_stride;
     Prefetcher& prefetcher;
   };
 
   // Multiplies one tile with as many panels from `panel` on as it takes at once, at most up to `most_panel`; answers their number.
   int multiply_panels(const Chunk& chunk, int64_t tile, const float* dz, int64_t dz_stride, int64_t panel, int64_t most_panel) const {
-    const bool keep_x = x_in_place();
-    const int64_t panel_stride = keep_x ? kPanel : panel_chunk_floats(kPanel);
     const int64_t sums_stride = plan.block_panels * kPanel, row = tile_column(tile);
     const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, most_panel * kPanel) - column;
     int taken = 1;
@@ -205,9 +205,9 @@ struct WgradBlock {
     tile_args.prefetcher = &chunk.prefetcher;
     tile_args.a = dz;
     tile_args.a_step = dz_stride;
-    tile_args.b = (keep_x ? static_cast<const float*>(row_of_x(chunk.begin)) : x_panels) + (panel - first_panel) * panel_stride;
-    tile_args.b_step = keep_x ? args.x_row_stride : kPanel;
-    tile_args.panel_stride = panel_stride;
+    tile_args.b = chunk.x + (panel - first_panel) * chunk.x_panel_stride;
+    tile_args.b_step = chunk.x_row_stride;
+    tile_args.panel_stride = chunk.x_panel_stride;
     tile_args.depth = chunk.rows;
     tile_args.start = chunk.first ? nullptr : partial;
     tile_args.start_stride = sums_stride;
@@ -278,12 +278,16 @@ struct WgradBlock {
     for (int64_t done = 0; done < rows; done += kRowChunk) {
       const int64_t chunk = std::min(kRowChunk, rows - done);
       if (!x_in_place()) copy_x_chunk(begin + done, chunk);
+      const int64_t steps = (end_tile - first_tile) * (end_panel - first_panel) * chunk;
       if (done + chunk < rows) {
-        prefetcher.start(list, list_chunk(done + chunk, list));
+        prefetcher.start(list, list_chunk(done + chunk, list), steps);
       } else if (next != nullptr) {
-        prefetcher.start(list, next->list_chunk(0, list));
+        prefetcher.start(list, next->list_chunk(0, list), steps);
       }
-      multiply_chunk({begin + done, chunk, done == 0, done + chunk == rows, prefetcher});
+      const bool keep_x = x_in_place();
+      multiply_chunk({begin + done, chunk, done == 0, done + chunk == rows,
+                      keep_x ? static_cast<const float*>(row_of_x(begin + done)) : x_panels, keep_x ? kPanel : panel_chunk_floats(kPanel),
+                      keep_x ? args.x_row_stride : kPanel, prefetcher});
       if (sums_bias() && !converts_dz()) {
         add_columns(static_cast<const float*>(row_of_dz(begin + done)), args.dz_row_stride, chunk,
                     tile_column(end_tile) - tile_column(first_tile), bias_sums);
