@@ -135,7 +135,7 @@ class GateGradientRows {
   // values[chosen] += added, choice by choice.
   void scatter_add(const float* added, float* values) const {
     // So many experts are sooner compared with the choices than written one lane at a time.
-    constexpr int64_t kFewExperts = 64;
+    constexpr int64_t kFewExperts = 16;
     if (experts_ <= kFewExperts) {
       const F32 d;
       const I32 di;

@@ -1,6 +1,6 @@
 // Routing: a stable sort of the pairs (sample, choice) by expert, by counting.
 //
-// Places in the order of `order` are cut into blocks fixed by the shape. Each block counts its pairs per expert; the counts are summed
+// Places in the order of `order` are cut into a block for each thread. Each block counts its pairs per expert; the counts are summed
 // over experts and, within an expert, over blocks, which gives each block its first slot in each expert; each block then places its
 // pairs in order. Integers only, so the result is the stable sort whatever the threads do. By priority the pairs are sorted by
 // weight first, with the same three steps on kDigitBits of the key at a time, lowest digit first. Keys are integers in the order of the
@@ -20,7 +20,7 @@
 namespace cudamoe::cpu {
 namespace {
 
-constexpr int64_t kSmallestBlock = 16384, kMostBlocks = 16;
+constexpr int64_t kSmallestBlock = 4096, kMostBlocks = 16;
 constexpr int kDigitBits = 11, kMostDigits = 3;
 constexpr int64_t kBuckets = int64_t{1} << kDigitBits;
 constexpr double kNanosecondsAPair = 2;
@@ -29,9 +29,10 @@ struct Blocks {
   int64_t size, count;
 };
 
-Blocks blocks_of(int64_t pairs) {
-  const int64_t size = std::max(kSmallestBlock, divide_up(pairs, kMostBlocks));
-  return {size, divide_up(pairs, size)};
+// Any blocks give the same sort.
+Blocks blocks_of(int64_t pairs, int threads) {
+  const int64_t size = std::max(kSmallestBlock, divide_up(pairs, std::min<int64_t>(threads, kMostBlocks)));
+  return {threads == 1 ? std::max<int64_t>(pairs, 1) : size, threads == 1 ? std::min<int64_t>(pairs, 1) : divide_up(pairs, size)};
 }
 
 int64_t pairs_of(const cudamoe_routing_args& args) { return args.samples * args.choices; }
@@ -55,8 +56,8 @@ struct Space {
   KeyedPair* to;
 };
 
-int64_t counts_bytes(const cudamoe_routing_args& args) {
-  const int64_t blocks = blocks_of(pairs_of(args)).count;
+int64_t counts_bytes(const cudamoe_routing_args& args, int threads) {
+  const int64_t blocks = blocks_of(pairs_of(args), threads).count;
   const int64_t buckets = args.order == CUDAMOE_ORDER_PRIORITY ? std::max<int64_t>(blocks, kMostDigits) * kBuckets : 0;
   return round_up(std::max(blocks * args.experts, buckets) * static_cast<int64_t>(sizeof(int32_t)), 64);
 }
@@ -65,17 +66,17 @@ int64_t keyed_bytes(const cudamoe_routing_args& args) {
   return args.order == CUDAMOE_ORDER_PRIORITY ? round_up(pairs_of(args) * static_cast<int64_t>(sizeof(KeyedPair)), 64) : 0;
 }
 
-Space space_of(const cudamoe_routing_args& args) {
+Space space_of(const cudamoe_routing_args& args, int threads) {
   char* at = static_cast<char*>(args.workspace);
   if (at == nullptr) return {};
-  char* keyed = at + counts_bytes(args);
+  char* keyed = at + counts_bytes(args, threads);
   return {reinterpret_cast<int32_t*>(at), reinterpret_cast<KeyedPair*>(keyed), reinterpret_cast<KeyedPair*>(keyed + keyed_bytes(args))};
 }
 
 // Calls body(block, first place, places) for all blocks, in parallel.
 template <class Body>
 void for_blocks(Device& device, int64_t pairs, Body&& body) {
-  const Blocks blocks = blocks_of(pairs);
+  const Blocks blocks = blocks_of(pairs, device.threads());
   device.for_tiles(blocks.count, kNanosecondsAPair * static_cast<double>(pairs), [&](int64_t block) {
     const int64_t first = block * blocks.size;
     body(block, first, std::min(blocks.size, pairs - first));
@@ -98,7 +99,7 @@ KeyRange key_range(Device& device, const cudamoe_routing_args& args) {
     ranges[static_cast<size_t>(block)] = range;
   });
   KeyRange all{~uint32_t{0}, 0};
-  for (int64_t block = 0; block < blocks_of(pairs).count; ++block) {
+  for (int64_t block = 0; block < blocks_of(pairs, device.threads()).count; ++block) {
     const KeyRange& range = ranges[static_cast<size_t>(block)];
     all = {std::min(all.least, range.least), std::max(all.most, range.most)};
   }
@@ -126,7 +127,7 @@ void make_pairs(const float* weights, uint32_t least, int64_t first, int64_t cou
 // Moves the pairs in space.from to space.to in the order of a digit. The lowest digit has been counted, and all in a block alone.
 template <int kDigit>
 void sort_by_digit(Device& device, int64_t pairs, const Space& space) {
-  const int64_t block_count = blocks_of(pairs).count;
+  const int64_t block_count = blocks_of(pairs, device.threads()).count;
   int32_t* const counts = space.counts + (block_count == 1 ? kDigit * kBuckets : 0);
   if (kDigit > 0 && block_count > 1) {
     for_blocks(device, pairs, [&](int64_t block, int64_t first, int64_t count) {
@@ -153,7 +154,7 @@ void sort_by_weight(Device& device, const cudamoe_routing_args& args, Space& spa
   const int64_t pairs = pairs_of(args);
   if (pairs == 0) return;
   const KeyRange range = key_range(device, args);
-  const bool one_block = blocks_of(pairs).count == 1;
+  const bool one_block = blocks_of(pairs, device.threads()).count == 1;
   for_blocks(device, pairs, [&](int64_t block, int64_t first, int64_t count) {
     make_pairs(args.weights, range.least, first, count, space.from, space.counts + block * kBuckets, one_block);
   });
@@ -192,7 +193,7 @@ void for_places(const cudamoe_routing_args& args, const Space& space, int64_t fi
 int64_t count_experts(Device& device, const cudamoe_routing_args& args, const Space& space) {
   FirstOffender offender;
   const auto experts = static_cast<uint32_t>(args.experts);
-  const bool one_block = blocks_of(pairs_of(args)).count == 1;
+  const bool one_block = blocks_of(pairs_of(args), device.threads()).count == 1;
   for_blocks(device, pairs_of(args), [&](int64_t block, int64_t first, int64_t count) {
     int32_t* counts = space.counts + block * args.experts;
     std::fill_n(counts, args.experts, 0);
@@ -214,8 +215,8 @@ int64_t count_experts(Device& device, const cudamoe_routing_args& args, const Sp
 }
 
 // Turns the counts into the rank of each block's first pair within its expert, and fills offsets and dropped.
-void rank_blocks(const cudamoe_routing_args& args, const Space& space) {
-  const int64_t block_count = blocks_of(pairs_of(args)).count;
+void rank_blocks(const Device& device, const cudamoe_routing_args& args, const Space& space) {
+  const int64_t block_count = blocks_of(pairs_of(args), device.threads()).count;
   args.offsets[0] = 0;
   for (int64_t expert = 0; expert < args.experts; ++expert) {
     int32_t total = 0;
@@ -252,15 +253,17 @@ void place_pairs(Device& device, const cudamoe_routing_args& args, const Space& 
 
 }  // namespace
 
-int64_t routing_workspace(void*, const cudamoe_routing_args& args) { return counts_bytes(args) + 2 * keyed_bytes(args); }
+int64_t routing_workspace(void* handle, const cudamoe_routing_args& args) {
+  return counts_bytes(args, stream_of(handle).device().threads()) + 2 * keyed_bytes(args);
+}
 
 cudamoe_status routing(void* handle, const cudamoe_routing_args& args) {
   Stream& stream = stream_of(handle);
   Device& device = stream.device();
-  Space space = space_of(args);
+  Space space = space_of(args, device.threads());
   if (args.order == CUDAMOE_ORDER_PRIORITY) sort_by_weight(device, args, space);
   const int64_t bad = count_experts(device, args, space);
-  rank_blocks(args, space);
+  rank_blocks(device, args, space);
   place_pairs(device, args, space);
   const int64_t routed = args.offsets[args.experts], rest = pairs_of(args) - routed;
   if (rest > 0) {
