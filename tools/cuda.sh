@@ -32,7 +32,7 @@ build_cuda() {
   shift
   host="$(cuda_host_compiler)" || die "nvcc needs a host compiler: g++-12 or g++-13" 3
   configure "$BUILD/cuda" -DCUDAMOE_CUDA=ON -DCUDAMOE_TESTS=OFF "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_HOST_COMPILER=$host" "$@"
-  step "build cuda" ninja -C "$BUILD/cuda" -j "$JOBS" cudamoe_cuda
+  step "build cuda" ninja -C "$BUILD/cuda" -j "$JOBS" cudamoe_cuda cudamoe_cuda_wrappers
   mkdir -p "$BUILD/native/lib"
   cp "$BUILD/cuda/lib/libcudamoe_cuda.so" "$BUILD/native/lib/"
 }

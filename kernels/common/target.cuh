@@ -36,3 +36,11 @@
 #define CUDAMOE_PASS_SITE , site
 
 #endif
+
+// Whether sm_90a instructions (TMA, wgmma, setmaxnreg) may stand in this pass over the source. A kernel that uses them has its body under
+// it.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define CUDAMOE_HAS_SM90A 0
+#else
+#define CUDAMOE_HAS_SM90A 1
+#endif

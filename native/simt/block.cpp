@@ -39,7 +39,8 @@ Meeting* new_meeting() {
 }
 
 const char* operation_name(WarpOperation operation) {
-  constexpr const char* kNames[] = {"sync_warp", "shuffle", "vote", "match", "reduce", "elect", "ldmatrix", "stmatrix", "mma", "wgmma"};
+  constexpr const char* kNames[] = {"sync_warp", "shuffle",  "vote", "match", "reduce",    "elect",
+                                    "ldmatrix",  "stmatrix", "mma",  "wgmma", "setmaxnreg"};
   return kNames[static_cast<int>(operation)];
 }
 
@@ -92,6 +93,8 @@ void Block::start(Dim3 index) {
   clock_ = 1;
   block_sync_ = 0;
   for (Barrier& barrier : barriers_) barrier = Barrier{};
+  objects_.clear();
+  bulk_copies_.clear();
   for (Warp& warp : warps_) {
     warp.live = warp.synchronised = 0;
     warp.open.clear();
@@ -113,6 +116,12 @@ void Block::start(Dim3 index) {
     thread.acquired = thread.proxy_fence = 0;
     thread.copies.clear();
     thread.copy_group = 0;
+    thread.products.clear();
+    thread.accumulators.clear();
+    thread.product_group = 0;
+    thread.accumulators_fenced = false;
+    thread.stores.clear();
+    thread.store_group = 0;
     thread.fiber.start(StackPool::take(), thread_main, &thread);
     warps_[static_cast<size_t>(rank / kWarpSize)].live |= 1u << lane_of(thread);
     ready_.insert(rank);
@@ -138,12 +147,12 @@ void Block::thread_main(void* argument) {
   const Unwatched unwatched;
   auto* self = static_cast<Thread*>(argument);
   Launch& launch = self->home->launch();
-  acquire_token(launch.token());
+  acquire_token(launch.begin_token());
   {
     const Watched watched;
     launch.request().body(launch.request().arguments);
   }
-  release_token(launch.token());
+  release_token(launch.end_token());
   self->home->exit(*self);
   launch.leave(*self);
 }
@@ -297,6 +306,8 @@ void Block::leave_meeting(Thread& thread) {
 // ---- the end of a thread ----
 
 void Block::exit(Thread& self) {
+  if (!self.products.empty())
+    report(Finding::kAccumulator, self.products.front().site, "the thread leaves the kernel with a wgmma that it never waited for");
   if (!self.copies.empty())
     report(Finding::kAsyncCopy, self.copies.front().site, "the thread leaves the kernel with copies that it never waited for");
   leave_meeting(self);

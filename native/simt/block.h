@@ -27,6 +27,42 @@ struct AsyncCopy {
   Site site;
 };
 
+// A wgmma under way.
+struct Product {
+  WgmmaOperands operands;
+  bool a_in_registers;
+  float rows[2][16];  // of A, when they came in registers
+  int group;
+  Site site;
+  bool done = false;
+};
+
+struct Accumulators {
+  float* address;
+  std::vector<float> values;
+};
+
+// An mbarrier.
+struct BarrierObject {
+  const uint64_t* address;
+  int expected, pending;
+  int64_t bytes;   // expected and not yet landed
+  uint32_t phase;  // completed phases
+  void* token;
+};
+
+// A TMA copy under way.
+struct BulkCopy {
+  bool to_shared;
+  void* shared;
+  TensorMapFields map;
+  int coordinates[5];
+  const uint64_t* barrier;  // of a load
+  int thread;
+  int group;  // of a store
+  Site site;
+};
+
 struct Thread : ThreadView {
   Block* home = nullptr;
   Fiber fiber;
@@ -39,7 +75,14 @@ struct Thread : ThreadView {
   uint32_t proxy_fence = 0;    // clock of its last fence.proxy.async
   std::vector<AsyncCopy> copies;
   int copy_group = 0;  // group that copies issued now will belong to
-  int pauses = 0;      // in a row
+  std::vector<Product> products;
+  std::vector<Accumulators> accumulators;
+  int product_group = 0;
+  bool accumulators_fenced = false;
+  std::vector<BulkCopy> stores;  // TMA stores that were not waited for
+  int store_group = 0;
+  const uint64_t* object = nullptr;  // the mbarrier that it waits for, and the parity
+  uint32_t parity = 0;
 };
 
 // The ready threads of a block.
@@ -98,12 +141,23 @@ class Block final : public Ordering {
   bool strict() const;
   SharedMemory& shared() { return shared_; }
   uint32_t clock() const { return clock_; }
+  uint32_t advance_clock() { return ++clock_; }
   SharedMemory::Access access(const Thread& thread, Site site) const { return {thread.rank, clock_, site}; }
   int preferred_thread() const { return preferred_; }
 
   int barrier_sync(Thread& self, int id, int expected, bool wait, BarrierReduction reduction, int value, Site site);
   Exchange meet(Thread& self, uint32_t mask, WarpOperation operation, const void* value, int bytes, Site site);
   void exit(Thread& self);
+
+  // ---- asynchronous operations (async.cpp) ----
+  void init_object(Thread& self, uint64_t* address, int count, Site site);
+  void arrive_object(Thread& self, uint64_t* address, int bytes, Site site);
+  void wait_object(Thread& self, uint64_t* address, uint32_t parity, Site site);
+  void start_load(Thread& self, const BulkCopy& copy);
+  // Lets one pending TMA load land; false when there is none.
+  bool land_one();
+  // Moves the data of a copy.
+  void move(const BulkCopy& copy);
   // What each thread waits for, for the report of a deadlock.
   void describe_waiting(char* text, size_t capacity);
 
@@ -116,12 +170,16 @@ class Block final : public Ordering {
   void complete_meeting(Warp& warp, int warp_index, Meeting* meeting);
   void leave_meeting(Thread& thread);
   void wake(Thread& thread);
+  BarrierObject& find_object(Thread& self, const uint64_t* address, Site site);
+  void complete_object(BarrierObject& object);
 
   Launch& launch_;
   Dim3 index_;
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<Warp> warps_;
   std::vector<Barrier> barriers_;
+  std::vector<BarrierObject> objects_;
+  std::vector<BulkCopy> bulk_copies_;
   ReadySet ready_;
   SharedMemory shared_;
   int live_ = 0, preferred_ = 0;

@@ -160,6 +160,8 @@ void Fiber::start(Stack stack, void (*entry)(void*), void* argument) {
   shadow_ = nullptr;
 #endif
 #if defined(CUDAMOE_SIMT_TSAN)
+  // New memory to ThreadSanitizer, so that what an earlier fiber did on the stack is no race.
+  mmap(stack.bottom, stack.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   shadow_ = __tsan_create_fiber(0);
 #endif
 #if CUDAMOE_SIMT_ASSEMBLY_SWITCH

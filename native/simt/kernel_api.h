@@ -68,7 +68,7 @@ inline constexpr int kWarpSize = 32;
 inline constexpr int kMaxExchangeBytes = 64;
 
 // What a warp operation is, so that lanes that meet in different ones are noticed.
-enum class WarpOperation { kSync, kShuffle, kVote, kMatch, kReduce, kElect, kLoadMatrix, kStoreMatrix, kMultiply, kWarpgroup };
+enum class WarpOperation { kSync, kShuffle, kVote, kMatch, kReduce, kElect, kLoadMatrix, kStoreMatrix, kMultiply, kWarpgroup, kRegisters };
 
 // What the lanes of a meeting brought.
 class Exchange {
@@ -114,6 +114,45 @@ void async_copy_commit();
 // Waits until at most `pending` of the caller's groups are not complete.
 void async_copy_wait(int pending, Site site);
 void async_copy_wait_all(Site site);
+
+// ---- sm_90: mbarriers, TMA, wgmma ----
+
+void fence_proxy_async();
+void mbarrier_init(uint64_t* barrier, int count, Site site);
+// One arrival, which also makes the phase wait for `bytes` of asynchronous copies.
+void mbarrier_arrive(uint64_t* barrier, int bytes, Site site);
+void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site);
+
+// What a tensor map holds here; see common/ptx/tma.cuh.
+struct TensorMapFields {
+  uint64_t magic;
+  char* base;
+  int64_t extent[5];        // elements, innermost first
+  int64_t stride_bytes[5];  // of each dimension; that of the innermost is the element
+  int32_t box[5];
+  int32_t rank, element_bytes, swizzle_bytes;
+};
+inline constexpr uint64_t kTensorMapMagic = 0x70616d726f736e74u;
+
+// Copies the box at `coordinates` to shared memory, zeros where it leaves the tensor, and counts its bytes at the barrier.
+void tma_load(void* destination, const TensorMapFields& map, const int (&coordinates)[5], uint64_t* barrier, Site site);
+// Copies a box of shared memory to the tensor, but for what leaves it.
+void tma_store(const TensorMapFields& map, const int (&coordinates)[5], const void* source, Site site);
+void tma_store_commit();
+void tma_store_wait(int pending, Site site);
+
+// One wgmma of the warp-group; accumulators [n / 2]. a_registers: four, or null for the descriptor.
+struct WgmmaOperands {
+  float* accumulators;
+  int n;
+  const uint32_t* a_registers;
+  uint64_t a_descriptor, b_descriptor;
+  bool accumulate, a_transposed, b_transposed;
+};
+void wgmma_fence(Site site);
+void wgmma(const WgmmaOperands& operands, Site site);
+void wgmma_commit(Site site);
+void wgmma_wait(int pending, Site site);
 
 // ---- the rest ----
 

@@ -138,11 +138,13 @@ std::string Launch::execute() {
     }
   }
   window_ = request_.cooperative ? static_cast<size_t>(blocks) : order == Order::kRandom ? kRandomWindow : 1;
-  release_token(token());
+  release_token(begin_token());
   while (failure_.empty()) {
     bring_in();
     if (resident_.empty()) break;
-    Thread* first = pick();  // a block that was just brought in has ready threads
+    while (ready_threads() == 0 && land_one()) {
+    }
+    Thread* first = pick();
     if (first == nullptr) {
       char waiting[1400];
       resident_.front()->describe_waiting(waiting, sizeof waiting);
@@ -163,8 +165,8 @@ std::string Launch::execute() {
       resident_.erase(resident_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
-  for (const auto& block : resident_) block->release(token());
-  acquire_token(token());
+  for (const auto& block : resident_) block->release(end_token());
+  acquire_token(end_token());
   if (failure_.empty()) check_constant_reads();
   for (const auto& block : resident_) block->retire();
   return failure_;
@@ -230,7 +232,17 @@ bool Launch::copies_late() {
   return copies == Completion::kLate || (copies == Completion::kRandom && random_.below(2) == 0);
 }
 
+// As late as can be: when nobody can go on without it.
+bool Launch::land_one() {
+  for (const auto& block : resident_) {
+    if (block->land_one()) return true;
+  }
+  return false;
+}
+
 void Launch::wait(Thread& self) {
+  while (ready_threads() == 0 && land_one()) {
+  }
   Thread* next = pick();
   if (next == nullptr) {
     self.home->ready().insert(self.rank);
@@ -283,6 +295,8 @@ void Launch::pause(Thread& self) {
 
 void Launch::leave(Thread& self) {
   // A block that has ended, or a launch in which nobody can go on, is the launcher's business.
+  while (ready_threads() == 0 && land_one()) {
+  }
   Thread* next = self.home->live() > 0 ? pick() : nullptr;
   if (next == nullptr) Fiber::leave(self.fiber, launcher_);
   current_thread = next;
@@ -291,7 +305,6 @@ void Launch::leave(Thread& self) {
 
 void Launch::fail(Thread& self, const char* text) {
   failure_ = text;
-  release_token(token());
   Fiber::leave(self.fiber, launcher_);
 }
 

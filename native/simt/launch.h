@@ -51,7 +51,10 @@ class Launch {
   int64_t count_pause() { return ++pauses_; }
   int ready_threads() const;
   void note_constant_read(const void* address, int bytes, Site site);
-  void* token() { return &token_; }
+  // What the launcher did before is known to a thread that begins; what a thread did is known to the launcher when the launch has ended.
+  // Two tokens, so that no thread that begins knows of one that has ended.
+  void* begin_token() { return &begin_token_; }
+  void* end_token() { return &end_token_; }
 
  private:
   explicit Launch(const LaunchRequest& request);
@@ -60,6 +63,7 @@ class Launch {
   std::string check_limits() const;
   Dim3 block_index(int64_t turn) const;
   Thread* pick();
+  bool land_one();
   Thread* pick_in(Block& block);
   void bring_in();
   void check_constant_reads();
@@ -80,7 +84,7 @@ class Launch {
   std::string failure_;
   int64_t pauses_ = 0;
   std::vector<ConstantRead> constant_reads_;
-  char token_ = 0;
+  uint64_t begin_token_ = 0, end_token_ = 0;
 };
 
 }  // namespace cudamoe::simt

@@ -39,10 +39,12 @@ PackedSite pack_site(Site site) {
 
 Site unpack_site(PackedSite packed) { return {files()[packed >> 16], static_cast<int>(packed & 0xFFFFu)}; }
 
-SharedMemory::SharedMemory()
-    : base_(static_cast<unsigned char*>(std::aligned_alloc(kArenaAlignment, kArenaBytes))), cells_(kArenaBytes / kCellBytes) {
-  if (base_ == nullptr) throw std::bad_alloc();
-  used_ = kArenaBytes;
+SharedMemory::SharedMemory() : base_(allocate()), cells_(kArenaBytes / kCellBytes) { used_ = kArenaBytes; }
+
+unsigned char* SharedMemory::allocate() {
+  void* memory = std::aligned_alloc(kArenaAlignment, kArenaBytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<unsigned char*>(memory);
 }
 
 SharedMemory::~SharedMemory() {
@@ -52,6 +54,11 @@ SharedMemory::~SharedMemory() {
 
 void SharedMemory::reset(int64_t dynamic_bytes, int64_t limit_bytes) {
   CUDAMOE_UNPOISON(base_, kArenaBytes);
+#if defined(CUDAMOE_SIMT_TSAN)
+  // To ThreadSanitizer the shared memory of another block is other memory.
+  std::free(base_);
+  base_ = allocate();
+#endif
   auto* words = reinterpret_cast<uint16_t*>(base_);
   std::fill(words, words + used_ / kCellBytes, kPoison);
   std::fill(cells_.begin(), cells_.begin() + used_ / kCellBytes, Cell{});
@@ -148,6 +155,13 @@ void SharedMemory::check_no_writer(const Cell& cell, const void* address, const 
   race(address, what, access, "wrote", write);
 }
 
+void SharedMemory::check_no_atomic(const Cell& cell, const void* address, const char* what, const Access& access,
+                                   const Ordering& order) const {
+  const Use& atomic = cell.atomic;
+  if (atomic.thread == kNobody || atomic.thread == access.thread || order.ordered(atomic.thread, atomic.clock, access.thread)) return;
+  race(address, what, access, "changed", atomic);
+}
+
 void SharedMemory::check_no_reader(const Cell& cell, const void* address, const char* what, const Access& access,
                                    const Ordering& order) const {
   for (const Use& read : {cell.read, cell.other_read}) {
@@ -164,6 +178,7 @@ void SharedMemory::read(const void* address, int bytes, const Access& access, co
     check_pending(cell, address, access);
     check_written(cell, address, access);
     check_no_writer(cell, address, "a read", access, order);
+    check_no_atomic(cell, address, "a read", access, order);
     if (cell.read.thread != use.thread) cell.other_read = cell.read;
     cell.read = use;
   }
@@ -176,8 +191,9 @@ void SharedMemory::write(void* address, int bytes, const Access& access, const O
     Cell& cell = cells[i];
     check_pending(cell, address, access);
     check_no_writer(cell, address, "a write", access, order);
+    check_no_atomic(cell, address, "a write", access, order);
     check_no_reader(cell, address, "a write", access, order);
-    cell = {use, kInArray | kWritten, {}, {}};
+    cell = {use, {}, kInArray | kWritten, {}, {}};
   }
 }
 
@@ -188,19 +204,22 @@ void SharedMemory::atomic(void* address, int bytes, const Access& access, const 
     Cell& cell = cells[i];
     check_pending(cell, address, access);
     check_written(cell, address, access);
-    if ((cell.flags & kAtomic) == 0) check_no_writer(cell, address, "an atomic operation", access, order);
+    check_no_writer(cell, address, "an atomic operation", access, order);
     check_no_reader(cell, address, "an atomic operation", access, order);
-    cell = {use, kInArray | kWritten | kAtomic, {}, {}};
+    cell.atomic = use;
   }
 }
 
 void SharedMemory::async_proxy_read(const void* address, int bytes, const Access& access, const Ordering& order) {
   Cell* cells = cells_of(address, bytes, access.site);
+  const Use use{access.clock, pack_site(access.site), static_cast<uint16_t>(access.thread)};
   for (int i = 0; i * kCellBytes < bytes; ++i) {
-    const Cell& cell = cells[i];
+    Cell& cell = cells[i];
     check_pending(cell, address, access);
     check_written(cell, address, access);
     check_no_writer(cell, address, "an asynchronous read", access, order);
+    if (cell.read.thread != use.thread) cell.other_read = cell.read;
+    cell.read = use;
     if (cell.write.thread == kNobody || (cell.flags & kAsyncWritten) != 0 || order.fenced(cell.write.thread, cell.write.clock)) continue;
     char text[160];
     const Site site = unpack_site(cell.write.site);

@@ -68,7 +68,7 @@ class SharedMemory {
   static constexpr int64_t kGap = 64;            // between arrays; poisoned under AddressSanitizer
   static constexpr uint32_t kWindowBase = 1024;  // shared addresses are small numbers; 0 is none
   static constexpr uint16_t kNobody = 0xFFFF;
-  enum Flags : uint16_t { kWritten = 1, kInArray = 2, kPending = 4, kAtomic = 8, kAsyncWritten = 16 };
+  enum Flags : uint16_t { kWritten = 1, kInArray = 2, kPending = 4, kAsyncWritten = 8 };
 
   struct Use {
     uint32_t clock = 0;
@@ -77,7 +77,7 @@ class SharedMemory {
   };
   // Of two bytes.
   struct Cell {
-    Use write;
+    Use write, atomic;  // the last of each
     uint16_t flags = 0;
     Use read, other_read;  // the last one, and the last one by another thread: a later writer is at most one of them
   };
@@ -87,6 +87,7 @@ class SharedMemory {
     int64_t begin, bytes;
   };
 
+  static unsigned char* allocate();
   Cell* cells_of(const void* address, int bytes, Site site);
   void open(int64_t begin, int64_t bytes);
   const char* describe(const void* address, char (&text)[160]) const;
@@ -94,6 +95,7 @@ class SharedMemory {
   void check_written(const Cell& cell, const void* address, const Access& access) const;
   void check_pending(const Cell& cell, const void* address, const Access& access) const;
   void check_no_writer(const Cell& cell, const void* address, const char* what, const Access& access, const Ordering& order) const;
+  void check_no_atomic(const Cell& cell, const void* address, const char* what, const Access& access, const Ordering& order) const;
   void check_no_reader(const Cell& cell, const void* address, const char* what, const Access& access, const Ordering& order) const;
 
   unsigned char* base_;
