@@ -56,11 +56,7 @@ cudamoe_status open_backend_device(const std::string& name, const std::string& o
   if (name == "auto") {
     if (!options.empty())
       return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec is \"auto:%s\"; auto takes no options", options.c_str());
-    const Plugin& cuda = load_plugin(0);
-    if (cuda.backend != nullptr && cuda.backend->device_open("", device) == CUDAMOE_OK) {
-      *backend = cuda.backend;
-      return CUDAMOE_OK;
-    }
+    // The kernels have not run on a GPU yet: who wants them asks for cuda by name.
     *backend = &cpu_backend();
     return cpu_backend().device_open("", device);
   }

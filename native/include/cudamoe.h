@@ -124,7 +124,7 @@ typedef struct cudamoe_device_info {
 } cudamoe_device_info;
 
 /* Opens a device. spec (host, UTF-8): "cpu", "cpu:threads=N" (N >= 1; default: the processors that this process may use),
- * "cuda:N", "simt", or "auto" (cuda where a usable GPU is, else cpu). The environment variable CUDAMOE_CPU_LEVEL (sse4, avx2,
+ * "cuda:N", "simt", or "auto" (cpu in this version). The environment variable CUDAMOE_CPU_LEVEL (sse4, avx2,
  * avx512, avx512bf16) lowers the instruction set of all cpu devices of the process; a level the machine lacks is an error. */
 CUDAMOE_API cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device);
 /* Closes a device. Its streams and memory must have been released before; else CUDAMOE_ERROR_ARGUMENT and it stays open. Null is

@@ -26,7 +26,7 @@ public sealed class Device : IDisposable
     internal DeviceHandle Handle => _handle;
 
     /// <summary>Opens a device.</summary>
-    /// <param name="spec">"cpu", "cpu:threads=N", "cuda:N", "simt", or "auto" (cuda where there is one, else cpu).</param>
+    /// <param name="spec">"cpu", "cpu:threads=N", "cuda:N", "simt", or "auto" (cpu in this version).</param>
     /// <exception cref="NativeLibraryException">The native library is missing.</exception>
     /// <exception cref="NativeException">The name is wrong or the device is not usable; the message says why.</exception>
     public static unsafe Device Open(string spec = "auto")
