@@ -14,11 +14,13 @@ namespace cudamoe::kernels {
 
 CUDAMOE_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 CUDAMOE_DEVICE float float_of_bits(uint32_t bits) { return __uint_as_float(bits); }
+CUDAMOE_DEVICE int count_ones(uint32_t bits) { return __popc(bits); }
 
 #else
 
 CUDAMOE_DEVICE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
 CUDAMOE_DEVICE float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+CUDAMOE_DEVICE int count_ones(uint32_t bits) { return __builtin_popcount(bits); }
 
 #endif
 

@@ -1,0 +1,37 @@
+// The running sum over the threads of a block, of integers.
+#pragma once
+
+#include "common/index.cuh"
+#include "common/shared.cuh"
+#include "common/sync.cuh"
+#include "common/warp.cuh"
+
+namespace cudamoe::kernels {
+
+// The sum of the values of the threads before the caller; `total` becomes that of all. All kThreads threads of the block (whole warps)
+// call it.
+template <int kThreads>
+CUDAMOE_DEVICE uint32_t block_exclusive_sum(uint32_t value, uint32_t* total) {
+  static_assert(kThreads % kWarp == 0);
+  constexpr int kWarps = kThreads / kWarp;
+  CUDAMOE_SHARED(uint32_t, sums, [kWarps]);
+  uint32_t inclusive = value;
+  CUDAMOE_UNROLL
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const uint32_t other = shuffle_up(kFullWarp, inclusive, distance);
+    if (lane_id() >= distance) inclusive += other;
+  }
+  if (lane_id() == kWarp - 1) sums[warp_id()] = inclusive;
+  sync_block();
+  uint32_t before = 0, all = 0;
+  for (int w = 0; w < kWarps; ++w) {
+    const uint32_t sum = sums[w];
+    if (w < warp_id()) before += sum;
+    all += sum;
+  }
+  sync_block();  // before the next call writes
+  *total = all;
+  return before + inclusive - value;
+}
+
+}  // namespace cudamoe::kernels
