@@ -8,13 +8,15 @@ namespace cudamoe::kernels {
 
 enum class ReportCode : int32_t {
   kNone = 0,
-  kLossRow = 1,  // index: task, row, classes; value: label, weight
+  kLossRow = 1,           // index: task, row, classes; value: label, weight
+  kEmbeddingId = 2,       // index: function, feature, position, id, table, rows, number of bad ids
+  kEmbeddingOffsets = 3,  // index: function, feature, bag, offset, look-ups
 };
 
 struct DeviceReport {
   ReportCode code;
   int32_t operations;  // that reported since the record was cleared
-  int64_t index[4];
+  int64_t index[7];
   double value[2];
 };
 

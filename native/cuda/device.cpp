@@ -97,22 +97,28 @@ void release(void* device, void* pointer, int64_t) {
 cudamoe_status stream_create(void* device, void** stream) {
   const char* function = "cudamoe_stream_create";
   Device& own = device_of(device);
-  void *report = nullptr, *device_report = nullptr;
+  void *report = nullptr, *device_report = nullptr, *scratch = nullptr;
   cudaStream_t created = nullptr;
+  const auto undo = [&] {
+    if (created != nullptr) cudaStreamDestroy(created);
+    if (scratch != nullptr) cudaFree(scratch);
+    if (report != nullptr) cudaFreeHost(report);
+  };
   cudaError_t error = cudaHostAlloc(&report, sizeof(kernels::DeviceReport), cudaHostAllocMapped);
   if (error == cudaSuccess) error = cudaHostGetDevicePointer(&device_report, report, 0);
+  if (error == cudaSuccess) error = cudaMalloc(&scratch, Stream::kScratchBytes);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaMemsetAsync(scratch, 0, Stream::kScratchBytes, created);
   if (error != cudaSuccess) {
-    if (report != nullptr) cudaFreeHost(report);
+    undo();
     return own.check(error, function, "creating a stream");
   }
   auto* record = static_cast<kernels::DeviceReport*>(report);
   *record = {};
   try {
-    *stream = new Stream(own, created, record, static_cast<kernels::DeviceReport*>(device_report));
+    *stream = new Stream(own, created, record, static_cast<kernels::DeviceReport*>(device_report), scratch);
   } catch (...) {
-    cudaStreamDestroy(created);
-    cudaFreeHost(report);
+    undo();
     throw;
   }
   return CUDAMOE_OK;
@@ -122,6 +128,7 @@ void stream_destroy(void* stream) {
   const std::unique_ptr<Stream> own(&stream_of(stream));
   cudaStreamSynchronize(own->get());
   cudaStreamDestroy(own->get());
+  cudaFree(own->scratch());
   cudaFreeHost(own->report());
 }
 
@@ -169,6 +176,7 @@ Backend make_table() {
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;
   table.fill = fill;
+  register_embedding(table);
   register_loss(table);
   register_optimizer(table);
   return table;

@@ -37,8 +37,11 @@ class Device {
 
 class Stream {
  public:
-  Stream(Device& device, cudaStream_t stream, kernels::DeviceReport* report, kernels::DeviceReport* device_report)
-      : device_(device), stream_(stream), report_(report), device_report_(device_report) {}
+  // Bytes of scratch().
+  static constexpr int64_t kScratchBytes = 4096;
+
+  Stream(Device& device, cudaStream_t stream, kernels::DeviceReport* report, kernels::DeviceReport* device_report, void* scratch)
+      : device_(device), stream_(stream), report_(report), device_report_(device_report), scratch_(scratch) {}
 
   Device& device() const { return device_; }
   cudaStream_t get() const { return stream_; }
@@ -46,6 +49,8 @@ class Stream {
   kernels::DeviceReport* device_report() const { return device_report_; }
   // The same record on the host, to be read when the stream is idle.
   kernels::DeviceReport* report() const { return report_; }
+  // Device memory for operations that have no work space. Zero between operations: each leaves it as it found it.
+  void* scratch() const { return scratch_; }
 
   cudamoe_status check(cudaError_t error, const char* function) const { return device_.check(error, function, "a kernel launch"); }
 
@@ -54,6 +59,7 @@ class Stream {
   cudaStream_t stream_;
   kernels::DeviceReport* report_;
   kernels::DeviceReport* device_report_;
+  void* scratch_;
 };
 
 // The stream of a table entry, with its device made the calling thread's.
@@ -67,6 +73,7 @@ inline Stream& stream_of(void* stream) {
 cudamoe_status fail_from_report(const kernels::DeviceReport& report);
 
 // Each family fills its entries of the table.
+void register_embedding(Backend& table);
 void register_loss(Backend& table);
 void register_optimizer(Backend& table);
 

@@ -5,6 +5,16 @@
 
 namespace cudamoe::cuda {
 
+namespace {
+
+// By kernels::EmbeddingFunction.
+const char* embedding_function(int64_t function) {
+  constexpr const char* kNames[] = {"cudamoe_embedding_forward", "cudamoe_embedding_update", "cudamoe_embedding_gradient"};
+  return kNames[function];
+}
+
+}  // namespace
+
 cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
   const auto index = [&](int i) { return static_cast<long long>(report.index[i]); };
   const long long others = report.operations - 1;
@@ -16,6 +26,17 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
           "%lld, any other label finite, and a weight finite and at least 0; such rows count as missing (and %lld more operations "
           "reported bad data)",
           index(0), index(1), report.value[0], report.value[1], index(2), others);
+    case kernels::ReportCode::kEmbeddingId:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "%s: features[%lld].ids[%lld] is %lld; tables[%lld] has %lld rows; %lld ids of this call are out of bounds (and %lld more "
+          "operations reported bad data)",
+          embedding_function(index(0)), index(1), index(2), index(3), index(4), index(5), index(6), others);
+    case kernels::ReportCode::kEmbeddingOffsets:
+      return fail(CUDAMOE_ERROR_REPORTED,
+                  "%s: features[%lld].offsets[%lld] is %lld; offsets must ascend from 0 to at most lookups, %lld; the feature was left out "
+                  "(and %lld more operations reported bad data)",
+                  embedding_function(index(0)), index(1), index(2), index(3), index(4), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

@@ -1,0 +1,172 @@
+// The optimiser step of embedding rows, from their merged gradients. With g = gradient_scale * gradient, d = 1 - learning_rate *
+// weight_decay, and ms = mean over the row of g^2:
+//   SGD:               w = d * w - lr * g
+//   AdaGrad:           s = s + g^2                                   w = d * w - lr * g / (sqrt(s) + epsilon)
+//   row-wise AdaGrad:  s = s + ms (one s a row)                      w = d * w - lr / (sqrt(s) + epsilon) * g
+//   row-wise Adam:     v = beta2 * v + (1 - beta2) * ms (one v a row)
+//                      m = beta1 * m + (1 - beta1) * g               w = d * w - lr * m^ / (sqrt(v^) + epsilon)
+//                      with m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step)
+// in f32. Floor beside the merging's: weights and state of a touched row are read and written once.
+//
+// bf16 weights are widened, updated in f32 and rounded at random to one of their two neighbours, with the probability that makes the
+// expected value right: 16 random bits are added below the mantissa and the lower half is dropped. The bits are those of
+// Philox4x32-10 with key (seed, step) and counter (row, element / 8, table, step), so they depend on nothing else and equal the cpu's.
+//
+// Tiling: that of merge.cuh; a lane has four elements of a row. Weights and state are asked for before the gradients are summed.
+// Order of sums: the mean of squares by a butterfly over the lanes of the row.
+#include "common/philox.cuh"
+#include "embedding/merge.cuh"
+
+namespace cudamoe::kernels {
+namespace {
+
+// The four elements at `column` of the weights of a row as f32; n is what is left of the row.
+CUDAMOE_DEVICE LaneVector load_weights(const MergedRow& row, int column, int n) {
+  const int64_t at = row.row * row.table->row_stride + column;
+  if (row.table->bf16 == 0) return load_lane(static_cast<const float*>(row.table->weights) + at, n);
+  const Bf16* p = static_cast<const Bf16*>(row.table->weights) + at;
+  LaneVector v = {};
+  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) {
+    const Vector<Bf16, kLaneElements> halves = load<kLaneElements>(p);
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) v[j] = to_float(halves[j]);
+    return v;
+  }
+  CUDAMOE_UNROLL
+  for (int j = 0; j < kLaneElements; ++j) {
+    if (j < n) v[j] = to_float(p[j]);
+  }
+  return v;
+}
+
+CUDAMOE_DEVICE Bf16 round_at_random(float x, uint32_t random16) {
+  const uint32_t bits = bits_of(x);
+  if (is_nan(x)) return {static_cast<uint16_t>((bits | 0x400000u) >> 16)};
+  return {static_cast<uint16_t>((is_finite(x) ? bits + random16 : bits) >> 16)};
+}
+
+CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow& row, int column, int n, const LaneVector& v) {
+  const int64_t at = row.row * row.table->row_stride + column;
+  if (row.table->bf16 == 0) return store_lane(static_cast<float*>(row.table->weights) + at, v, n);
+  const Philox random =
+      philox(numbers.key0, numbers.key1,
+             {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8), static_cast<uint32_t>(row.table->index), numbers.step}});
+  // Elements 0 .. 3 of eight have the first two words, 4 .. 7 the others.
+  const bool upper = column % 8 != 0;
+  const uint32_t pair[2] = {upper ? random.word[2] : random.word[0], upper ? random.word[3] : random.word[1]};
+  Vector<Bf16, kLaneElements> rounded;
+  CUDAMOE_UNROLL
+  for (int j = 0; j < kLaneElements; ++j) rounded[j] = round_at_random(v[j], pair[j / 2] >> (j % 2 * 16) & 0xFFFFu);
+  Bf16* p = static_cast<Bf16*>(row.table->weights) + at;
+  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) return store(p, rounded);
+  CUDAMOE_UNROLL
+  for (int j = 0; j < kLaneElements; ++j) {
+    if (j < n) p[j] = rounded[j];
+  }
+}
+
+// What the rules share: w = d * w - rate * direction.
+struct RuleBase {
+  UpdateNumbers numbers;
+
+  static constexpr bool kRowWise = false;
+
+  struct Elements {
+    LaneVector weights, state;
+  };
+
+  CUDAMOE_DEVICE static uint32_t first_rank(int64_t) { return 0; }
+  CUDAMOE_DEVICE float scaled(float sum) const { return numbers.gradient_scale * sum; }
+  CUDAMOE_DEVICE float squares(const LaneVector& sum) const {
+    float total = 0;
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) total = fma(scaled(sum[j]), scaled(sum[j]), total);
+    return total;
+  }
+  CUDAMOE_DEVICE float moved(float weight, float rate, float direction) const { return fma(-rate, direction, numbers.decay * weight); }
+  CUDAMOE_DEVICE static float* element_state(const MergedRow& row, int column) {
+    return row.table->state1 + row.row * row.table->row_stride + column;
+  }
+};
+
+struct Sgd : RuleBase {
+  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const { return {load_weights(row, column, n), {}}; }
+  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], numbers.learning_rate, scaled(sum[j]));
+    store_weights(numbers, row, column, n, e.weights);
+  }
+};
+
+struct AdaGrad : RuleBase {
+  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
+    return {load_weights(row, column, n), load_lane(element_state(row, column), n)};
+  }
+  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) {
+      const float g = scaled(sum[j]);
+      e.state[j] = fma(g, g, e.state[j]);
+      e.weights[j] = moved(e.weights[j], numbers.learning_rate, g / (sqrt(e.state[j]) + numbers.epsilon));
+    }
+    store_lane(element_state(row, column), e.state, n);
+    store_weights(numbers, row, column, n, e.weights);
+  }
+};
+
+struct RowWiseAdaGrad : RuleBase {
+  static constexpr bool kRowWise = true;
+  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const { return {load_weights(row, column, n), {}}; }
+  // One lane of the row: the new state, and the row's rate.
+  CUDAMOE_DEVICE float begin_row(const MergedRow& row, float mean_square) const {
+    float& state = row.table->state1[row.row];
+    const float s = state + mean_square;
+    state = s;
+    return numbers.learning_rate / (sqrt(s) + numbers.epsilon);
+  }
+  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], rate, scaled(sum[j]));
+    store_weights(numbers, row, column, n, e.weights);
+  }
+};
+
+struct RowWiseAdam : RuleBase {
+  static constexpr bool kRowWise = true;
+  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
+    return {load_weights(row, column, n), load_lane(element_state(row, column), n)};
+  }
+  CUDAMOE_DEVICE float begin_row(const MergedRow& row, float mean_square) const {
+    float& state = row.table->state2[row.row];
+    const float v = numbers.beta2 * state + (1.0f - numbers.beta2) * mean_square;
+    state = v;
+    return numbers.learning_rate * numbers.correction1 / (sqrt(numbers.correction2 * v) + numbers.epsilon);
+  }
+  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) {
+      e.state[j] = fma(numbers.beta1, e.state[j], (1.0f - numbers.beta1) * scaled(sum[j]));
+      e.weights[j] = moved(e.weights[j], rate, e.state[j]);
+    }
+    store_lane(element_state(row, column), e.state, n);
+    store_weights(numbers, row, column, n, e.weights);
+  }
+};
+
+}  // namespace
+
+cudaError_t embedding_update(const MergePlan& plan, EmbeddingRule rule, const UpdateNumbers& numbers, cudaStream_t stream) {
+  const char* name = "embedding_update";
+  switch (rule) {
+    case EmbeddingRule::kSgd:
+      return launch_merge(name, plan, Sgd{{numbers}}, stream);
+    case EmbeddingRule::kAdaGrad:
+      return launch_merge(name, plan, AdaGrad{{numbers}}, stream);
+    case EmbeddingRule::kRowWiseAdaGrad:
+      return launch_merge(name, plan, RowWiseAdaGrad{{numbers}}, stream);
+    default:
+      return launch_merge(name, plan, RowWiseAdam{{numbers}}, stream);
+  }
+}
+
+}  // namespace cudamoe::kernels

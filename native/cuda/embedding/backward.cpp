@@ -1,0 +1,96 @@
+// The backward of look-ups: sort them by row, then sum the gradients of each row and update the row, or write the sums.
+#include <cmath>
+
+#include "cuda/embedding/plan.h"
+
+namespace cudamoe::cuda {
+namespace {
+
+kernels::UpdateNumbers update_numbers(const cudamoe_embedding_update_args& args) {
+  const auto count = static_cast<double>(args.step);
+  const auto correction = [&](float beta) { return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), count))); };
+  const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
+  const auto step = static_cast<uint64_t>(args.step);
+  return {args.learning_rate,
+          args.epsilon,
+          args.beta1,
+          args.beta2,
+          static_cast<float>(1.0 - static_cast<double>(args.learning_rate) * static_cast<double>(args.weight_decay)),
+          args.gradient_scale,
+          adam ? correction(args.beta1) : 1.0f,
+          adam ? correction(args.beta2) : 1.0f,
+          static_cast<uint32_t>(args.seed),
+          static_cast<uint32_t>(args.seed >> 32) ^ static_cast<uint32_t>(step >> 32),
+          static_cast<uint32_t>(step)};
+}
+
+kernels::EmbeddingRule rule_of(int32_t optimizer) {
+  switch (optimizer) {
+    case CUDAMOE_OPTIMIZER_SGD:
+      return kernels::EmbeddingRule::kSgd;
+    case CUDAMOE_OPTIMIZER_ADAGRAD:
+      return kernels::EmbeddingRule::kAdaGrad;
+    case CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD:
+      return kernels::EmbeddingRule::kRowWiseAdaGrad;
+    default:
+      return kernels::EmbeddingRule::kRowWiseAdam;
+  }
+}
+
+// Sorts each group and calls use(group, merge) for it.
+template <class Args, class Use>
+cudaError_t for_groups(const Stream& stream, const Args& args, const LookupPlan& plan, kernels::EmbeddingFunction function, Use&& use) {
+  cudaError_t error = plan.begin(args.workspace, stream.get());
+  for (const TableGroup& group : plan.groups()) {
+    kernels::MergePlan merge{};
+    if (error == cudaSuccess && group.lookups > 0)
+      error = plan.sort(group, args.workspace, args.gradient, args.gradient_row_stride, &merge, stream.get());
+    if (error == cudaSuccess) error = use(group, merge);
+  }
+  return error == cudaSuccess ? plan.report(args.workspace, function, stream.device_report(), stream.get()) : error;
+}
+
+}  // namespace
+
+int64_t embedding_update_workspace(void*, const cudamoe_embedding_update_args& args) {
+  return LookupPlan(lookup_args(args)).workspace_bytes();
+}
+
+cudamoe_status embedding_update(void* handle, const cudamoe_embedding_update_args& args) {
+  const Stream& stream = stream_of(handle);
+  const LookupPlan plan(lookup_args(args));
+  const kernels::UpdateNumbers numbers = update_numbers(args);
+  const cudaError_t error =
+      for_groups(stream, args, plan, kernels::EmbeddingFunction::kUpdate, [&](const TableGroup& group, const kernels::MergePlan& merge) {
+        if (group.lookups == 0) return cudaSuccess;
+        return kernels::embedding_update(merge, rule_of(args.optimizer), numbers, stream.get());
+      });
+  return stream.check(error, "cudamoe_embedding_update");
+}
+
+int64_t embedding_gradient_workspace(void*, const cudamoe_embedding_gradient_args& args) {
+  return LookupPlan(lookup_args(args)).workspace_bytes();
+}
+
+cudamoe_status embedding_gradient(void* handle, const cudamoe_embedding_gradient_args& args) {
+  const Stream& stream = stream_of(handle);
+  const LookupPlan plan(lookup_args(args));
+  const kernels::GradientOutput output{args.unique_rows,
+                                       args.values,
+                                       args.values_row_stride,
+                                       args.counts,
+                                       plan.tile_ranks(args.workspace),
+                                       plan.table_ranks(args.workspace)};
+  const cudaError_t error =
+      for_groups(stream, args, plan, kernels::EmbeddingFunction::kGradient, [&](const TableGroup& group, const kernels::MergePlan& merge) {
+        if (group.lookups == 0)
+          return cudaMemsetAsync(args.counts + group.first_table, 0, sizeof(int64_t) * static_cast<size_t>(group.table_count),
+                                 stream.get());
+        cudaError_t ran = kernels::embedding_rank_tiles(merge, output, stream.get());
+        if (ran == cudaSuccess) ran = kernels::embedding_rank_tables(merge, output, stream.get());
+        return ran == cudaSuccess ? kernels::embedding_gradient(merge, output, stream.get()) : ran;
+      });
+  return stream.check(error, "cudamoe_embedding_gradient");
+}
+
+}  // namespace cudamoe::cuda
