@@ -24,6 +24,9 @@ GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalign
   base_ = static_cast<char*>(pointer);
   require(cudamoe_memory_fill(stream_, base_, kPattern, total));
   poison();
+  // A device may queue the fills; they are over when something can be read.
+  char byte;
+  require(cudamoe_memory_copy(stream_, &byte, base_, 1, CUDAMOE_DEVICE_TO_HOST));
   protect(true);
 }
 
