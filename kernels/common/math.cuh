@@ -46,6 +46,8 @@ CUDAMOE_DEVICE float tanh(float x) { return ::tanhf(x); }
 CUDAMOE_DEVICE float erf(float x) { return ::erff(x); }
 CUDAMOE_DEVICE double log(double x) { return ::log(x); }
 CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
+// At most 4 ulp.
+CUDAMOE_DEVICE float erfc(float x) { return ::erfcf(x); }
 
 CUDAMOE_DEVICE bool is_nan(float x) { return x != x; }
 CUDAMOE_DEVICE bool is_nan(double x) { return x != x; }

@@ -11,6 +11,8 @@ enum class ReportCode : int32_t {
   kLossRow = 1,           // index: task, row, classes; value: label, weight
   kEmbeddingId = 2,       // index: function, feature, position, id, table, rows, number of bad ids
   kEmbeddingOffsets = 3,  // index: function, feature, bag, offset, look-ups
+  kGemmOffsets = 4,       // index: GemmFunction, entry, its value, the value before; value: rows
+  kGemmGather = 5,        // index: GemmFunction, row, its value, rows of x
 };
 
 struct DeviceReport {

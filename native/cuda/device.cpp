@@ -177,6 +177,7 @@ Backend make_table() {
   table.copy = copy;
   table.fill = fill;
   register_embedding(table);
+  register_gemm(table);
   register_loss(table);
   register_optimizer(table);
   return table;

@@ -2,10 +2,21 @@
 #include "common/report.cuh"
 
 #include "cuda/device.h"
+#include "gemm/gemm.h"
 
 namespace cudamoe::cuda {
-
 namespace {
+
+const char* gemm_function(int64_t function) {
+  switch (static_cast<kernels::GemmFunction>(function)) {
+    case kernels::GemmFunction::kForward:
+      return "cudamoe_gemm_forward";
+    case kernels::GemmFunction::kDgrad:
+      return "cudamoe_gemm_dgrad";
+    default:
+      return "cudamoe_gemm_wgrad";
+  }
+}
 
 // By kernels::EmbeddingFunction.
 const char* embedding_function(int64_t function) {
@@ -37,6 +48,17 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
                   "%s: features[%lld].offsets[%lld] is %lld; offsets must ascend from 0 to at most lookups, %lld; the feature was left out "
                   "(and %lld more operations reported bad data)",
                   embedding_function(index(0)), index(1), index(2), index(3), index(4), others);
+    case kernels::ReportCode::kGemmOffsets:
+      if (report.index[1] == 0) {
+        return fail(CUDAMOE_ERROR_REPORTED, "%s: offsets[0] is %lld; it must be 0 (and %lld more operations reported bad data)",
+                    gemm_function(report.index[0]), index(2), others);
+      }
+      return fail(CUDAMOE_ERROR_REPORTED,
+                  "%s: offsets[%lld] is %lld; it must be at least %lld and at most %.0f rows (and %lld more operations reported bad data)",
+                  gemm_function(report.index[0]), index(1), index(2), index(3), report.value[0], others);
+    case kernels::ReportCode::kGemmGather:
+      return fail(CUDAMOE_ERROR_REPORTED, "%s: gather[%lld] is %lld; x has %lld rows (and %lld more operations reported bad data)",
+                  gemm_function(report.index[0]), index(1), index(2), index(3), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

@@ -162,7 +162,7 @@ void may_switch();
 void made_progress();
 // In a loop that waits for another thread. A launch in which threads only wait is reported.
 void pause_thread(Site site);
-// Compute capability times ten of the architecture whose limits the launch keeps: 80 or 90.
+// Compute capability times ten of the architecture whose limits the launch keeps: 80, 86, 89 or 90.
 int architecture();
 
 inline void check_alignment(const void* address, int bytes, Site site) {

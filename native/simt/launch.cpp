@@ -29,9 +29,10 @@ std::mutex& launch_mutex() {
 
 }  // namespace
 
-// Compute capabilities 8.0 and 9.0.
+// Compute capabilities 8.0, 8.6, 8.9 and 9.0.
 Limits limits_of(int architecture) {
-  return {1024, 64, 65535, (int64_t{1} << 31) - 1, architecture >= 90 ? int64_t{227} << 10 : int64_t{163} << 10};
+  const int64_t shared_kib = architecture >= 90 ? 227 : architecture == 80 ? 163 : 99;
+  return {1024, 64, 65535, (int64_t{1} << 31) - 1, shared_kib << 10};
 }
 
 const char* finding_name(Finding finding) {

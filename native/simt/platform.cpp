@@ -1,4 +1,4 @@
-// The executor as a device of native/cuda. Options: order=forward|reverse|random|ahead, copies=early|late|random, seed=N, arch=80|90,
+// The executor as a device of native/cuda. Options: order=forward|reverse|random|ahead, copies=early|late|random, seed=N, arch=80|86|89|90,
 // exits=strict, separated by commas.
 #include "cuda/platform.h"
 
@@ -43,7 +43,7 @@ bool set_option(const std::string& name, const std::string& value, simt::DeviceO
   if (value.empty() || *end != '\0' || number < 0) return false;
   if (name == "seed") options.schedule.seed = static_cast<uint64_t>(number);
   if (name == "arch") options.architecture = static_cast<int>(number);
-  return name == "seed" || (name == "arch" && (number == 80 || number == 90));
+  return name == "seed" || (name == "arch" && (number == 80 || number == 86 || number == 89 || number == 90));
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ cudamoe_status find_device(const char* text, int* ordinal) {
       return fail(
           CUDAMOE_ERROR_ARGUMENT,
           "cudamoe_device_open: spec is \"simt:%s\", of which \"%s\" is not an option; they are order=forward|reverse|random|ahead, "
-          "copies=early|late|random, seed=N, arch=80|90 and exits=strict",
+          "copies=early|late|random, seed=N, arch=80|86|89|90 and exits=strict",
           text, option.c_str());
     }
     begin = end + 1;

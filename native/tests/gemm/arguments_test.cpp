@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <string_view>
 
 #include "gemm/problem.h"
 
@@ -99,6 +100,8 @@ class GemmArguments : public ::testing::Test {
 
   cudamoe_stream* stream() const { return device_.stream(); }
 
+  int64_t needed_ = 0;  // bytes of work space of the operation under test
+
   template <class Args>
   struct Rule {
     const char* words;  // that the message must contain
@@ -109,6 +112,8 @@ class GemmArguments : public ::testing::Test {
     CUDAMOE_ASSERT_OK(call(stream(), &valid));
     const std::vector<float> y = y_.get(), dx = dx_.get(), dw = dw_.get();
     for (const Rule<Args>& rule : rules) {
+      // Without need of work space its pointer counts for nothing.
+      if (needed_ == 0 && std::string_view(rule.words).substr(0, 10) == "workspace ") continue;
       Args args = valid;
       rule.spoil(args);
       SCOPED_TRACE(rule.words);
@@ -174,9 +179,8 @@ TEST_F(GemmArguments, Forward) {
   using A = cudamoe_gemm_forward_args;
   auto pack_args = pack();
   CUDAMOE_ASSERT_OK(cudamoe_gemm_pack(stream(), &pack_args));
-  int64_t needed = 0;
   const A valid = forward();
-  CUDAMOE_ASSERT_OK(cudamoe_gemm_forward_workspace(stream(), &valid, &needed));
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_forward_workspace(stream(), &valid, &needed_));
   expect_refused<A>(
       cudamoe_gemm_forward, valid,
       join(shape_rules<A>(),
@@ -240,7 +244,7 @@ TEST_F(GemmArguments, Forward) {
             {"overlaps bias", [](A& a) { a.y = const_cast<float*>(a.bias); }},
             {"workspace is null", [](A& a) { a.workspace = nullptr; }},
             {"workspace is 0x", [](A& a) { a.workspace = static_cast<char*>(a.workspace) + 16; }},
-            {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }},
+            {"workspace_bytes is", [this](A& a) { a.workspace_bytes = needed_ - 1; }},
             {"workspace (", [](A& a) { a.y = a.workspace; }}}));
   A empty = valid;
   empty.rows = 0;
@@ -255,9 +259,8 @@ TEST_F(GemmArguments, Dgrad) {
   pack_args.transposed = 1;
   pack_args.packed = packed_transposed_.data();
   CUDAMOE_ASSERT_OK(cudamoe_gemm_pack(stream(), &pack_args));
-  int64_t needed = 0;
   const A valid = dgrad();
-  CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad_workspace(stream(), &valid, &needed));
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad_workspace(stream(), &valid, &needed_));
   expect_refused<A>(cudamoe_gemm_dgrad, valid,
                     join(shape_rules<A>(), {{"rows is -1", [](A& a) { a.rows = -1; }},
                                             {"dz_dtype is 2", [](A& a) { a.dz_dtype = 2; }},
@@ -278,14 +281,13 @@ TEST_F(GemmArguments, Dgrad) {
                                             {"overlaps below", [](A& a) { a.below = a.dx; }},
                                             {"overlaps dz", [](A& a) { a.dx = const_cast<void*>(a.dz); }},
                                             {"workspace is null", [](A& a) { a.workspace = nullptr; }},
-                                            {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }}}));
+                                            {"workspace_bytes is", [this](A& a) { a.workspace_bytes = needed_ - 1; }}}));
 }
 
 TEST_F(GemmArguments, Wgrad) {
   using A = cudamoe_gemm_wgrad_args;
-  int64_t needed = 0;
   const A valid = wgrad();
-  CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad_workspace(stream(), &valid, &needed));
+  CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad_workspace(stream(), &valid, &needed_));
   expect_refused<A>(
       cudamoe_gemm_wgrad, valid,
       join(shape_rules<A>(), {{"rows is -1", [](A& a) { a.rows = -1; }},
@@ -307,7 +309,7 @@ TEST_F(GemmArguments, Wgrad) {
                               {"overlaps x", [this](A& a) { a.dw = x_.data(); }},
                               {"overlaps dw", [](A& a) { a.dbias = a.dw; }},
                               {"workspace is null", [](A& a) { a.workspace = nullptr; }},
-                              {"workspace_bytes is", [needed](A& a) { a.workspace_bytes = needed - 1; }}}));
+                              {"workspace_bytes is", [this](A& a) { a.workspace_bytes = needed_ - 1; }}}));
 }
 
 TEST_F(GemmArguments, ALargerStructIsAcceptedWhenItsNewPartIsZero) {

@@ -105,23 +105,31 @@ Options random_options(Random& random, Data data) {
 
 TEST(GemmDgrad, SmallIntegersAreExactInEveryCombination) {
   Random random(31);
-  TestDevice device("cpu:threads=3");
-  for (int i = 0; i < 400; ++i) check_dgrad(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  for (const std::string& spec : gemm_device_specs(3)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(400); ++i)
+      check_dgrad(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  }
 }
 
 TEST(GemmDgrad, RealsAreWithinTheBound) {
   Random random(32);
-  TestDevice device("cpu:threads=2");
-  for (int i = 0; i < 60; ++i) check_dgrad(device, random, random_shape(random, 150), random_options(random, Data::kReals));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(60); ++i)
+      check_dgrad(device, random, random_shape(random, test_device_is_slow() ? 90 : 150), random_options(random, Data::kReals));
+  }
 }
 
 TEST(GemmDgrad, DeepProductsAreCutIntoBlocks) {
   Random random(33);
-  TestDevice device("cpu:threads=2");
-  for (int64_t n : {256, 257, 600}) {
-    for (const Data data : {Data::kIntegers, Data::kReals}) {
-      for (int i = 0; i < 4; ++i)
-        check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int64_t n : test_device_is_slow() ? std::vector<int64_t>{65, 257} : std::vector<int64_t>{256, 257, 600}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        for (int i = 0; i < 4; ++i)
+          check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
+      }
     }
   }
 }

@@ -132,44 +132,55 @@ Options random_options(Random& random, Data data) {
 
 TEST(GemmForward, SmallIntegersAreExactInEveryCombination) {
   Random random(11);
-  TestDevice device("cpu:threads=3");
-  for (int i = 0; i < 400; ++i) check_forward(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  for (const std::string& spec : gemm_device_specs(3)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(400); ++i)
+      check_forward(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  }
 }
 
 TEST(GemmForward, EveryHeightAndWidthOfATile) {
   Random random(12);
-  TestDevice device("cpu:threads=1");
-  Options options;
-  options.data = Data::kIntegers;
-  options.bias = true;
-  for (int64_t rows = 0; rows <= 30; ++rows) {
-    for (int64_t n : {1, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 127, 129, 200}) {
-      GemmShape shape{.groups = 1, .rows = rows, .n = n, .k = 5};
-      options.activation = rows % 2 == 0 ? CUDAMOE_ACTIVATION_RELU : CUDAMOE_ACTIVATION_NONE;
-      options.packed_dtype = n % 2 == 0 ? CUDAMOE_F32 : CUDAMOE_BF16;
-      check_forward(device, random, shape, options);
+  for (const std::string& spec : gemm_device_specs(1)) {
+    TestDevice device(spec);
+    Options options;
+    options.data = Data::kIntegers;
+    options.bias = true;
+    for (int64_t rows = 0; rows <= 30; rows += test_device_is_slow() ? 5 : 1) {
+      for (int64_t n : test_device_is_slow() ? std::vector<int64_t>{1, 7, 8, 33, 64, 129}
+                                             : std::vector<int64_t>{1, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 127, 129, 200}) {
+        GemmShape shape{.groups = 1, .rows = rows, .n = n, .k = 5};
+        options.activation = rows % 2 == 0 ? CUDAMOE_ACTIVATION_RELU : CUDAMOE_ACTIVATION_NONE;
+        options.packed_dtype = n % 2 == 0 ? CUDAMOE_F32 : CUDAMOE_BF16;
+        check_forward(device, random, shape, options);
+      }
     }
   }
 }
 
 TEST(GemmForward, RealsAreWithinTheBound) {
   Random random(13);
-  TestDevice device("cpu:threads=2");
-  for (int i = 0; i < 60; ++i) check_forward(device, random, random_shape(random, 150), random_options(random, Data::kReals));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(60); ++i)
+      check_forward(device, random, random_shape(random, test_device_is_slow() ? 90 : 150), random_options(random, Data::kReals));
+  }
 }
 
 TEST(GemmForward, DeepProductsAreCutIntoBlocks) {
   Random random(14);
-  TestDevice device("cpu:threads=2");
-  for (int64_t k : {255, 256, 257, 512, 513, 1100}) {
-    for (const Data data : {Data::kIntegers, Data::kReals}) {
-      Options options = random_options(random, data);
-      check_forward(device, random, {.groups = 2, .rows = 131, .n = 37, .k = k}, options);
-      options.accumulate = false;
-      options.packed_dtype = CUDAMOE_BF16;
-      check_forward(device, random, {.groups = 3, .rows = 131, .n = 70, .k = k, .ragged = true, .gather = true}, options);
-      check_forward(device, random, {.groups = 1, .rows = 2, .n = 530, .k = k}, random_options(random, data));
-      check_forward(device, random, {.groups = 1, .rows = 1, .n = 600, .k = k}, random_options(random, data));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int64_t k : test_device_is_slow() ? std::vector<int64_t>{33, 257} : std::vector<int64_t>{255, 256, 257, 512, 513, 1100}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        Options options = random_options(random, data);
+        check_forward(device, random, {.groups = 2, .rows = 131, .n = 37, .k = k}, options);
+        options.accumulate = false;
+        options.packed_dtype = CUDAMOE_BF16;
+        check_forward(device, random, {.groups = 3, .rows = 131, .n = 70, .k = k, .ragged = true, .gather = true}, options);
+        check_forward(device, random, {.groups = 1, .rows = 2, .n = 530, .k = k}, random_options(random, data));
+        check_forward(device, random, {.groups = 1, .rows = 1, .n = 600, .k = k}, random_options(random, data));
+      }
     }
   }
 }
@@ -185,22 +196,24 @@ TEST(GemmForward, GroupsMayShareX) {
 
 TEST(GemmForward, AllRowsInOneGroupAndEmptyGroups) {
   Random random(16);
-  TestDevice device("cpu:threads=2");
-  Options options;
-  options.data = Data::kIntegers;
-  options.bias = true;
-  GemmShape shape{.groups = 5, .rows = 40, .n = 9, .k = 7, .ragged = true};
-  for (const std::vector<int64_t>& offsets : {std::vector<int64_t>{0, 0, 0, 40, 40, 40},
-                                              {0, 0, 0, 0, 0, 0},
-                                              {0, 40, 40, 40, 40, 40},
-                                              {0, 1, 2, 3, 4, 5},
-                                              {0, 13, 27, 28, 28, 39}}) {
-    shape.offsets = offsets;
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    Options options;
+    options.data = Data::kIntegers;
+    options.bias = true;
+    GemmShape shape{.groups = 5, .rows = 40, .n = 9, .k = 7, .ragged = true};
+    for (const std::vector<int64_t>& offsets : {std::vector<int64_t>{0, 0, 0, 40, 40, 40},
+                                                {0, 0, 0, 0, 0, 0},
+                                                {0, 40, 40, 40, 40, 40},
+                                                {0, 1, 2, 3, 4, 5},
+                                                {0, 13, 27, 28, 28, 39}}) {
+      shape.offsets = offsets;
+      check_forward(device, random, shape, options);
+    }
+    shape = {.groups = 3, .rows = 0, .n = 9, .k = 7, .ragged = true};
+    shape.offsets = {0, 0, 0, 0};
     check_forward(device, random, shape, options);
   }
-  shape = {.groups = 3, .rows = 0, .n = 9, .k = 7, .ragged = true};
-  shape.offsets = {0, 0, 0, 0};
-  check_forward(device, random, shape, options);
 }
 
 // y of one row of x, for each way of finishing.
@@ -246,7 +259,7 @@ TEST(GemmForward, NanAndInfinityPropagate) {
 
 TEST(GemmForward, ARowDoesNotDependOnItsNeighbours) {
   Random random(18);
-  TestDevice one("cpu:threads=1"), three("cpu:threads=3");
+  TestDevice one(gemm_device_specs(1).back()), three(gemm_device_specs(3).back());
   for (int64_t k : {64, 300}) {
     const GemmShape shape{.groups = 1, .rows = 1, .n = 129, .k = k};
     Random same(19), also(19);

@@ -28,7 +28,7 @@ class SparseMemory {
 
 TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   constexpr int64_t kRows = 5, kN = 3, kK = 4, kStride = (int64_t{1} << 29) + 7;  // 4 * kStride > 2^31
-  TestDevice device("cpu:threads=2");
+  TestDevice device(gemm_device_specs(2)[0]);
   if (device.info().host_accessible == 0) GTEST_SKIP() << "needs device memory that the host can map";
   const SparseMemory x(kRows * kStride), y(kRows * kStride), dx(kRows * kStride);
   if (!x.ok() || !y.ok() || !dx.ok()) GTEST_SKIP() << "this machine does not give that much address space";
@@ -56,6 +56,7 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   forward.y = y.data();
   const Workspace forward_space = make_workspace(device, forward, cudamoe_gemm_forward_workspace);
   CUDAMOE_ASSERT_OK(cudamoe_gemm_forward(device.stream(), &forward));
+  CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
   for (const auto& row : rows) {
     for (int64_t j = 0; j < kN; ++j)
       EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, at(x), forward_weights.element()));
@@ -76,6 +77,7 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   dgrad.activation = CUDAMOE_ACTIVATION_RELU;
   const Workspace dgrad_space = make_workspace(device, dgrad, cudamoe_gemm_dgrad_workspace);
   CUDAMOE_ASSERT_OK(cudamoe_gemm_dgrad(device.stream(), &dgrad));
+  CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
   for (const auto& row : rows) {
     for (int64_t t = 0; t < kK; ++t) {
       const double want = reference::dgrad_product(row, t, kN, at(y), dgrad_weights.element()) * (at(x)(0, row.row, t) > 0 ? 1 : 0);

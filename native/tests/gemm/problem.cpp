@@ -14,6 +14,13 @@ void GemmShape::choose_rows(Random& random) {
   for (int32_t& source : sources) source = static_cast<int32_t>(random.integer(0, x_rows - 1));
 }
 
+std::vector<std::string> gemm_device_specs(int cpu_threads) {
+  const std::string spec = test_device_spec();
+  if (spec == "cpu") return {"cpu:threads=" + std::to_string(cpu_threads)};
+  if (spec == "simt") return {"simt:arch=80", "simt:arch=86"};
+  return {spec};
+}
+
 std::string GemmShape::text() const {
   std::ostringstream out;
   out << groups << " groups, rows " << rows << ", n " << n << ", k " << k << (ragged ? ", ragged" : "") << (gather ? ", gather" : "");

@@ -24,6 +24,12 @@ struct GemmShape {
   std::string text() const;
 };
 
+// Ways to open the device that this run of the tests is about: a cpu with so many threads, the executor as a GPU whose tensor cores
+// multiply f32 operands and as one whose f32 units do.
+std::vector<std::string> gemm_device_specs(int cpu_threads);
+// Random cases of a test; the executor takes one in ten.
+inline int random_cases(int count) { return test_device_is_slow() ? (count + 9) / 10 : count; }
+
 enum class Data { kIntegers, kReals };
 std::vector<float> random_values(Random& random, Data data, int64_t count);
 

@@ -131,32 +131,42 @@ Options random_options(Random& random, Data data) {
 
 TEST(GemmWgrad, SmallIntegersAreExactInEveryCombination) {
   Random random(41);
-  TestDevice device("cpu:threads=3");
-  for (int i = 0; i < 300; ++i) check_wgrad(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  for (const std::string& spec : gemm_device_specs(3)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(300); ++i)
+      check_wgrad(device, random, random_shape(random, 40), random_options(random, Data::kIntegers));
+  }
 }
 
 TEST(GemmWgrad, RealsAreWithinTheBound) {
   Random random(42);
-  TestDevice device("cpu:threads=2");
-  for (int i = 0; i < 30; ++i) check_wgrad(device, random, random_shape(random, 80), random_options(random, Data::kReals));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(30); ++i)
+      check_wgrad(device, random, random_shape(random, test_device_is_slow() ? 60 : 80), random_options(random, Data::kReals));
+  }
 }
 
 TEST(GemmWgrad, RowsAreCutIntoChunks) {
   Random random(43);
-  TestDevice device("cpu:threads=2");
-  for (int64_t rows : {255, 256, 257, 512, 700}) {
-    for (const Data data : {Data::kIntegers, Data::kReals}) {
-      GemmShape shape{.groups = 2, .rows = rows, .n = random.integer(1, 40), .k = random.integer(1, 70)};
-      check_wgrad(device, random, shape, random_options(random, data));
-      shape.ragged = shape.gather = true;
-      check_wgrad(device, random, shape, random_options(random, data));
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int64_t rows : test_device_is_slow() ? std::vector<int64_t>{512, 513, 700} : std::vector<int64_t>{255, 256, 257, 512, 700}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        GemmShape shape{.groups = 2, .rows = rows, .n = random.integer(1, 40), .k = random.integer(1, 70)};
+        check_wgrad(device, random, shape, random_options(random, data));
+        shape.ragged = shape.gather = true;
+        check_wgrad(device, random, shape, random_options(random, data));
+      }
     }
   }
 }
 
 TEST(GemmWgrad, BlocksOfALargeGradient) {
   Random random(44);
-  for (const char* spec : {"cpu:threads=1", "cpu:threads=2", "cpu:threads=8"}) {
+  std::vector<std::string> specs = gemm_device_specs(1);
+  if (!test_device_is_slow()) specs.insert(specs.end(), {gemm_device_specs(2)[0], gemm_device_specs(8)[0]});
+  for (const std::string& spec : specs) {
     TestDevice device(spec);
     for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{{300, 290}, {1, 300}, {300, 1}, {24, 256}, {3, 600}}) {
       Options options = random_options(random, Data::kIntegers);
@@ -185,20 +195,22 @@ TEST(GemmWgrad, GroupsWithoutRowsGetZerosOrKeepTheirSum) {
 
 TEST(GemmWgrad, OperandsInPlaceAndCopied) {
   Random random(48);
-  TestDevice device("cpu:threads=2");
-  for (int64_t dz_stride : {32, 48, 512, 528}) {
-    for (int64_t x_stride : {64, 80, 512, 528, 1024, 1040}) {
-      for (const Data data : {Data::kIntegers, Data::kReals}) {
-        Options options;
-        options.data = data;
-        options.bias = true;
-        options.accumulate = data == Data::kIntegers;
-        options.dz_row_stride = dz_stride;
-        options.x_row_stride = x_stride;
-        const int64_t n = random.integer(1, 32);
-        check_wgrad(device, random, {.groups = 2, .rows = 261, .n = n, .k = 64}, options);
-        check_wgrad(device, random, {.groups = 1, .rows = 261, .n = n, .k = 63}, options);
-        check_wgrad(device, random, {.groups = 3, .rows = 300, .n = n, .k = 32, .ragged = true}, options);
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int64_t dz_stride : test_device_is_slow() ? std::vector<int64_t>{32, 528} : std::vector<int64_t>{32, 48, 512, 528}) {
+      for (int64_t x_stride : test_device_is_slow() ? std::vector<int64_t>{64, 528} : std::vector<int64_t>{64, 80, 512, 528, 1024, 1040}) {
+        for (const Data data : {Data::kIntegers, Data::kReals}) {
+          Options options;
+          options.data = data;
+          options.bias = true;
+          options.accumulate = data == Data::kIntegers;
+          options.dz_row_stride = dz_stride;
+          options.x_row_stride = x_stride;
+          const int64_t n = random.integer(1, 32);
+          check_wgrad(device, random, {.groups = 2, .rows = 261, .n = n, .k = 64}, options);
+          check_wgrad(device, random, {.groups = 1, .rows = 261, .n = n, .k = 63}, options);
+          check_wgrad(device, random, {.groups = 3, .rows = 300, .n = n, .k = 32, .ragged = true}, options);
+        }
       }
     }
   }
