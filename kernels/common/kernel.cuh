@@ -3,6 +3,7 @@
 
 #include "common/atomic.cuh"
 #include "common/bf16.cuh"
+#include "common/first_offender.cuh"
 #include "common/index.cuh"
 #include "common/launch.cuh"
 #include "common/math.cuh"

@@ -44,6 +44,14 @@ CUDAMOE_DEVICE float log(float x) { return ::logf(x); }
 CUDAMOE_DEVICE float log1p(float x) { return ::log1pf(x); }
 CUDAMOE_DEVICE float tanh(float x) { return ::tanhf(x); }
 CUDAMOE_DEVICE float erf(float x) { return ::erff(x); }
+// The sine and cosine of pi x.
+#if defined(__CUDACC__)
+CUDAMOE_DEVICE float sin_pi(float x) { return ::sinpif(x); }
+CUDAMOE_DEVICE float cos_pi(float x) { return ::cospif(x); }
+#else
+CUDAMOE_DEVICE float sin_pi(float x) { return static_cast<float>(::sin(3.14159265358979323846 * static_cast<double>(x))); }
+CUDAMOE_DEVICE float cos_pi(float x) { return static_cast<float>(::cos(3.14159265358979323846 * static_cast<double>(x))); }
+#endif
 CUDAMOE_DEVICE double log(double x) { return ::log(x); }
 CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
 // At most 4 ulp.

@@ -13,6 +13,9 @@ enum class ReportCode : int32_t {
   kEmbeddingOffsets = 3,  // index: function, feature, bag, offset, look-ups
   kGemmOffsets = 4,       // index: GemmFunction, entry, its value, the value before; value: rows
   kGemmGather = 5,        // index: GemmFunction, row, its value, rows of x
+  kGateChosen = 6,        // index: choice, expert, experts
+  kRoutingChosen = 7,     // the same
+  kCombineSlot = 8,       // index: backward, pair, slot, rows of expert
 };
 
 struct DeviceReport {
@@ -20,6 +23,12 @@ struct DeviceReport {
   int32_t operations;  // that reported since the record was cleared
   int64_t index[7];
   double value[2];
+};
+
+// In a stream's scratch: where the threads of a kernel meet over the first offender; see first_offender.cuh.
+struct OffenderCell {
+  uint64_t complement;  // of the lowest index found so far; 0 when there is none
+  uint32_t blocks;      // that are through
 };
 
 // Called by one thread of an operation; operations of a stream follow each other.

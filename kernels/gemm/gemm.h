@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "common/activation.h"
 #include "common/target.cuh"
 
 namespace cudamoe::kernels {
@@ -12,8 +13,6 @@ namespace cudamoe::kernels {
 struct DeviceReport;
 
 enum class GemmFunction : int32_t { kForward, kDgrad, kWgrad };  // the ABI function, for reports
-
-enum class Activation : int32_t { kNone, kRelu, kLeakyRelu, kGelu, kSilu, kSigmoid, kTanh };
 
 // Which rows of the row space a group has: rows offsets[g] .. offsets[g+1], or all of them when offsets is null.
 struct GemmRows {

@@ -8,7 +8,7 @@
 // Order of sums: an element is one accumulator over ascending depth.
 #pragma once
 
-#include "gemm/activation.cuh"
+#include "common/activation.cuh"
 #include "gemm/load_tile.cuh"
 
 namespace cudamoe::kernels {

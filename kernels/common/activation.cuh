@@ -4,8 +4,8 @@
 // lower tail, where rounding x / sqrt(2) counts. NaN gives NaN.
 #pragma once
 
+#include "common/activation.h"
 #include "common/kernel.cuh"
-#include "gemm/gemm.h"
 
 namespace cudamoe::kernels {
 

@@ -1,0 +1,68 @@
+// Routing, first and second step of a pass: counts[bin][block] = pairs of the block in the bin; then, for each bin, the sum over the blocks
+// before each, and totals[bin].
+//
+// Floor: 4 to 8 bytes a pair (chosen or weights, and the pairs where they were sorted before). Tiling: a block of 256 threads per 2048
+// places, a warp per 256 of them; lanes with the same bin are found by a match, and one of them adds their number. Then a warp per bin.
+// Shared memory: 1 KiB. Integers only: the results do not depend on the order of the threads.
+#include "gating/routing.cuh"
+
+namespace cudamoe::kernels {
+namespace {
+
+CUDAMOE_KERNEL(kRoutingThreads, 4)
+count_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CONSTANT RoutingPass pass) {
+  CUDAMOE_SHARED(uint32_t, counts, [kRoutingBins]);
+  static_assert(kRoutingThreads == kRoutingBins);
+  counts[thread_x()] = 0;
+  sync_block();
+  CUDAMOE_UNROLL
+  for (int round = 0; round < kRoutingRounds; ++round) {
+    const int32_t pair = pair_at(routing, pass, routing_place_of(round));
+    const int bin = bin_of(routing, pass, pair);
+    const uint32_t same = lanes_of_bin(bin);
+    if (same != 0 && (same & ((1u << lane_id()) - 1)) == 0) atomic_add(&counts[bin], static_cast<uint32_t>(count_ones(same)));
+    if (bin < 0 && pair >= 0 && pass.reports != 0) note_offender(routing.offender, pair);
+  }
+  sync_block();
+  if (thread_x() < pass.bins) routing.counts[thread_x() * routing.blocks() + block_x()] = counts[thread_x()];
+  if (thread_x() == 0 && pass.reports != 0) {
+    report_offender(routing.offender, routing.report, static_cast<uint32_t>(grid_size_x()), [&](int64_t pair) {
+      return DeviceReport{ReportCode::kRoutingChosen, 0, {pair, routing.chosen[pair], routing.experts}, {}};
+    });
+  }
+}
+
+CUDAMOE_KERNEL(kRoutingThreads, 4) rank_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, int bins) {
+  const int bin = block_x() * kRoutingWarps + warp_id();
+  if (bin >= bins) return;
+  const int64_t blocks = routing.blocks();
+  uint32_t* counts = routing.counts + bin * blocks;
+  uint32_t before = 0;
+  for (int64_t first = 0; first < blocks; first += kWarp) {
+    const int64_t block = first + lane_id();
+    const uint32_t count = block < blocks ? counts[block] : 0u;
+    uint32_t up_to_this = count;
+    CUDAMOE_UNROLL
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      const uint32_t below = shuffle_up(kFullWarp, up_to_this, distance);
+      if (lane_id() >= distance) up_to_this += below;
+    }
+    if (block < blocks) counts[block] = before + up_to_this - count;
+    before += shuffle(kFullWarp, up_to_this, kWarp - 1);
+  }
+  if (lane_id() == 0) routing.totals[bin] = before;
+}
+
+}  // namespace
+
+cudaError_t routing_count(const Routing& routing, const RoutingPass& pass, cudaStream_t stream) {
+  return launch({.name = "routing_count", .grid = {static_cast<int>(routing.blocks())}, .block = {kRoutingThreads}, .stream = stream},
+                count_kernel, routing, pass);
+}
+
+cudaError_t routing_rank(const Routing& routing, const RoutingPass& pass, cudaStream_t stream) {
+  return launch({.name = "routing_rank", .grid = {ceil_divide(pass.bins, kRoutingWarps)}, .block = {kRoutingThreads}, .stream = stream},
+                rank_kernel, routing, pass.bins);
+}
+
+}  // namespace cudamoe::kernels
