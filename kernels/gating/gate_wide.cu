@@ -14,7 +14,7 @@ namespace {
 constexpr int kTileColumns = 128, kTileRowsPer = 4;
 using WideTile = LogitTile<kTileColumns, kTileRowsPer>;
 
-CUDAMOE_KERNEL(kGateThreads, 4) logits_kernel(const CUDAMOE_GRID_CONSTANT GateForward gate, int64_t first_row, int64_t rows) {
+CUDAMOE_KERNEL(kGateThreads, 2) logits_kernel(const CUDAMOE_GRID_CONSTANT GateForward gate, int64_t first_row, int64_t rows) {
   const Shared<float> memory = dynamic_shared<float>();
   const int64_t columns = int64_t{gate.options.gates} * gate.options.columns();
   const int64_t across = ceil_divide(columns, int64_t{kTileColumns});

@@ -59,6 +59,22 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
     case kernels::ReportCode::kGemmGather:
       return fail(CUDAMOE_ERROR_REPORTED, "%s: gather[%lld] is %lld; x has %lld rows (and %lld more operations reported bad data)",
                   gemm_function(report.index[0]), index(1), index(2), index(3), others);
+    case kernels::ReportCode::kGateChosen:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "cudamoe_gate_backward: chosen[%lld] is %lld; it must be at least 0 and below experts (%lld); such choices have no gradient "
+          "(and %lld more operations reported bad data)",
+          index(0), index(1), index(2), others);
+    case kernels::ReportCode::kRoutingChosen:
+      return fail(CUDAMOE_ERROR_REPORTED,
+                  "cudamoe_routing: chosen[%lld] is %lld; it must be at least 0 and below experts (%lld); such pairs are dropped (and %lld "
+                  "more operations reported bad data)",
+                  index(0), index(1), index(2), others);
+    case kernels::ReportCode::kCombineSlot:
+      return fail(CUDAMOE_ERROR_REPORTED,
+                  "cudamoe_combine_%s: slot_of_pair[%lld] is %lld; it must be -1 or below expert_rows (%lld); such pairs give nothing (and "
+                  "%lld more operations reported bad data)",
+                  index(0) != 0 ? "backward" : "forward", index(1), index(2), index(3), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

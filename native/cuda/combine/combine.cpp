@@ -16,7 +16,7 @@ kernels::CombineShape shape_of(const Args& args, const Stream& stream) {
           args.slot_of_pair,
           args.expert_rows,
           args.expert_dtype == CUDAMOE_BF16 ? 1 : 0,
-          stream.offender(),
+          static_cast<kernels::OffenderCell*>(stream.scratch()),
           stream.device_report()};
 }
 

@@ -106,7 +106,7 @@ cudamoe_status backward(void* handle, const cudamoe_gate_backward_args& args) {
   gate.z = static_cast<float>(2 * static_cast<double>(args.z_coefficient) / rows);
   gate.dlogits = args.dlogits;
   gate.dlogits_row_stride = args.dlogits_row_stride;
-  gate.offender = stream.offender();
+  gate.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
   gate.report = stream.device_report();
   return stream.check(kernels::gate_backward(gate, stream.get()), "cudamoe_gate_backward");
 }

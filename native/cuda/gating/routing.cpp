@@ -67,7 +67,7 @@ cudamoe_status run(void* handle, const cudamoe_routing_args& args) {
   };
   routing.counts = reinterpret_cast<uint32_t*>(take(sizes.counts));
   routing.totals = reinterpret_cast<uint32_t*>(take(sizes.totals));
-  routing.offender = stream.offender();
+  routing.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
   routing.report = stream.device_report();
   int32_t* lists[2] = {reinterpret_cast<int32_t*>(take(sizes.pairs)), reinterpret_cast<int32_t*>(take(sizes.pairs))};
 

@@ -333,7 +333,7 @@ TEST(Combine, EveryActivationInBothLayouts) {
 }
 
 TEST(Combine, AZeroScaleLeavesATaskOut) {
-  TestDevice device("cpu:threads=2");
+  TestDevice device;
   Random random(26);
   for (const std::vector<float>& scale : std::vector<std::vector<float>>{
            {0}, {0, 2}, {2, 0}, {1, 0, 3}, {0, 0, 0}, {0, 1, 2, 1, 0, 2, -1}, {1, 2, 1, 2, -0.0f, 1}, {0, 0, 0, 0, 0, 0, 1}}) {
