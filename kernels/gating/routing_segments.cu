@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kPlaces = 4 * kRoutingThreads, kScanThreads = 1024;
 
-CUDAMOE_KERNEL(kRoutingThreads, 8)
+CUDAMOE_KERNEL(kRoutingThreads, 6)
 rows_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CONSTANT RoutingSegments segments) {
   for (int i = thread_x(); i < kPlaces; i += kRoutingThreads) {
     const int64_t place = int64_t{block_x()} * kPlaces + i;
@@ -44,7 +44,7 @@ offsets_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_C
   }
 }
 
-CUDAMOE_KERNEL(kRoutingThreads, 8)
+CUDAMOE_KERNEL(kRoutingThreads, 6)
 results_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CONSTANT RoutingSegments segments) {
   const int64_t routed = routing.offsets[routing.experts];
   for (int i = thread_x(); i < kPlaces; i += kRoutingThreads) {
