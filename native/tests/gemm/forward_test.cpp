@@ -185,6 +185,37 @@ TEST(GemmForward, DeepProductsAreCutIntoBlocks) {
   }
 }
 
+// Several tiles on one thread, and panels of more than half a mebibyte.
+TEST(GemmForward, WideAndDeepProductsGoInPasses) {
+  Random random(21);
+  TestDevice device("cpu:threads=1");
+  for (const Data data : {Data::kIntegers, Data::kReals}) {
+    Options plain;
+    plain.data = data;
+    for (const bool gather : {false, true}) {
+      check_forward(device, random, {.groups = 2, .rows = 63, .n = 430, .k = 330, .ragged = true, .gather = gather}, plain);
+      check_forward(device, random, {.groups = 2, .rows = 63, .n = 430, .k = 330, .ragged = true, .gather = gather},
+                    random_options(random, data));
+    }
+    check_forward(device, random, {.groups = 1, .rows = 31, .n = 300, .k = 1030}, plain);
+    check_forward(device, random, {.groups = 1, .rows = 31, .n = 300, .k = 1030}, random_options(random, data));
+  }
+}
+
+TEST(GemmForward, OneColumnIsADotProduct) {
+  Random random(22);
+  TestDevice device("cpu:threads=2");
+  for (int64_t k : {1, 15, 16, 17, 64, 429, 1024, 1025}) {
+    for (int64_t rows : {1, 7, 8, 9, 65, 600}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        check_forward(device, random, {.groups = 2, .rows = rows, .n = 1, .k = k}, random_options(random, data));
+        check_forward(device, random, {.groups = 3, .rows = rows, .n = 1, .k = k, .ragged = true, .gather = true},
+                      random_options(random, data));
+      }
+    }
+  }
+}
+
 TEST(GemmForward, GroupsMayShareX) {
   Random random(15);
   TestDevice device;
