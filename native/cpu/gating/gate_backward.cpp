@@ -83,6 +83,9 @@ class GateGradientRows {
   }
 
  private:
+  // In place of a chosen expert that is out of range, and in the lanes without a row.
+  static constexpr int32_t kNone = -1;
+
   VecF32 at(const float* values, int64_t i) const { return hn::Load(F32(), values + i * kLanes); }
   void put(VecF32 v, float* values, int64_t i) const { hn::Store(v, F32(), values + i * kLanes); }
 
@@ -96,7 +99,7 @@ class GateGradientRows {
     rows_to_lanes(values + row_ * stride + gate_ * experts_, stride, rows_, experts_, lanes);
   }
 
-  // Choices and their weights and gradients. A choice that is out of range gets gradient 0 and expert 0.
+  // Choices and their weights and gradients. A choice that is out of range gets gradient 0 and expert kNone.
   void load_chosen() {
     const int64_t k = args_.top_k, stride = args_.gates * k, first = row_ * stride + gate_ * k;
     rows_to_lanes(args_.weights + first, stride, rows_, k, scratch_.weights);
@@ -104,13 +107,13 @@ class GateGradientRows {
     if (rows_ == kLanes && load_whole_chosen(first, stride)) return;
     for (int64_t j = 0; j < k; ++j) {
       for (int64_t r = 0; r < kLanes; ++r) {
-        int32_t expert = 0;
+        int32_t expert = kNone;
         if (r < rows_) {
           const int64_t pair = first + r * stride + j;
           expert = args_.chosen[pair];
           if (expert < 0 || expert >= experts_) {
             if (bad_ < 0 || pair < bad_) bad_ = pair;
-            expert = 0;
+            expert = kNone;
             scratch_.dweights[j * kLanes + r] = scratch_.weights[j * kLanes + r] = 0;
           }
         }
@@ -151,7 +154,10 @@ class GateGradientRows {
       return;
     }
     for (int64_t j = 0; j < args_.top_k; ++j) {
-      for (int64_t r = 0; r < kLanes; ++r) values[scratch_.chosen[j * kLanes + r] * kLanes + r] += added[j * kLanes + r];
+      for (int64_t r = 0; r < kLanes; ++r) {
+        const int32_t expert = scratch_.chosen[j * kLanes + r];
+        if (expert != kNone) values[expert * kLanes + r] += added[j * kLanes + r];
+      }
     }
   }
 
@@ -197,7 +203,10 @@ class GateGradientRows {
     const F32 d;
     VecF32 sum = hn::Zero(d), dot = hn::Zero(d);
     for (int64_t j = 0; j < args_.top_k; ++j) {
-      sum = hn::Add(sum, sigmoid_of<true>(pick(scratch_.logits, hn::Load(I32(), scratch_.chosen + j * kLanes))));
+      const VecI32 expert = hn::Load(I32(), scratch_.chosen + j * kLanes);
+      const VecF32 logit = pick(scratch_.logits, hn::Max(expert, hn::Zero(I32())));
+      const auto present = hn::RebindMask(d, hn::Ne(expert, hn::Set(I32(), kNone)));
+      sum = hn::Add(sum, hn::IfThenElseZero(present, sigmoid_of<true>(logit)));
       dot = hn::MulAdd(at(scratch_.weights, j), at(scratch_.dweights, j), dot);
     }
     const auto none = hn::Eq(sum, hn::Zero(d));

@@ -255,6 +255,28 @@ TEST(GateBackward, ChosenOutOfRangeIsReportedAndHasNoGradient) {
   }
 }
 
+// Only the pair's other choice takes part: it is alone in its sum, so its weight cannot move by its logit.
+TEST(GateBackward, ChosenOutOfRangeHasNoPartInASharedSum) {
+  TestDevice device;
+  Random random(58);
+  for (int64_t rows : {3, 16}) {
+    for (int64_t experts : {6, 20}) {
+      Case c = make(device, random, rows, 1, experts, 2, CUDAMOE_SCORE_SIGMOID, true);
+      const int32_t kept = 4;
+      c.stored.chosen[2] = kept;
+      c.stored.chosen[3] = static_cast<int32_t>(experts);
+      c.stored.weights[2] = 0.75f;
+      const std::vector<float> have = run(device, c);
+      EXPECT_EQ(c.report, CUDAMOE_ERROR_REPORTED);
+      for (int64_t e = 0; e < experts; ++e) {
+        const double p = 1 / (1 + std::exp(-static_cast<double>(c.stored.logits[experts + e])));
+        const double want = e == kept ? 0.25 * static_cast<double>(c.upper[2]) * (1 - p) : 0;
+        EXPECT_NEAR(static_cast<double>(have[experts + e]), want, 1e-6) << rows << " rows, expert " << e << " of " << experts;
+      }
+    }
+  }
+}
+
 TEST(GateBackward, SameBitsForAnyOrder) {
   Random random(56);
   TestDevice one;
