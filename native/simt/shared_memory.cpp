@@ -170,62 +170,57 @@ void SharedMemory::check_no_reader(const Cell& cell, const void* address, const 
   }
 }
 
-void SharedMemory::read(const void* address, int bytes, const Access& access, const Ordering& order) {
+template <class Do>
+void SharedMemory::each_cell(const void* address, int bytes, const Access& access, Do&& action) {
   Cell* cells = cells_of(address, bytes, access.site);
   const Use use{access.clock, pack_site(access.site), static_cast<uint16_t>(access.thread)};
-  for (int i = 0; i * kCellBytes < bytes; ++i) {
-    Cell& cell = cells[i];
+  for (int i = 0; i * kCellBytes < bytes; ++i) action(cells[i], use);
+}
+
+void SharedMemory::read(const void* address, int bytes, const Access& access, const Ordering& order) {
+  each_cell(address, bytes, access, [&](Cell& cell, const Use& use) {
     check_pending(cell, address, access);
     check_written(cell, address, access);
     check_no_writer(cell, address, "a read", access, order);
     check_no_atomic(cell, address, "a read", access, order);
     if (cell.read.thread != use.thread) cell.other_read = cell.read;
     cell.read = use;
-  }
+  });
 }
 
 void SharedMemory::write(void* address, int bytes, const Access& access, const Ordering& order) {
-  Cell* cells = cells_of(address, bytes, access.site);
-  const Use use{access.clock, pack_site(access.site), static_cast<uint16_t>(access.thread)};
-  for (int i = 0; i * kCellBytes < bytes; ++i) {
-    Cell& cell = cells[i];
+  each_cell(address, bytes, access, [&](Cell& cell, const Use& use) {
     check_pending(cell, address, access);
     check_no_writer(cell, address, "a write", access, order);
     check_no_atomic(cell, address, "a write", access, order);
     check_no_reader(cell, address, "a write", access, order);
     cell = {use, {}, kInArray | kWritten, {}, {}};
-  }
+  });
 }
 
 void SharedMemory::atomic(void* address, int bytes, const Access& access, const Ordering& order) {
-  Cell* cells = cells_of(address, bytes, access.site);
-  const Use use{access.clock, pack_site(access.site), static_cast<uint16_t>(access.thread)};
-  for (int i = 0; i * kCellBytes < bytes; ++i) {
-    Cell& cell = cells[i];
+  each_cell(address, bytes, access, [&](Cell& cell, const Use& use) {
     check_pending(cell, address, access);
     check_written(cell, address, access);
     check_no_writer(cell, address, "an atomic operation", access, order);
     check_no_reader(cell, address, "an atomic operation", access, order);
     cell.atomic = use;
-  }
+  });
 }
 
 void SharedMemory::async_proxy_read(const void* address, int bytes, const Access& access, const Ordering& order) {
-  Cell* cells = cells_of(address, bytes, access.site);
-  const Use use{access.clock, pack_site(access.site), static_cast<uint16_t>(access.thread)};
-  for (int i = 0; i * kCellBytes < bytes; ++i) {
-    Cell& cell = cells[i];
+  each_cell(address, bytes, access, [&](Cell& cell, const Use& use) {
     check_pending(cell, address, access);
     check_written(cell, address, access);
     check_no_writer(cell, address, "an asynchronous read", access, order);
     if (cell.read.thread != use.thread) cell.other_read = cell.read;
     cell.read = use;
-    if (cell.write.thread == kNobody || (cell.flags & kAsyncWritten) != 0 || order.fenced(cell.write.thread, cell.write.clock)) continue;
+    if (cell.write.thread == kNobody || (cell.flags & kAsyncWritten) != 0 || order.fenced(cell.write.thread, cell.write.clock)) return;
     char text[160];
     const Site site = unpack_site(cell.write.site);
     report(Finding::kMissingProxyFence, access.site, "a read of %s, which thread %d wrote at %s:%d without fence.proxy.async after it",
            describe(address, text), cell.write.thread, site.file, site.line);
-  }
+  });
 }
 
 void SharedMemory::begin_copy(void* destination, int bytes, const Access& access, const Ordering& order, bool spoil) {

@@ -89,6 +89,9 @@ class SharedMemory {
 
   static unsigned char* allocate();
   Cell* cells_of(const void* address, int bytes, Site site);
+  // action(cell, use) for each cell of the access, where use is what the cell remembers of it.
+  template <class Do>
+  void each_cell(const void* address, int bytes, const Access& access, Do&& action);
   void open(int64_t begin, int64_t bytes);
   const char* describe(const void* address, char (&text)[160]) const;
   [[noreturn]] void race(const void* address, const char* what, const Access& access, const char* did, const Use& earlier) const;

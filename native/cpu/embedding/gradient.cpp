@@ -56,14 +56,14 @@ void write_rows(const MergeTask& task, const KeyRange& range, int32_t* unique_ro
 }  // namespace
 
 int64_t embedding_gradient_workspace(void* stream, const cudamoe_embedding_gradient_args& args) {
-  return plan_bytes(stream_of(stream).device(), lookup_args(args)) + 8 * most_tiles(args);
+  return plan_bytes(stream_of(stream).device(), embedding_shape(args)) + 8 * most_tiles(args);
 }
 
 cudamoe_status embedding_gradient(void* stream_pointer, const cudamoe_embedding_gradient_args& args) {
   Stream& stream = stream_of(stream_pointer);
   const char* function = "cudamoe_embedding_gradient";
-  LookupPlan plan = make_plan(stream, function, lookup_args(args), args.workspace);
-  auto* places = reinterpret_cast<int64_t*>(static_cast<char*>(args.workspace) + plan_bytes(stream.device(), lookup_args(args)));
+  LookupPlan plan = make_plan(stream, function, embedding_shape(args), args.workspace);
+  auto* places = reinterpret_cast<int64_t*>(static_cast<char*>(args.workspace) + plan_bytes(stream.device(), embedding_shape(args)));
   BadIds bad;
   sort_lookups(stream.device(), plan, bad);
   bad.report(stream, function, args.tables, args.features);

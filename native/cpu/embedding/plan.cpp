@@ -33,17 +33,17 @@ FeaturePlan plan_feature(const cudamoe_embedding_feature& feature, int32_t index
 }
 
 // Room for the keys of any one table, a multiple of a cache line.
-int64_t scratch_stride(const LookupArgs& args) {
+int64_t scratch_stride(const EmbeddingShape& args) {
   std::vector<int64_t> lookups(static_cast<size_t>(args.table_count), 0);
   for (int32_t f = 0; f < args.feature_count; ++f) lookups[static_cast<size_t>(args.features[f].table)] += args.features[f].lookups;
   return (*std::max_element(lookups.begin(), lookups.end()) + 7) / 8 * 8;
 }
 
-int64_t scratch_parts(const Device& device, const LookupArgs& args) { return std::min<int64_t>(device.threads(), args.table_count); }
+int64_t scratch_parts(const Device& device, const EmbeddingShape& args) { return std::min<int64_t>(device.threads(), args.table_count); }
 
 }  // namespace
 
-int64_t plan_bytes(const Device& device, const LookupArgs& args) {
+int64_t plan_bytes(const Device& device, const EmbeddingShape& args) {
   int64_t lookups = 0;
   for (int32_t f = 0; f < args.feature_count; ++f) lookups += args.features[f].lookups;
   return round_up(args.table_count * static_cast<int64_t>(sizeof(TablePlan))) +
@@ -51,7 +51,7 @@ int64_t plan_bytes(const Device& device, const LookupArgs& args) {
          8 * lookups + 64 * args.table_count + 8 * scratch_stride(args) * scratch_parts(device, args);
 }
 
-LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& args, void* workspace) {
+LookupPlan make_plan(Stream& stream, const char* function, const EmbeddingShape& args, void* workspace) {
   Parts parts(workspace);
   LookupPlan plan{parts.take<TablePlan>(args.table_count),
                   args.table_count,

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "core/embedding/checks.h"
 #include "cpu/device.h"
 #include "cpu/embedding/bad_data.h"
 
@@ -50,24 +51,10 @@ struct LookupPlan {
   int64_t scratch_stride;
 };
 
-// What the plan takes from update and gradient arguments.
-struct LookupArgs {
-  int32_t table_count, feature_count;
-  int64_t batch;
-  const cudamoe_embedding_table* tables;
-  const cudamoe_embedding_feature* features;
-  int32_t bounds;
-};
-
-template <class Args>
-LookupArgs lookup_args(const Args& args) {
-  return {args.table_count, args.feature_count, args.batch, args.tables, args.features, args.bounds};
-}
-
 // Bytes of work space for the plan, a multiple of 64.
-int64_t plan_bytes(const Device& device, const LookupArgs& args);
+int64_t plan_bytes(const Device& device, const EmbeddingShape& args);
 // Lays the plan out in the work space. Bad offsets are reported to the stream.
-LookupPlan make_plan(Stream& stream, const char* function, const LookupArgs& args, void* workspace);
+LookupPlan make_plan(Stream& stream, const char* function, const EmbeddingShape& args, void* workspace);
 // Sorts the look-ups of all tables: fills `sorted`, sets `keys`. Bad ids are noted.
 void sort_lookups(Device& device, const LookupPlan& plan, BadIds& bad);
 

@@ -7,8 +7,8 @@
 #include "cpu/embedding/update.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "core/optimizer/step_numbers.h"
 #include "cpu/embedding/embedding.h"
 #include "cpu/embedding/merge.h"
 #include "cpu/embedding/plan.h"
@@ -18,22 +18,20 @@ namespace cudamoe::cpu {
 namespace {
 
 UpdateStep make_step(const cudamoe_embedding_update_args& args) {
-  const auto count = static_cast<double>(args.step);
-  const auto correction = [&](float beta) { return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), count))); };
   const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
-  const auto step = static_cast<uint64_t>(args.step);
+  const RoundingKey key = rounding_key(args.seed, args.step);
   return {args.optimizer,
           args.learning_rate,
           args.epsilon,
           args.beta1,
           args.beta2,
-          static_cast<float>(1.0 - static_cast<double>(args.learning_rate) * static_cast<double>(args.weight_decay)),
+          decay_factor(args.learning_rate, args.weight_decay),
           args.gradient_scale,
-          adam ? correction(args.beta1) : 1.0f,
-          adam ? correction(args.beta2) : 1.0f,
-          static_cast<uint32_t>(args.seed),
-          static_cast<uint32_t>(args.seed >> 32) ^ static_cast<uint32_t>(step >> 32),
-          static_cast<uint32_t>(step)};
+          adam ? adam_correction(args.beta1, args.step) : 1.0f,
+          adam ? adam_correction(args.beta2, args.step) : 1.0f,
+          key.key0,
+          key.key1,
+          key.step};
 }
 
 class TableUpdate {
@@ -83,13 +81,13 @@ class TableUpdate {
 }  // namespace
 
 int64_t embedding_update_workspace(void* stream, const cudamoe_embedding_update_args& args) {
-  return plan_bytes(stream_of(stream).device(), lookup_args(args));
+  return plan_bytes(stream_of(stream).device(), embedding_shape(args));
 }
 
 cudamoe_status embedding_update(void* stream_pointer, const cudamoe_embedding_update_args& args) {
   Stream& stream = stream_of(stream_pointer);
   const char* function = "cudamoe_embedding_update";
-  LookupPlan plan = make_plan(stream, function, lookup_args(args), args.workspace);
+  LookupPlan plan = make_plan(stream, function, embedding_shape(args), args.workspace);
   BadIds bad;
   sort_lookups(stream.device(), plan, bad);
   bad.report(stream, function, args.tables, args.features);

@@ -8,6 +8,7 @@
 // momentum 20). Tiling: chunks of one tensor, TensorChunks::kElements each.
 #include <cmath>
 
+#include "core/optimizer/step_numbers.h"
 #include "cpu/optimizer/optimizer.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -87,7 +88,7 @@ class AdamW {
         rate_(hn::Set(F32(), n.learning_rate * n.correction1)),
         correction2_(hn::Set(F32(), n.correction2)),
         epsilon_(hn::Set(F32(), n.epsilon)),
-        keep_(hn::Set(F32(), static_cast<float>(1.0 - static_cast<double>(n.learning_rate) * static_cast<double>(n.weight_decay)))) {}
+        keep_(hn::Set(F32(), decay_factor(n.learning_rate, n.weight_decay))) {}
   HWY_INLINE void operator()(VecF32& p, VecF32 g, VecF32& m, VecF32& v) const {
     m = hn::MulAdd(beta1_, m, hn::Mul(rest1_, g));
     v = hn::MulAdd(beta2_, v, hn::Mul(rest2_, hn::Mul(g, g)));
@@ -148,10 +149,6 @@ namespace {
 
 HWY_EXPORT(StepChunk);
 
-float correction(float beta, int64_t step) {
-  return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), static_cast<double>(step))));
-}
-
 }  // namespace
 
 cudamoe_status optimizer_step(void* stream, const cudamoe_optimizer_step_args& args) {
@@ -170,8 +167,8 @@ cudamoe_status optimizer_step(void* stream, const cudamoe_optimizer_step_args& a
                            args.beta2,
                            args.epsilon,
                            static_cast<float>(scale),
-                           adam ? correction(args.beta1, args.step) : 1.0f,
-                           adam ? correction(args.beta2, args.step) : 1.0f};
+                           adam ? adam_correction(args.beta1, args.step) : 1.0f,
+                           adam ? adam_correction(args.beta2, args.step) : 1.0f};
   const TensorChunks chunks(args.tensors, args.tensor_count);
   stream_of(stream).device().for_tiles(chunks.count(), 1.5 * static_cast<double>(chunks.elements()), [&](int64_t c) {
     const TensorChunks::Chunk chunk = chunks[c];

@@ -1,27 +1,24 @@
 // The backward of look-ups: sort them by row, then sum the gradients of each row and update the row, or write the sums.
-#include <cmath>
-
+#include "core/optimizer/step_numbers.h"
 #include "cuda/embedding/plan.h"
 
 namespace cudamoe::cuda {
 namespace {
 
 kernels::UpdateNumbers update_numbers(const cudamoe_embedding_update_args& args) {
-  const auto count = static_cast<double>(args.step);
-  const auto correction = [&](float beta) { return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), count))); };
   const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
-  const auto step = static_cast<uint64_t>(args.step);
+  const RoundingKey key = rounding_key(args.seed, args.step);
   return {args.learning_rate,
           args.epsilon,
           args.beta1,
           args.beta2,
-          static_cast<float>(1.0 - static_cast<double>(args.learning_rate) * static_cast<double>(args.weight_decay)),
+          decay_factor(args.learning_rate, args.weight_decay),
           args.gradient_scale,
-          adam ? correction(args.beta1) : 1.0f,
-          adam ? correction(args.beta2) : 1.0f,
-          static_cast<uint32_t>(args.seed),
-          static_cast<uint32_t>(args.seed >> 32) ^ static_cast<uint32_t>(step >> 32),
-          static_cast<uint32_t>(step)};
+          adam ? adam_correction(args.beta1, args.step) : 1.0f,
+          adam ? adam_correction(args.beta2, args.step) : 1.0f,
+          key.key0,
+          key.key1,
+          key.step};
 }
 
 kernels::EmbeddingRule rule_of(int32_t optimizer) {
@@ -53,12 +50,12 @@ cudaError_t for_groups(const Stream& stream, const Args& args, const LookupPlan&
 }  // namespace
 
 int64_t embedding_update_workspace(void*, const cudamoe_embedding_update_args& args) {
-  return LookupPlan(lookup_args(args)).workspace_bytes();
+  return LookupPlan(embedding_shape(args)).workspace_bytes();
 }
 
 cudamoe_status embedding_update(void* handle, const cudamoe_embedding_update_args& args) {
   const Stream& stream = stream_of(handle);
-  const LookupPlan plan(lookup_args(args));
+  const LookupPlan plan(embedding_shape(args));
   const kernels::UpdateNumbers numbers = update_numbers(args);
   const cudaError_t error =
       for_groups(stream, args, plan, kernels::EmbeddingFunction::kUpdate, [&](const TableGroup& group, const kernels::MergePlan& merge) {
@@ -69,12 +66,12 @@ cudamoe_status embedding_update(void* handle, const cudamoe_embedding_update_arg
 }
 
 int64_t embedding_gradient_workspace(void*, const cudamoe_embedding_gradient_args& args) {
-  return LookupPlan(lookup_args(args)).workspace_bytes();
+  return LookupPlan(embedding_shape(args)).workspace_bytes();
 }
 
 cudamoe_status embedding_gradient(void* handle, const cudamoe_embedding_gradient_args& args) {
   const Stream& stream = stream_of(handle);
-  const LookupPlan plan(lookup_args(args));
+  const LookupPlan plan(embedding_shape(args));
   const kernels::GradientOutput output{args.unique_rows,
                                        args.values,
                                        args.values_row_stride,

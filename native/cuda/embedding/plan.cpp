@@ -24,7 +24,7 @@ int64_t tiles_of(int64_t keys, int64_t tile) { return (keys + tile - 1) / tile; 
 
 }  // namespace
 
-LookupPlan::LookupPlan(const LookupArgs& args)
+LookupPlan::LookupPlan(const EmbeddingShape& args)
     : args_(args), bag_bits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(args.batch)))) {
   plan_features();
   plan_groups();

@@ -5,23 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/embedding/checks.h"
 #include "cuda/embedding/embedding.h"
 
 namespace cudamoe::cuda {
-
-// What the plan takes from update and gradient arguments.
-struct LookupArgs {
-  int32_t table_count, feature_count;
-  int64_t batch;
-  const cudamoe_embedding_table* tables;
-  const cudamoe_embedding_feature* features;
-  int32_t bounds;
-};
-
-template <class Args>
-LookupArgs lookup_args(const Args& args) {
-  return {args.table_count, args.feature_count, args.batch, args.tables, args.features, args.bounds};
-}
 
 // Consecutive tables that are sorted together, and their features.
 struct TableGroup {
@@ -32,7 +19,7 @@ struct TableGroup {
 
 class LookupPlan {
  public:
-  explicit LookupPlan(const LookupArgs& args);
+  explicit LookupPlan(const EmbeddingShape& args);
 
   const std::vector<TableGroup>& groups() const { return groups_; }
   bool has_offsets() const { return has_offsets_; }
@@ -62,7 +49,7 @@ class LookupPlan {
     return reinterpret_cast<T*>(static_cast<char*>(workspace) + offset);
   }
 
-  LookupArgs args_;
+  EmbeddingShape args_;
   std::vector<kernels::KeyFeature> features_;  // in the order of their tables
   std::vector<kernels::MergeTable> tables_;
   std::vector<TableGroup> groups_;

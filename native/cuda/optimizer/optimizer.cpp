@@ -1,9 +1,9 @@
 // The optimizer family: tensors in tables of at most kOptimizerTensors, a launch for each.
 #include "optimizer/optimizer.h"
 
-#include <cmath>
 #include <utility>
 
+#include "core/optimizer/step_numbers.h"
 #include "cuda/device.h"
 
 namespace cudamoe::cuda {
@@ -72,10 +72,6 @@ kernels::OptimizerRule rule_of(const cudamoe_optimizer_step_args& args) {
   }
 }
 
-float correction(float beta, int64_t step) {
-  return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), static_cast<double>(step))));
-}
-
 cudamoe_status step(void* handle, const cudamoe_optimizer_step_args& args) {
   const Stream& stream = stream_of(handle);
   const kernels::OptimizerRule rule = rule_of(args);
@@ -84,8 +80,8 @@ cudamoe_status step(void* handle, const cudamoe_optimizer_step_args& args) {
                                           args.beta1,
                                           args.beta2,
                                           args.epsilon,
-                                          adam ? correction(args.beta1, args.step) : 1.0f,
-                                          adam ? correction(args.beta2, args.step) : 1.0f,
+                                          adam ? adam_correction(args.beta1, args.step) : 1.0f,
+                                          adam ? adam_correction(args.beta2, args.step) : 1.0f,
                                           args.gradient_scale,
                                           args.max_norm,
                                           args.norm};

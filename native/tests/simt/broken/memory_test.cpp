@@ -1,21 +1,11 @@
 // Kernels with a defect in how they use memory, and launches that the hardware would refuse.
 #include "common/ptx/cp_async.cuh"
-#include "simt/harness.h"
+#include "simt/broken/expect_named.h"
 
 namespace cudamoe::test {
 namespace {
 
 using namespace kernels;
-
-template <class... Parameters, class... Arguments>
-void expect_named(const char* finding, const LaunchShape& shape, void (*kernel)(Parameters...), Arguments... arguments) {
-  for (const simt::DeviceOptions& options : all_schedules()) {
-    Executor executor(options);
-    const std::string report = executor.run(shape, kernel, arguments...);
-    EXPECT_EQ(report.find(std::string(finding) + " in kernel " + shape.name), 0u) << report;
-    EXPECT_NE(report.find("memory_test.cpp:"), std::string::npos) << report;
-  }
-}
 
 CUDAMOE_KERNEL(32, 1) past_the_end_kernel(int n) {
   CUDAMOE_SHARED(float, row, [32]);

@@ -1,23 +1,12 @@
 // Kernels with a defect in their synchronisation. The executor names each, under every schedule; a kernel that it lets through is a defect
 // of the executor.
 #include "common/ptx/cp_async.cuh"
-#include "simt/harness.h"
+#include "simt/broken/expect_named.h"
 
 namespace cudamoe::test {
 namespace {
 
 using namespace kernels;
-
-// The report names the finding and this file.
-template <class... Parameters, class... Arguments>
-void expect_named(const char* finding, const LaunchShape& shape, void (*kernel)(Parameters...), Arguments... arguments) {
-  for (const simt::DeviceOptions& options : all_schedules()) {
-    Executor executor(options);
-    const std::string report = executor.run(shape, kernel, arguments...);
-    EXPECT_EQ(report.find(std::string(finding) + " in kernel " + shape.name), 0u) << report;
-    EXPECT_NE(report.find(".cpp:"), std::string::npos) << report;
-  }
-}
 
 CUDAMOE_KERNEL(64, 1) missing_barrier_kernel() {
   CUDAMOE_SHARED(float, box, [64]);
