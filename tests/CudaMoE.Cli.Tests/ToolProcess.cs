@@ -22,10 +22,13 @@ internal static class ToolProcess
         return new(process.ExitCode, output, error.Result);
     }
 
-    /// <summary>Runs the built program and sends it a signal when it has written a certain line to standard error.</summary>
+    /// <summary>
+    /// Runs the built program and sends it a signal when it has written a certain line to standard error. Whoever runs the tests may ignore the
+    /// signal, as a shell does for what it runs in the background; the program starts without that.
+    /// </summary>
     public static ToolResult RunUntil(string folder, Predicate<string> when, string signal, params string[] arguments)
     {
-        using Process process = Start(folder, environment: null, arguments);
+        using Process process = Start(folder, environment: null, arguments, ["env", "--default-signal=INT,TERM", "dotnet"]);
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         StringBuilder error = new();
         bool sent = false;
@@ -52,14 +55,17 @@ internal static class ToolProcess
         return new(code, output.ToString(), error.ToString());
     }
 
-    private static Process Start(string folder, IReadOnlyDictionary<string, string>? environment, string[] arguments)
+    private static Process Start(string folder, IReadOnlyDictionary<string, string>? environment, string[] arguments, string[]? host = null)
     {
-        ProcessStartInfo start = new("dotnet")
+        host ??= ["dotnet"];
+        ProcessStartInfo start = new(host[0])
         {
             WorkingDirectory = folder,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        foreach (string argument in host[1..])
+            start.ArgumentList.Add(argument);
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "CudaMoE.Cli.dll"));
         foreach (string argument in arguments)
             start.ArgumentList.Add(argument);
