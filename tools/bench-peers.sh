@@ -71,7 +71,7 @@ has_torch() { # interpreter
   python_for_torch "$1" -c 'import torch' >/dev/null 2>&1
 }
 
-# Fills PYTHONS. Debian's PyTorch takes the OpenMP build of OpenBLAS: with the other one two pools of threads share the cores.
+# Fills PYTHONS; a peer that cannot be installed is printed as such and left out, and the others run. Debian's PyTorch takes the OpenMP build of OpenBLAS: with the other one two pools of threads share the cores.
 find_pytorch() {
   PYTHONS=()
   local python candidates
