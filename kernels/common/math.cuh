@@ -44,13 +44,27 @@ CUDAMOE_DEVICE float log(float x) { return ::logf(x); }
 CUDAMOE_DEVICE float log1p(float x) { return ::log1pf(x); }
 CUDAMOE_DEVICE float tanh(float x) { return ::tanhf(x); }
 CUDAMOE_DEVICE float erf(float x) { return ::erff(x); }
-// The sine and cosine of pi x.
+// The sine and cosine of pi x, exact where x is a multiple of a half.
 #if defined(__CUDACC__)
 CUDAMOE_DEVICE float sin_pi(float x) { return ::sinpif(x); }
 CUDAMOE_DEVICE float cos_pi(float x) { return ::cospif(x); }
 #else
-CUDAMOE_DEVICE float sin_pi(float x) { return static_cast<float>(::sin(3.14159265358979323846 * static_cast<double>(x))); }
-CUDAMOE_DEVICE float cos_pi(float x) { return static_cast<float>(::cos(3.14159265358979323846 * static_cast<double>(x))); }
+namespace detail {
+
+// sin(pi (x + quarter_turns / 2)). What is left of x behind its nearest multiple of a half is exact, and at most a quarter.
+inline float sin_of_turns(float x, int quarter_turns) {
+  constexpr double kPi = 3.14159265358979323846;
+  const double turn = std::remainder(static_cast<double>(x), 2.0), halves = std::nearbyint(2.0 * turn), rest = turn - halves / 2.0;
+  if (rest != rest) return static_cast<float>(rest);
+  const int quadrant = (static_cast<int>(halves) + quarter_turns) & 3;
+  const double value = quadrant % 2 == 0 ? std::sin(kPi * rest) : std::cos(kPi * rest);
+  return static_cast<float>(quadrant < 2 ? value : -value);
+}
+
+}  // namespace detail
+
+CUDAMOE_DEVICE float sin_pi(float x) { return detail::sin_of_turns(x, 0); }
+CUDAMOE_DEVICE float cos_pi(float x) { return detail::sin_of_turns(x, 1); }
 #endif
 CUDAMOE_DEVICE double log(double x) { return ::log(x); }
 CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
