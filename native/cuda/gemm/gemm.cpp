@@ -49,7 +49,16 @@ int64_t packed_bytes(void*, const cudamoe_gemm_pack_args& args) {
   return args.groups * depth * kernels::gemm_packed_stride(columns) * (args.dtype == CUDAMOE_BF16 ? 2 : 4);
 }
 
+// CUDAMOE_OK when the kernels take weights of that size: they count columns and depth in 32 bits.
+template <class Args>
+cudamoe_status check_size(const Args& args, const char* function) {
+  if (args.n <= kernels::kGemmMost && args.k <= kernels::kGemmMost) return CUDAMOE_OK;
+  return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: n is %lld and k is %lld; on a GPU they must be at most %lld", function,
+              static_cast<long long>(args.n), static_cast<long long>(args.k), static_cast<long long>(kernels::kGemmMost));
+}
+
 cudamoe_status pack(void* handle, const cudamoe_gemm_pack_args& args) {
+  if (const cudamoe_status status = check_size(args, "cudamoe_gemm_pack"); status != CUDAMOE_OK) return status;
   const Stream& stream = stream_of(handle);
   const bool transposed = args.transposed != 0;
   const kernels::GemmPack pack{args.weights,
@@ -85,14 +94,6 @@ cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, 
                                                  : kernels::gemm_product_ffma;
   const cudaError_t error = run(product, tile, stream.get());
   return stream.check(error, function);
-}
-
-// CUDAMOE_OK when the kernels take weights of that size: they count columns and depth in 32 bits.
-template <class Args>
-cudamoe_status check_size(const Args& args, const char* function) {
-  if (args.n <= kernels::kGemmMost && args.k <= kernels::kGemmMost) return CUDAMOE_OK;
-  return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: n is %lld and k is %lld; on a GPU they must be at most %lld", function,
-              static_cast<long long>(args.n), static_cast<long long>(args.k), static_cast<long long>(kernels::kGemmMost));
 }
 
 template <class Args>

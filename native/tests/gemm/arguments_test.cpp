@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <string>
 #include <string_view>
 
 #include "gemm/problem.h"
@@ -321,6 +322,61 @@ TEST_F(GemmArguments, ALargerStructIsAcceptedWhenItsNewPartIsZero) {
   CUDAMOE_EXPECT_OK(cudamoe_gemm_pack(stream(), &newer.args));
   newer.more = 1;
   CUDAMOE_EXPECT_REFUSED(cudamoe_gemm_pack(stream(), &newer.args), "use a newer one");
+}
+
+// Kernels count columns and depth in 32 bits. Nothing is read: the pointers are of no memory.
+TEST_F(GemmArguments, WeightsThatAGpuCannotCountAreUnsupported) {
+  if (std::string_view(device_.info().backend) == "cpu") GTEST_SKIP() << "the cpu backend takes every size";
+  constexpr int64_t kBeyond = (int64_t{1} << 31) - 255, kApart = int64_t{1} << 44;
+  const auto at = [](int64_t place) { return reinterpret_cast<float*>(static_cast<uintptr_t>(place * kApart)); };
+  const auto unsupported = [](cudamoe_status status, const char* function) {
+    EXPECT_EQ(status, CUDAMOE_ERROR_UNSUPPORTED) << last_error();
+    EXPECT_NE(last_error().find(std::string(function) + ": n is "), std::string::npos) << last_error();
+    EXPECT_NE(last_error().find("at most 2147483392"), std::string::npos) << last_error();
+  };
+  for (const bool wide : {true, false}) {
+    const auto sized = [&](auto args) {
+      args.groups = 1;
+      args.n = wide ? kBeyond : 1;
+      args.k = wide ? 1 : kBeyond;
+      return args;
+    };
+    auto pack = sized(this->pack());
+    pack.weights = at(1);
+    pack.weights_row_stride = pack.k;
+    pack.packed = at(2);
+    pack.packed_bytes = kApart;
+    unsupported(cudamoe_gemm_pack(device_.stream(), &pack), "cudamoe_gemm_pack");
+    auto forward = sized(this->forward());
+    forward.rows = 1;
+    forward.x = at(1);
+    forward.x_row_stride = forward.k;
+    forward.packed = at(2);
+    forward.bias = nullptr;
+    forward.y = at(3);
+    forward.y_row_stride = forward.n;
+    unsupported(cudamoe_gemm_forward(device_.stream(), &forward), "cudamoe_gemm_forward");
+    auto dgrad = sized(this->dgrad());
+    dgrad.rows = 1;
+    dgrad.dz = at(1);
+    dgrad.dz_row_stride = dgrad.n;
+    dgrad.packed = at(2);
+    dgrad.dx = at(3);
+    dgrad.dx_row_stride = dgrad.k;
+    dgrad.below = nullptr;
+    dgrad.activation = CUDAMOE_ACTIVATION_NONE;
+    unsupported(cudamoe_gemm_dgrad(device_.stream(), &dgrad), "cudamoe_gemm_dgrad");
+    auto wgrad = sized(this->wgrad());
+    wgrad.rows = 1;
+    wgrad.dz = at(1);
+    wgrad.dz_row_stride = wgrad.n;
+    wgrad.x = at(2);
+    wgrad.x_row_stride = wgrad.k;
+    wgrad.dw = at(3);
+    wgrad.dw_row_stride = wgrad.k;
+    wgrad.dbias = nullptr;
+    unsupported(cudamoe_gemm_wgrad(device_.stream(), &wgrad), "cudamoe_gemm_wgrad");
+  }
 }
 
 }  // namespace
