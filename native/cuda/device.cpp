@@ -176,11 +176,13 @@ Backend make_table() {
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;
   table.fill = fill;
+  register_balance(table);
   register_combine(table);
   register_embedding(table);
   register_gating(table);
   register_gemm(table);
   register_loss(table);
+  register_norm(table);
   register_optimizer(table);
   return table;
 }

@@ -73,11 +73,13 @@ inline Stream& stream_of(void* stream) {
 cudamoe_status fail_from_report(const kernels::DeviceReport& report);
 
 // Each family fills its entries of the table.
+void register_balance(Backend& table);
 void register_combine(Backend& table);
 void register_embedding(Backend& table);
 void register_gating(Backend& table);
 void register_gemm(Backend& table);
 void register_loss(Backend& table);
+void register_norm(Backend& table);
 void register_optimizer(Backend& table);
 
 }  // namespace cudamoe::cuda
