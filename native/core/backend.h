@@ -27,6 +27,9 @@
   X(combine_backward)         \
   X(layer_norm_forward)       \
   X(layer_norm_backward)      \
+  X(attention_forward)        \
+  X(attention_backward)       \
+  X(rotary)                   \
   X(loss)                     \
   X(balance_gram)             \
   X(balance_factored_gram)    \
@@ -47,6 +50,9 @@
   X(routing_workspace, routing)                         \
   X(combine_backward_workspace, combine_backward)       \
   X(layer_norm_backward_workspace, layer_norm_backward) \
+  X(attention_forward_workspace, attention_forward)     \
+  X(attention_backward_workspace, attention_backward)   \
+  X(rotary_workspace, rotary)                           \
   X(loss_workspace, loss)                               \
   X(balance_gram_workspace, balance_gram)               \
   X(optimizer_norm_workspace, optimizer_norm)
@@ -54,7 +60,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 2;
+inline constexpr uint32_t kBackendVersion = 3;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

@@ -587,6 +587,110 @@ CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward_workspace(cudamoe_stream*
 CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* attention: scaled dot-product attention over many short sequences, and rotary positions                               */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * For each sequence s, query i and head h, with key head g = h / (heads / key_heads):
+ *   p        = softmax over the seen keys j of scale * <q[s, i, h], k[s, j, g]>
+ *   y[s,i,h] = sum_j p[j] * key_weights[s, j] * v[s, j, g]
+ * Seen are the first key_counts[s] keys and, when causal, of those the keys j <= i + keys - queries; what the others hold has no
+ * effect. A query that sees no key gets y = 0 and log_sum = -infinity. A row whose scores hold NaN or +infinity, or are all
+ * -infinity, becomes NaN.
+ *
+ * q and y have row s * queries + i, k and v row s * keys + j (row j with shared_keys: all sequences see the same ones); head h is at
+ * column h * head_width. So one matrix may hold q, k and v side by side. key_heads is 1 for multi-query attention, heads for multi-head
+ * attention. key_counts are bounded to 0 .. keys; others are reported.
+ */
+#define CUDAMOE_MAX_HEAD_WIDTH 256
+typedef struct cudamoe_attention_forward_args {
+  uint32_t struct_size;
+  int32_t causal, shared_keys;
+  int32_t heads, key_heads; /* heads is a multiple of key_heads */
+  int32_t head_width;       /* 1 to CUDAMOE_MAX_HEAD_WIDTH */
+  float scale;              /* often 1 / sqrt(head_width) */
+  int32_t reserved;
+  int64_t sequences, queries, keys;
+  const float* q;
+  int64_t q_row_stride;
+  const float* k;
+  int64_t k_row_stride;
+  const float* v;
+  int64_t v_row_stride;
+  const int32_t* key_counts; /* [sequences] or null = keys */
+  const float* key_weights;  /* [sequences, keys] or null = 1; they have no gradient */
+  int64_t key_weights_row_stride;
+  float* y;
+  int64_t y_row_stride;
+  float* log_sum; /* [sequences, queries, heads] ln of the sum of exp(score), for the backward, or null */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_attention_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_attention_forward_workspace(cudamoe_stream* stream, const cudamoe_attention_forward_args* args,
+                                                               int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_attention_forward(cudamoe_stream* stream, const cudamoe_attention_forward_args* args);
+
+/*
+ * The gradients on q, k and v given dy, with what the forward had and wrote. dk and dv of keys that nobody sees are 0; with shared_keys
+ * they are sums over the sequences in a fixed order. dq, dk and dv may be columns of one matrix.
+ */
+typedef struct cudamoe_attention_backward_args {
+  uint32_t struct_size;
+  int32_t causal, shared_keys;
+  int32_t heads, key_heads;
+  int32_t head_width;
+  float scale;
+  int32_t reserved;
+  int64_t sequences, queries, keys;
+  const float* q;
+  int64_t q_row_stride;
+  const float* k;
+  int64_t k_row_stride;
+  const float* v;
+  int64_t v_row_stride;
+  const int32_t* key_counts;
+  const float* key_weights;
+  int64_t key_weights_row_stride;
+  const float* y;
+  int64_t y_row_stride;
+  const float* log_sum;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* dq;
+  int64_t dq_row_stride;
+  float* dk;
+  int64_t dk_row_stride;
+  float* dv;
+  int64_t dv_row_stride;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_attention_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_attention_backward_workspace(cudamoe_stream* stream, const cudamoe_attention_backward_args* args,
+                                                                int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_attention_backward(cudamoe_stream* stream, const cudamoe_attention_backward_args* args);
+
+/*
+ * Rotates x in place by the row's position (Su et al. 2021): row r has position first_position + r mod positions. Of each head the columns
+ * i and i + rotary_width / 2 (interleaved: 2 i and 2 i + 1), i < rotary_width / 2, turn by the angle position * base^(-2 i / rotary_width);
+ * the other columns stay. `inverse` turns back, which is also the backward.
+ */
+typedef struct cudamoe_rotary_args {
+  uint32_t struct_size;
+  int32_t heads, head_width;
+  int32_t rotary_width; /* even, at most head_width */
+  int32_t interleaved, inverse;
+  float base; /* greater than 0; often 10000 */
+  int32_t reserved;
+  int64_t rows, positions, first_position; /* positions at least 1; first_position + positions at most 2^24 */
+  float* x;
+  int64_t x_row_stride;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_rotary_args;
+CUDAMOE_API cudamoe_status cudamoe_rotary_workspace(cudamoe_stream* stream, const cudamoe_rotary_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_rotary(cudamoe_stream* stream, const cudamoe_rotary_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* loss                                                                                                                  */
 /* ------------------------------------------------------------------------------------------------------------------ */
 

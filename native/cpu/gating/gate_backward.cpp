@@ -26,7 +26,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/gating/lanes-inl.h"
+#include "cpu/common/lanes-inl.h"
 #include "cpu/gating/noise-inl.h"
 #include "cpu/gating/scores-inl.h"
 

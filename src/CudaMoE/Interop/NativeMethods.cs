@@ -128,6 +128,24 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_backward")]
     public static partial int LayerNormBackward(nint stream, LayerNormBackwardArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_attention_forward_workspace")]
+    public static partial int AttentionForwardWorkspace(nint stream, AttentionForwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_attention_forward")]
+    public static partial int AttentionForward(nint stream, AttentionForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_attention_backward_workspace")]
+    public static partial int AttentionBackwardWorkspace(nint stream, AttentionBackwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_attention_backward")]
+    public static partial int AttentionBackward(nint stream, AttentionBackwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_rotary_workspace")]
+    public static partial int RotaryWorkspace(nint stream, RotaryArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_rotary")]
+    public static partial int Rotary(nint stream, RotaryArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_loss_workspace")]
     public static partial int LossWorkspace(nint stream, LossArgs* args, long* bytes);
 

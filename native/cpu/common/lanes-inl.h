@@ -2,23 +2,22 @@
 //
 // Four columns at a time: 128-bit pieces of the rows i, i + 4, i + 8, ... are gathered into one vector and the 4 x 4 blocks are
 // transposed in registers.
-#if defined(CUDAMOE_CPU_GATING_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef CUDAMOE_CPU_GATING_LANES_INL_H
-#undef CUDAMOE_CPU_GATING_LANES_INL_H
+#if defined(CUDAMOE_CPU_COMMON_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef CUDAMOE_CPU_COMMON_LANES_INL_H
+#undef CUDAMOE_CPU_COMMON_LANES_INL_H
 #else
-#define CUDAMOE_CPU_GATING_LANES_INL_H
+#define CUDAMOE_CPU_COMMON_LANES_INL_H
 #endif
 
 #include <hwy/highway.h>
 
 #include "cpu/common/vector-inl.h"
-#include "cpu/gating/gating.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cudamoe::cpu {
 namespace HWY_NAMESPACE {
 
-static_assert(kLanes <= kMostLanes && kLanes % 4 == 0);
+static_assert(kLanes % 4 == 0);
 
 // Block b of the answer is the 128 bits at from + b * 4 * row_stride.
 template <class D>
@@ -63,7 +62,7 @@ HWY_INLINE hn::Vec<D> column_of_rows(D d, const hn::TFromD<D>* from, int64_t row
   return hn::GatherIndex(d, from, hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(row_stride))));
 }
 
-// Lanes from `rows` on become 0. Rows are those of an array of logits, probabilities or choices, of at most 2^25 elements each.
+// Lanes from `rows` on become 0. A row stride is at most 2^26.
 HWY_INLINE void rows_to_lanes(const float* from, int64_t row_stride, int64_t rows, int64_t columns, float* HWY_RESTRICT lanes) {
   int64_t c = 0;
   if (rows == kLanes) {
@@ -102,4 +101,4 @@ HWY_INLINE void lanes_to_rows(const float* HWY_RESTRICT lanes, int64_t rows, int
 }  // namespace cudamoe::cpu
 HWY_AFTER_NAMESPACE();
 
-#endif  // CUDAMOE_CPU_GATING_LANES_INL_H
+#endif  // CUDAMOE_CPU_COMMON_LANES_INL_H
