@@ -48,26 +48,31 @@ CUDAMOE_DEVICE float erf(float x) { return ::erff(x); }
 #if defined(__CUDACC__)
 CUDAMOE_DEVICE float sin_pi(float x) { return ::sinpif(x); }
 CUDAMOE_DEVICE float cos_pi(float x) { return ::cospif(x); }
+CUDAMOE_DEVICE double sin_pi(double x) { return ::sinpi(x); }
+CUDAMOE_DEVICE double cos_pi(double x) { return ::cospi(x); }
 #else
 namespace detail {
 
 // sin(pi (x + quarter_turns / 2)). What is left of x behind its nearest multiple of a half is exact, and at most a quarter.
-inline float sin_of_turns(float x, int quarter_turns) {
+inline double sin_of_turns(double x, int quarter_turns) {
   constexpr double kPi = 3.14159265358979323846;
-  const double turn = std::remainder(static_cast<double>(x), 2.0), halves = std::nearbyint(2.0 * turn), rest = turn - halves / 2.0;
-  if (rest != rest) return static_cast<float>(rest);
+  const double turn = std::remainder(x, 2.0), halves = std::nearbyint(2.0 * turn), rest = turn - halves / 2.0;
+  if (rest != rest) return rest;
   const int quadrant = (static_cast<int>(halves) + quarter_turns) & 3;
   const double value = quadrant % 2 == 0 ? std::sin(kPi * rest) : std::cos(kPi * rest);
-  return static_cast<float>(quadrant < 2 ? value : -value);
+  return quadrant < 2 ? value : -value;
 }
 
 }  // namespace detail
 
-CUDAMOE_DEVICE float sin_pi(float x) { return detail::sin_of_turns(x, 0); }
-CUDAMOE_DEVICE float cos_pi(float x) { return detail::sin_of_turns(x, 1); }
+CUDAMOE_DEVICE float sin_pi(float x) { return static_cast<float>(detail::sin_of_turns(static_cast<double>(x), 0)); }
+CUDAMOE_DEVICE float cos_pi(float x) { return static_cast<float>(detail::sin_of_turns(static_cast<double>(x), 1)); }
+CUDAMOE_DEVICE double sin_pi(double x) { return detail::sin_of_turns(x, 0); }
+CUDAMOE_DEVICE double cos_pi(double x) { return detail::sin_of_turns(x, 1); }
 #endif
 CUDAMOE_DEVICE double log(double x) { return ::log(x); }
 CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
+CUDAMOE_DEVICE double pow(double x, double y) { return ::pow(x, y); }
 // At most 4 ulp.
 CUDAMOE_DEVICE float erfc(float x) { return ::erfcf(x); }
 

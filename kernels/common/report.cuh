@@ -8,14 +8,15 @@ namespace cudamoe::kernels {
 
 enum class ReportCode : int32_t {
   kNone = 0,
-  kLossRow = 1,           // index: task, row, classes; value: label, weight
-  kEmbeddingId = 2,       // index: function, feature, position, id, table, rows, number of bad ids
-  kEmbeddingOffsets = 3,  // index: function, feature, bag, offset, look-ups
-  kGemmOffsets = 4,       // index: GemmFunction, entry, its value, the value before; value: rows
-  kGemmGather = 5,        // index: GemmFunction, row, its value, rows of x
-  kGateChosen = 6,        // index: choice, expert, experts
-  kRoutingChosen = 7,     // the same
-  kCombineSlot = 8,       // index: backward, pair, slot, rows of expert
+  kLossRow = 1,            // index: task, row, classes; value: label, weight
+  kEmbeddingId = 2,        // index: function, feature, position, id, table, rows, number of bad ids
+  kEmbeddingOffsets = 3,   // index: function, feature, bag, offset, look-ups
+  kGemmOffsets = 4,        // index: GemmFunction, entry, its value, the value before; value: rows
+  kGemmGather = 5,         // index: GemmFunction, row, its value, rows of x
+  kGateChosen = 6,         // index: choice, expert, experts
+  kRoutingChosen = 7,      // the same
+  kCombineSlot = 8,        // index: backward, pair, slot, rows of expert
+  kAttentionKeyCount = 9,  // index: backward, sequence, its count, keys
 };
 
 struct DeviceReport {

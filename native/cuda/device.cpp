@@ -176,6 +176,7 @@ Backend make_table() {
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;
   table.fill = fill;
+  register_attention(table);
   register_balance(table);
   register_combine(table);
   register_embedding(table);

@@ -73,6 +73,7 @@ inline Stream& stream_of(void* stream) {
 cudamoe_status fail_from_report(const kernels::DeviceReport& report);
 
 // Each family fills its entries of the table.
+void register_attention(Backend& table);
 void register_balance(Backend& table);
 void register_combine(Backend& table);
 void register_embedding(Backend& table);

@@ -75,6 +75,10 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
                   "cudamoe_combine_%s: slot_of_pair[%lld] is %lld; it must be -1 or below expert_rows (%lld); such pairs give nothing (and "
                   "%lld more operations reported bad data)",
                   index(0) != 0 ? "backward" : "forward", index(1), index(2), index(3), others);
+    case kernels::ReportCode::kAttentionKeyCount:
+      return fail(CUDAMOE_ERROR_REPORTED,
+                  "cudamoe_attention_%s: key_counts[%lld] is %lld; it must be 0 to keys, %lld (and %lld more operations reported bad data)",
+                  index(0) != 0 ? "backward" : "forward", index(1), index(2), index(3), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

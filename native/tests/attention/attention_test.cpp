@@ -207,8 +207,9 @@ std::vector<AttentionShape> shapes(bool slow) {
   struct Size {
     int64_t sequences, queries, keys, heads, key_heads, width;
   };
-  std::vector<Size> sizes = {{1, 1, 1, 1, 1, 1}, {3, 1, 5, 1, 1, 2}, {2, 3, 4, 2, 2, 8}, {5, 10, 10, 2, 2, 64}, {4, 5, 5, 1, 1, 33},
-                             {0, 3, 4, 1, 1, 4}, {2, 0, 4, 1, 1, 4}, {2, 3, 0, 2, 1, 4}, {3, 7, 17, 6, 2, 5},   {2, 4, 65, 4, 1, 16}};
+  std::vector<Size> sizes = {{1, 1, 1, 1, 1, 1},  {3, 1, 5, 1, 1, 2},   {2, 3, 4, 2, 2, 8},    {5, 10, 10, 2, 2, 64},
+                             {4, 5, 5, 1, 1, 33}, {0, 3, 4, 1, 1, 4},   {2, 0, 4, 1, 1, 4},    {2, 3, 0, 2, 1, 4},
+                             {3, 7, 17, 6, 2, 5}, {2, 4, 65, 4, 1, 16}, {1, 2, 33, 1, 1, 100}, {2, 1, 3, 2, 1, 129}};
   if (!slow) {
     for (const Size& more :
          {Size{2, 70, 130, 3, 1, 20}, Size{300, 10, 10, 4, 1, 16}, Size{1, 33, 64, 8, 8, 256}, Size{700, 1, 21, 1, 1, 20}})
@@ -224,7 +225,7 @@ std::vector<AttentionShape> shapes(bool slow) {
 }
 
 TEST(Attention, AgreesWithTheReference) {
-  TestDevice device("cpu:threads=2");
+  TestDevice device;
   Random random(91);
   for (const AttentionShape& shape : shapes(test_device_is_slow())) {
     const Case c = make(random, shape);
@@ -424,7 +425,7 @@ TEST(Attention, RefusesBadArguments) {
   refused([p](auto& a) { a.key_weights = p, a.key_weights_row_stride = 4; }, "key_weights_row_stride is 4");
   refused([p](auto& a) { a.dq = p + 8; }, "overlaps q");
   refused([p](auto& a) { a.dv = p + 900; }, "overlaps");
-  refused([](auto& a) { a.workspace_bytes = 10; }, "workspace_bytes is 10");
+  refused([](auto& a) { a.shared_keys = 1, a.workspace_bytes = 10; }, "workspace_bytes is 10");
 }
 
 }  // namespace

@@ -66,7 +66,7 @@ std::vector<double> reference(const Case& c) {
 }
 
 TEST(Rotary, AgreesWithTheReferenceAndTurnsBack) {
-  TestDevice device("cpu:threads=2");
+  TestDevice device;
   Random random(98);
   for (const int64_t rows : {0, 1, 7, 100}) {
     for (int variant = 0; variant < 12; ++variant) {
