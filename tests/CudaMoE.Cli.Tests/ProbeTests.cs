@@ -19,6 +19,11 @@ public sealed class ProbeTests : IDisposable
         "\"type\": \"single_task\", \"bottom\": [4]",
         "\"type\": \"mmoe\", \"projection\": 6, \"experts\": { \"count\": 3, \"layers\": [5, 4] }, \"tower\": [3]",
         "\"type\": \"mmoe\", \"layer_norm\": true, \"experts\": { \"count\": 4, \"layers\": [4] }, \"gate\": { \"sharing\": \"shared\" }",
+        "\"type\": \"adatt\", \"experts\": { \"per_task\": 2, \"shared\": 1, \"levels\": [[5], [4]] }, \"tower\": [3]",
+        "\"type\": \"ml_mmoe\", \"experts\": { \"count\": 3, \"levels\": [[5], [4]] }",
+        "\"type\": \"cgc\", \"projection\": 6, \"experts\": { \"shared\": 2, \"layers\": [5, 4] }",
+        "\"type\": \"ple\", \"experts\": { \"per_task\": 2, \"shared\": 1, \"levels\": [[5], [4]] }",
+        "\"type\": \"cross_stitch\", \"experts\": { \"levels\": [[5], [4]] }",
     ];
 
     public void Dispose() => _folder.Dispose();

@@ -16,7 +16,8 @@ internal sealed class InspectCommand : CliCommand
     private const string LayoutNote =
         """
         Tensors are row-major without gaps. Weights of linear layers are [out, in], expert weights [expert, out, in]; a layer computes
-        y = activation(x W^T + b). The rows of gate.weight are the experts of the first gate, then those of the second, and so on. Embedding tables are
+        y = activation(x W^T + b). The rows of gate.weight are the experts of the first gate, then those of the second, and so on; a gate that does not see all
+        experts has rows for those that it sees. The experts of a level are the first task's, the second's, and so on, then the shared ones. Embedding tables are
         [rows, dimension]; row 0 is the unknown value. The feature row holds the embeddings in the order of the features, then the dense numbers.
         """;
 

@@ -93,7 +93,7 @@ internal static class StarterFile
             ? """
                 // Multi-gate mixture of experts: every task has a gate that weighs the experts for each row.
                 "architecture": {
-                  "type": "mmoe",  // or "shared_bottom", "single_task"
+                  "type": "mmoe",  // or "shared_bottom", "single_task", "ml_mmoe", "cgc", "ple", "adatt", "cross_stitch"
                   "experts": { "count": 8, "layers": [128, 64] },
                   "gate": {},      // { "top_k": 2, "balance_loss": 0.01 } lets each row use two experts only
                   "tower": [32],

@@ -20,11 +20,17 @@ public sealed record ArchitectureDescription
     [NumberRange(1, 65536)]
     public IReadOnlyList<int> Bottom { get; init; } = [];
 
-    /// <summary>The experts of an mmoe model.</summary>
+    /// <summary>The experts of a model that mixes some; the networks of a cross_stitch model.</summary>
     public ExpertsDescription? Experts { get; init; }
 
-    /// <summary>The gates of an mmoe model.</summary>
+    /// <summary>The gates of a model that has some.</summary>
     public GateDescription Gate { get; init; } = new();
+
+    /// <summary>
+    /// First weight of a task's own network in a cross_stitch model, the others share the rest equally; null = all are drawn uniformly in +-1/sqrt(tasks).
+    /// </summary>
+    [NumberRange(0, 1)]
+    public double? StitchOwnWeight { get; init; } = 0.9;
 
     /// <summary>Hidden widths of each task's tower; may be empty.</summary>
     [NumberRange(1, 65536)]
@@ -55,18 +61,64 @@ public enum ModelType
 
     /// <summary>Multi-gate mixture of experts (Ma et al., KDD 2018), with dense or sparse gates.</summary>
     Mmoe,
+
+    /// <summary>Levels of experts; each expert above the first level reads a mixture of its own of the level below (multi-level MMoE).</summary>
+    MlMmoe,
+
+    /// <summary>Customized gate control: each task mixes its own and the shared experts (Tang et al., RecSys 2020).</summary>
+    Cgc,
+
+    /// <summary>Progressive layered extraction: levels of customized gate control (Tang et al., RecSys 2020).</summary>
+    Ple,
+
+    /// <summary>Adaptive task-to-task fusion (Li et al., KDD 2023): each task mixes all tasks' experts and adds its own; AdaTT-sp without shared experts.</summary>
+    Adatt,
+
+    /// <summary>A network a task, whose levels are mixed by trained matrices (Misra et al., CVPR 2016).</summary>
+    CrossStitch,
 }
 
-/// <summary>Experts of equal shape.</summary>
+/// <summary>Experts of a model: how many, of which widths. All experts of a level have the same shape.</summary>
 public sealed record ExpertsDescription
 {
-    /// <summary>How many.</summary>
+    /// <summary>Experts of a level, where none belongs to a task: mmoe, ml_mmoe.</summary>
     [NumberRange(1, 4096)]
-    public required int Count { get; init; }
+    public int? Count { get; init; }
 
-    /// <summary>Widths of an expert's layers. At least one.</summary>
+    /// <summary>Own experts of each task and level: cgc, ple, adatt; null = 1.</summary>
+    [NumberRange(1, 4096)]
+    public int? PerTask { get; init; }
+
+    /// <summary>Shared experts of each level: cgc, ple, where it is required, and adatt; null = 0.</summary>
+    [NumberRange(0, 4096)]
+    public int? Shared { get; init; }
+
+    /// <summary>Widths of an expert's layers: mmoe, cgc. At least one there.</summary>
     [NumberRange(1, 65536)]
-    public required IReadOnlyList<int> Layers { get; init; }
+    public IReadOnlyList<int> Layers { get; init; } = [];
+
+    /// <summary>For each level the widths of an expert's layers: ml_mmoe, ple, adatt, cross_stitch. At least one level of at least one layer there.</summary>
+    [NumberRange(1, 65536)]
+    public IReadOnlyList<IReadOnlyList<int>> Levels { get; init; } = [];
+
+    /// <summary>How a unit of an adatt model adds its own experts beside its gate.</summary>
+    public NativeResidual Native { get; init; } = NativeResidual.Auto;
+}
+
+/// <summary>Weights of a unit's own experts that are added to its gate's weights (AdaTT's NativeExpertLF).</summary>
+public enum NativeResidual
+{
+    /// <summary>As in the reference implementation: unit where every unit of the model has one expert, else learned.</summary>
+    Auto,
+
+    /// <summary>A trained weight for each own expert, the same for all samples.</summary>
+    Learned,
+
+    /// <summary>The constant 1 for each own expert.</summary>
+    Unit,
+
+    /// <summary>None: the gate alone.</summary>
+    None,
 }
 
 /// <summary>Gates of a mixture.</summary>
@@ -76,8 +128,11 @@ public sealed record GateDescription
     [NumberRange(1, 64)]
     public int? TopK { get; init; }
 
-    /// <summary>One gate a task, or one for all tasks.</summary>
+    /// <summary>One gate a task, or one for all tasks: mmoe, and the last level of ml_mmoe.</summary>
     public GateSharing Sharing { get; init; } = GateSharing.PerTask;
+
+    /// <summary>What the gates above the first level of an adatt or ple model read; null = unit.</summary>
+    public GateInput? Input { get; init; }
 
     /// <summary>How logits become weights; dense gates take softmax_topk (plain softmax) or sigmoid.</summary>
     public ScoreMode Score { get; init; } = ScoreMode.SoftmaxTopk;
@@ -112,6 +167,16 @@ public enum GateSharing
 
     /// <summary>One for all tasks.</summary>
     Shared,
+}
+
+/// <summary>What a gate reads.</summary>
+public enum GateInput
+{
+    /// <summary>What its unit made at the level below.</summary>
+    Unit,
+
+    /// <summary>The trunk's input, as at the first level.</summary>
+    Trunk,
 }
 
 /// <summary>Score modes of a gate, as in the native header.</summary>

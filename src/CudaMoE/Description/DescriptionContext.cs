@@ -19,7 +19,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<PoolingKind>), typeof(SnakeCaseEnumConverter<DenseTransform>), typeof(SnakeCaseEnumConverter<TaskType>),
         typeof(SnakeCaseEnumConverter<LabelTransform>), typeof(SnakeCaseEnumConverter<OptimizerType>), typeof(SnakeCaseEnumConverter<ScheduleType>),
         typeof(SnakeCaseEnumConverter<BalancerType>), typeof(SnakeCaseEnumConverter<RepresentationPlace>), typeof(SnakeCaseEnumConverter<GramScale>),
-        typeof(SnakeCaseEnumConverter<HeadGradient>),
+        typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
 internal sealed partial class DescriptionContext : JsonSerializerContext
@@ -36,7 +36,7 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new TaskDescription { Name = "", Type = default },
         new MaskRule { Column = "", In = [] },
         new ArchitectureDescription { Type = default },
-        new ExpertsDescription { Count = 1, Layers = [] },
+        new ExpertsDescription(),
         new GateDescription(),
         new TrainingDescription(),
         new OptimizerDescription(),

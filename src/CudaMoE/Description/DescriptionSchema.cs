@@ -58,7 +58,7 @@ public static class DescriptionSchema
 
         Describe(node, summaries, $"P:{property.DeclaringType.FullName}.{MemberName(property)}");
         if (property.AttributeProvider?.GetCustomAttributes(typeof(NumberRangeAttribute), inherit: false) is [NumberRangeAttribute range])
-            AddRange(node["items"] as JsonObject ?? node, range);
+            AddRange(Innermost(node), range);
         if (!property.IsRequired)
         {
             JsonTypeInfo owner = DescriptionContext.Contract(property.DeclaringType);
@@ -67,6 +67,14 @@ public static class DescriptionSchema
                 node["default"] = JsonSerializer.SerializeToNode(value, DescriptionContext.Contract(property.PropertyType));
         }
 
+        return node;
+    }
+
+    /// <summary>What a list of lists holds in the end.</summary>
+    private static JsonObject Innermost(JsonObject node)
+    {
+        while (node["items"] is JsonObject items)
+            node = items;
         return node;
     }
 

@@ -16,7 +16,7 @@ public static class DescriptionValidator
         CheckName(description.Name);
         FeatureRules.Check(description);
         TaskRules.Check(description);
-        ArchitectureRules.Check(description.Architecture);
+        ArchitectureRules.Check(description);
         TrainingRules.Check(description);
         DataRules.Check(description);
     }

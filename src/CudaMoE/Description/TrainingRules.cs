@@ -46,8 +46,7 @@ internal static class TrainingRules
         ArchitectureDescription architecture = description.Architecture;
         if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 })
             throw Error(path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static");
-        bool onePart = architecture.Type != ModelType.Mmoe || architecture.Gate.Sharing == GateSharing.Shared;
-        if (onePart && balancer.Place == RepresentationPlace.TrunkInput)
+        if (ArchitectureRules.TowersShareInput(architecture) && balancer.Place == RepresentationPlace.TrunkInput)
             throw Error(path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");
     }
 

@@ -3,56 +3,80 @@ using CudaMoE.Interop;
 
 namespace CudaMoE.Layers;
 
+/// <summary>Wiring of a <see cref="Combine"/>.</summary>
+internal sealed record CombinePlan
+{
+    /// <summary>Prefix of the buffers' names.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Sums of a sample: one a gate.</summary>
+    public required int Sums { get; init; }
+
+    /// <summary>What a sum chooses from: all experts when dense, top k when sparse.</summary>
+    public required int Choices { get; init; }
+
+    /// <summary>[rows, sums, choices] weights of the mixture, without gaps.</summary>
+    public required Slot Weights { get; init; }
+
+    /// <summary>Where their gradient goes; null = nobody wants it.</summary>
+    public Slot? WeightsGradient { get; init; }
+
+    public required GroupedMlp Experts { get; init; }
+
+    /// <summary>Sparse mixtures only.</summary>
+    public Routing? Routing { get; init; }
+
+    /// <summary>Weights that are added to those of every sample; null = none. Dense mixtures only.</summary>
+    public ResidualWeights? Residual { get; init; }
+
+    /// <summary>The activation that made the experts' outputs.</summary>
+    public required ActivationKind Activation { get; init; }
+}
+
 /// <summary>
-/// Gate-weighted sums of expert outputs: y[b, t, :] = sum over the choices of gate t. Dense: experts lie side by side in a row; sparse: in
-/// slots.
+/// Weighted sums of expert outputs: y[b, t, :] = sum over the choices of gate t, of gate weight (+ residual weight) times expert. Dense: experts lie
+/// side by side in a row; sparse: in slots.
 /// </summary>
 internal sealed unsafe class Combine
 {
     private readonly LayerContext _context;
-    private readonly Gate _gate;
-    private readonly GroupedMlp _experts;
-    private readonly Routing? _routing;
-    private readonly ActivationKind _activation;
+    private readonly CombinePlan _plan;
     private readonly int _width;
     private CombineForwardArgs _forward;
     private CombineBackwardArgs _backward;
 
-    public Combine(LayerContext context, Gate gate, GroupedMlp experts, Routing? routing, ActivationKind activation)
+    public Combine(LayerContext context, CombinePlan plan)
     {
         _context = context;
-        _gate = gate;
-        _experts = experts;
-        _routing = routing;
-        _activation = activation;
-        _width = experts.OutputWidth;
-        Output = context.Reserve("combine.output", (long)gate.Gates * _width);
+        _plan = plan;
+        _width = plan.Experts.OutputWidth;
+        Output = context.Reserve($"{plan.Name}.output", (long)plan.Sums * _width);
         if (context.Training)
-            OutputGradient = context.Reserve("combine.gradient", (long)gate.Gates * _width);
+            OutputGradient = context.Reserve($"{plan.Name}.gradient", (long)plan.Sums * _width);
         context.OnBind(Bind);
     }
 
-    /// <summary>[rows, gates * width].</summary>
+    /// <summary>[rows, sums * width].</summary>
     public Slot Output { get; }
 
-    /// <summary>Gradient of <see cref="Output"/>, [rows, gates * width].</summary>
+    /// <summary>Gradient of <see cref="Output"/>, [rows, sums * width].</summary>
     public Slot OutputGradient { get; } = null!;
 
     public void Forward(long rows)
     {
         _forward.Rows = rows;
-        _forward.ExpertRows = _routing?.Slots(rows) ?? 0;
+        _forward.ExpertRows = _plan.Routing?.Slots(rows) ?? 0;
         fixed (CombineForwardArgs* args = &_forward)
             NativeStatus.Check(NativeMethods.CombineForward(_context.Stream.Native, args));
     }
 
-    /// <summary>Gradients of the experts' outputs (before their activation) and of the gate weights.</summary>
+    /// <summary>Gradients of the experts' outputs (before their activation), of the gate weights and of the residual ones.</summary>
     /// <param name="rows">Rows of the batch.</param>
-    /// <param name="taskScale">[gates] factor of each gate's gradient, in device memory; null = 1.</param>
+    /// <param name="taskScale">[sums] factor of each sum's gradient, in device memory; null = 1.</param>
     public void Backward(long rows, float* taskScale)
     {
         _backward.Rows = rows;
-        _backward.ExpertRows = _routing?.Slots(rows) ?? 0;
+        _backward.ExpertRows = _plan.Routing?.Slots(rows) ?? 0;
         _backward.TaskScale = taskScale;
         _backward.Workspace = (void*)_context.Workspace;
         _backward.WorkspaceBytes = _context.WorkspaceBytes;
@@ -62,20 +86,21 @@ internal sealed unsafe class Combine
 
     private void Bind()
     {
-        Slot expert = _experts.Output;
+        Slot expert = _plan.Experts.Output;
         _forward = new()
         {
             StructSize = (uint)sizeof(CombineForwardArgs),
-            Tasks = _gate.Gates,
+            Tasks = _plan.Sums,
             Rows = _context.MaxRows,
             Width = _width,
-            Choices = _gate.Choices,
-            Gates = _gate.Output.Data,
-            SlotOfPair = _routing == null ? null : _routing.SlotOfPair,
+            Choices = _plan.Choices,
+            Gates = _plan.Weights.Data,
+            Residual = _plan.Residual == null ? null : _plan.Residual.Value,
+            SlotOfPair = _plan.Routing == null ? null : _plan.Routing.SlotOfPair,
             Expert = (void*)expert.Pointer,
             ExpertRowStride = expert.RowStride,
-            ExpertStride = _routing == null ? _width : 0,
-            ExpertRows = _routing?.MaxSlots ?? 0,
+            ExpertStride = _plan.Routing == null ? _width : 0,
+            ExpertRows = _plan.Routing?.MaxSlots ?? 0,
             Y = Output.Data,
             YRowStride = Output.RowStride,
             YTaskStride = _width,
@@ -85,26 +110,28 @@ internal sealed unsafe class Combine
         _backward = new()
         {
             StructSize = (uint)sizeof(CombineBackwardArgs),
-            Tasks = _gate.Gates,
+            Tasks = _plan.Sums,
             Rows = _context.MaxRows,
             Width = _width,
-            Choices = _gate.Choices,
-            Activation = (int)_activation,
+            Choices = _plan.Choices,
+            Activation = (int)_plan.Activation,
             ActivationSlope = _context.ActivationSlope,
-            Gates = _gate.Output.Data,
-            SlotOfPair = _routing == null ? null : _routing.SlotOfPair,
+            Gates = _plan.Weights.Data,
+            Residual = _plan.Residual == null ? null : _plan.Residual.Value,
+            SlotOfPair = _plan.Routing == null ? null : _plan.Routing.SlotOfPair,
             Expert = (void*)expert.Pointer,
-            Preactivation = _experts.OutputPreactivation == null ? null : (void*)_experts.OutputPreactivation.Pointer,
+            Preactivation = _plan.Experts.OutputPreactivation == null ? null : (void*)_plan.Experts.OutputPreactivation.Pointer,
             ExpertRowStride = expert.RowStride,
-            ExpertStride = _routing == null ? _width : 0,
-            ExpertRows = _routing?.MaxSlots ?? 0,
+            ExpertStride = _plan.Routing == null ? _width : 0,
+            ExpertRows = _plan.Routing?.MaxSlots ?? 0,
             Dy = OutputGradient.Data,
             DyRowStride = OutputGradient.RowStride,
             DyTaskStride = _width,
-            Dexpert = (void*)_experts.OutputGradient.Pointer,
-            DexpertRowStride = _experts.OutputGradient.RowStride,
-            DexpertStride = _routing == null ? _width : 0,
-            Dgates = _gate.OutputGradient.Data,
+            Dexpert = (void*)_plan.Experts.OutputGradient.Pointer,
+            DexpertRowStride = _plan.Experts.OutputGradient.RowStride,
+            DexpertStride = _plan.Routing == null ? _width : 0,
+            Dgates = _plan.WeightsGradient == null ? null : _plan.WeightsGradient.Data,
+            Dresidual = _plan.Residual == null ? null : _plan.Residual.Gradient,
         };
         long bytes;
         fixed (CombineBackwardArgs* args = &_backward)

@@ -30,6 +30,9 @@ internal sealed record GroupedMlpPlan
 
     public Routing? Routing { get; init; }
 
+    /// <summary>Strided: how many neighbouring groups read each part of the input; null = one each.</summary>
+    public IReadOnlyList<int>? GroupsPerInput { get; init; }
+
     /// <summary>Leading input columns whose gradient is wanted; null = all.</summary>
     public long? InputGradientColumns { get; init; }
 }
@@ -39,7 +42,7 @@ internal sealed class GroupedMlp
 {
     private readonly LayerContext _context;
     private readonly GroupedMlpPlan _plan;
-    private readonly List<Linear> _layers = [];
+    private readonly List<Linear[]> _layers = [];
     private readonly List<Slot> _outputs = [];
     private readonly List<Slot?> _preactivations = [];
     private readonly List<Slot> _gradients = [];
@@ -59,7 +62,7 @@ internal sealed class GroupedMlp
             Slot y = ReserveOutput($"{plan.Name}.{i}.output", n);
             bool keepsInput = activation is ActivationKind.Gelu or ActivationKind.Silu;
             Slot? preactivation = context.Training && keepsInput ? ReserveOutput($"{plan.Name}.{i}.preactivation", n) : null;
-            Linear layer = new(context, new()
+            LinearPlan layer = new()
             {
                 Groups = plan.Groups,
                 N = n,
@@ -74,8 +77,8 @@ internal sealed class GroupedMlp
                 Routing = plan.Routing,
                 Gather = routed && i == 0,
                 InputGradientColumns = i == 0 ? plan.InputGradientColumns : null,
-            });
-            _layers.Add(layer);
+            };
+            _layers.Add(i == 0 && plan.GroupsPerInput is { } counts ? Parts(layer, counts) : [new(context, layer)]);
             _outputs.Add(y);
             _preactivations.Add(preactivation);
             if (context.Training)
@@ -100,39 +103,82 @@ internal sealed class GroupedMlp
     /// <summary>Where the gradient of the first layer's output, before its activation, is after the backward of the others.</summary>
     public Slot FirstGradient => _gradients[0];
 
-    public Linear First => _layers[0];
+    /// <summary>The first layer; only where every group has an input of its own, or all have the same.</summary>
+    public Linear First => _layers[0].Single();
 
     public int OutputWidth => _plan.Widths[^1];
 
     public void Pack()
     {
-        foreach (Linear layer in _layers)
-            layer.Pack();
+        foreach (Linear[] layer in _layers)
+        {
+            foreach (Linear part in layer)
+                part.Pack();
+        }
     }
 
     public void Forward(long rows)
     {
-        foreach (Linear layer in _layers)
-            layer.Forward(rows);
+        foreach (Linear[] layer in _layers)
+        {
+            foreach (Linear part in layer)
+                part.Forward(rows);
+        }
     }
 
     /// <summary>
     /// From <see cref="OutputGradient"/>: parameter gradients (unless <paramref name="weights"/> is false) and the gradients between the layers, down
-    /// to <see cref="FirstGradient"/>. The input's gradient is a call of its own on <see cref="First"/>.
+    /// to <see cref="FirstGradient"/>. The input's gradient is a call of its own, <see cref="BackwardInput"/>.
     /// </summary>
     public void Backward(long rows, bool weights = true)
     {
         for (int i = _layers.Count - 1; i >= 0; i--)
         {
-            if (weights)
-                _layers[i].BackwardWeights(rows, _gradients[i]);
-            if (i > 0)
-                _layers[i].BackwardInput(rows, _gradients[i], new InputGradientTarget(_gradients[i - 1], false, _preactivations[i - 1] ?? _outputs[i - 1], _plan.Activation));
+            foreach (Linear part in _layers[i])
+            {
+                if (weights)
+                    part.BackwardWeights(rows, _gradients[i]);
+                if (i > 0)
+                    part.BackwardInput(rows, _gradients[i], new InputGradientTarget(_gradients[i - 1], false, _preactivations[i - 1] ?? _outputs[i - 1], _plan.Activation));
+            }
         }
     }
 
     /// <summary>The gradient of the input, from <see cref="FirstGradient"/>.</summary>
-    public void BackwardInput(long rows, in InputGradientTarget target) => _layers[0].BackwardInput(rows, _gradients[0], target);
+    public void BackwardInput(long rows, in InputGradientTarget target)
+    {
+        foreach (Linear part in _layers[0])
+            part.BackwardInput(rows, _gradients[0], target);
+    }
+
+    /// <summary>
+    /// The first layer of groups of which several read the same part of the input: neighbouring parts that equally many groups read make one product, a
+    /// group a part, with the outputs of the part's readers side by side.
+    /// </summary>
+    private Linear[] Parts(LinearPlan whole, IReadOnlyList<int> counts)
+    {
+        List<Linear> parts = [];
+        for (int input = 0, group = 0; input < counts.Count;)
+        {
+            int inputs = 1;
+            while (input + inputs < counts.Count && counts[input + inputs] == counts[input])
+                inputs++;
+            int groups = inputs * counts[input];
+            parts.Add(new(_context, whole with
+            {
+                Groups = inputs,
+                N = whole.N * counts[input],
+                InputColumn = input * whole.K,
+                OutputColumn = group * whole.N,
+                Weight = whole.Weight.Slice(group * whole.N * whole.K, groups * whole.N * whole.K),
+                Bias = whole.Bias?.Slice(group * whole.N, groups * whole.N),
+            }));
+            input += inputs;
+            group += groups;
+        }
+
+        return [.. parts];
+    }
 
     private Slot ReserveOutput(string name, long width) =>
         _plan.Routing == null

@@ -29,8 +29,14 @@ internal sealed record LinearPlan
 
     public required Slot X { get; init; }
 
+    /// <summary>First column of X that the layer reads.</summary>
+    public long InputColumn { get; init; }
+
     /// <summary>[rows, groups * n]; routed: [slots, n].</summary>
     public required Slot Y { get; init; }
+
+    /// <summary>First column of Y that the layer writes.</summary>
+    public long OutputColumn { get; init; }
 
     public required ParameterBlock Weight { get; init; }
 
@@ -122,7 +128,7 @@ internal sealed unsafe class Linear
     {
         _wgrad.Rows = _plan.Routing == null ? rows : _plan.Routing.Slots(rows);
         _wgrad.XRows = rows;
-        _wgrad.Dz = (void*)dz.Pointer;
+        _wgrad.Dz = dz.Data + _plan.OutputColumn;
         _wgrad.DzRowStride = dz.RowStride;
         _wgrad.Workspace = (void*)_context.Workspace;
         _wgrad.WorkspaceBytes = _context.WorkspaceBytes;
@@ -134,13 +140,13 @@ internal sealed unsafe class Linear
     public void BackwardInput(long rows, Slot dz, in InputGradientTarget target)
     {
         _dgrad.Rows = _plan.Routing == null ? rows : _plan.Routing.Slots(rows);
-        _dgrad.Dz = (void*)dz.Pointer;
+        _dgrad.Dz = dz.Data + _plan.OutputColumn;
         _dgrad.DzRowStride = dz.RowStride;
-        _dgrad.Dx = (void*)target.Dx.Pointer;
+        _dgrad.Dx = target.Dx.Data + _plan.InputColumn;
         _dgrad.DxRowStride = target.Dx.RowStride;
         _dgrad.Accumulate = target.Accumulate ? 1 : 0;
         _dgrad.Activation = target.Below == null ? 0 : (int)target.Activation;
-        _dgrad.Below = target.Below == null ? null : (void*)target.Below.Pointer;
+        _dgrad.Below = target.Below == null ? null : target.Below.Data + _plan.InputColumn;
         _dgrad.BelowRowStride = target.Below?.RowStride ?? 0;
         _dgrad.Workspace = (void*)_context.Workspace;
         _dgrad.WorkspaceBytes = _context.WorkspaceBytes;
@@ -206,16 +212,16 @@ internal sealed unsafe class Linear
             K = _plan.K,
             Offsets = offsets,
             Gather = gather,
-            X = (void*)_plan.X.Pointer,
+            X = _plan.X.Data + _plan.InputColumn,
             XRowStride = _plan.X.RowStride,
             XGroupStride = strided ? _plan.K : 0,
             Packed = (void*)_packed,
             Bias = _plan.Bias == null ? null : _plan.Bias.Value,
             BiasGroupStride = _n,
-            Y = (void*)_plan.Y.Pointer,
+            Y = _plan.Y.Data + _plan.OutputColumn,
             YRowStride = _plan.Y.RowStride,
             YGroupStride = strided ? _n : 0,
-            Preactivation = _plan.Preactivation == null ? null : (void*)_plan.Preactivation.Pointer,
+            Preactivation = _plan.Preactivation == null ? null : _plan.Preactivation.Data + _plan.OutputColumn,
             PackedDtype = _dtype,
             Activation = (int)_plan.Activation,
             ActivationSlope = _context.ActivationSlope,
@@ -262,7 +268,7 @@ internal sealed unsafe class Linear
             XRows = _context.MaxRows,
             DzRowStride = _plan.Y.RowStride,
             DzGroupStride = strided ? _n : 0,
-            X = (void*)_plan.X.Pointer,
+            X = _plan.X.Data + _plan.InputColumn,
             XRowStride = _plan.X.RowStride,
             XGroupStride = strided ? _plan.K : 0,
             Dw = _plan.Weight.Gradient,

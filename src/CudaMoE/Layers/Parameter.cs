@@ -16,6 +16,9 @@ public enum ParameterKind
 
     /// <summary>An embedding table, [rows, dimension].</summary>
     Embedding,
+
+    /// <summary>Weights that mix experts or tasks, the same for every sample: [task, own experts] or [task, task].</summary>
+    Mixing,
 }
 
 /// <summary>A trained tensor: its stable, dotted name, its shape, and its place in device memory. Row-major, without gaps.</summary>

@@ -17,6 +17,9 @@ internal sealed record ParameterBlock(ParameterSet Owner, long Offset, long Coun
     public unsafe float* State1 => Owner.State1 == 0 ? null : (float*)Owner.State1 + Offset;
 
     public unsafe float* State2 => Owner.State2 == 0 ? null : (float*)Owner.State2 + Offset;
+
+    /// <summary>A range of the elements.</summary>
+    public ParameterBlock Slice(long first, long count) => this with { Offset = Offset + first, Count = count };
 }
 
 /// <summary>

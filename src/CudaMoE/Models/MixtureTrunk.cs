@@ -21,14 +21,15 @@ internal sealed unsafe class MixtureTrunk : Trunk
     {
         _input = input;
         ExpertsDescription experts = architecture.Experts!;
+        int count = experts.Count!.Value;
         int gates = architecture.Gate.Sharing == GateSharing.Shared ? 1 : tasks;
-        _gate = new(context, architecture.Gate, gates, experts.Count, input.Output, seed);
+        _gate = new(context, architecture.Gate, gates, count, input.Output, seed);
         if (_gate.Sparse)
-            _routing = new(context, architecture.Gate, experts.Count, gates, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
+            _routing = new(context, architecture.Gate, count, gates, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
         _experts = new(context, new()
         {
             Name = "experts",
-            Groups = experts.Count,
+            Groups = count,
             Widths = experts.Layers,
             Activation = architecture.Activation,
             X = input.Output,
@@ -36,7 +37,17 @@ internal sealed unsafe class MixtureTrunk : Trunk
             Input = _routing == null ? GroupInput.Shared : GroupInput.Routed,
             Routing = _routing,
         });
-        _combine = new(context, _gate, _experts, _routing, architecture.Activation);
+        _combine = new(context, new()
+        {
+            Name = "combine",
+            Sums = gates,
+            Choices = _gate.Choices,
+            Weights = _gate.Output,
+            WeightsGradient = _gate.OutputGradient,
+            Experts = _experts,
+            Routing = _routing,
+            Activation = architecture.Activation,
+        });
         if (context.Training && _routing != null && input.OutputGradient != null)
         {
             _slotGradient = Slot.Reserve(context.Activations, "experts.input_gradient", _routing.MaxSlots, input.Output.Columns);
@@ -60,6 +71,8 @@ internal sealed unsafe class MixtureTrunk : Trunk
 
     public override Routing? Routing => _routing;
 
+    public override bool SplitsInputGradient => true;
+
     public override void Pack()
     {
         _gate.Pack();
@@ -81,19 +94,14 @@ internal sealed unsafe class MixtureTrunk : Trunk
             BackwardInput(rows, _input.OutputGradient);
     }
 
-    /// <summary>Gradients of the parameters of experts and gates, each gate's part multiplied by its weight; the balance and z losses take part.</summary>
-    public void BackwardParameters(long rows, long step, float* taskWeights)
+    public override void BackwardParameters(long rows, long step, float* taskWeights)
     {
         _combine.Backward(rows, taskWeights);
         _experts.Backward(rows);
         _gate.BackwardWeights(rows, step);
     }
 
-    /// <summary>
-    /// The gradient on the trunk's input alone, written to <paramref name="target"/>, for the weighted sum of the tasks' gradients; neither parameters nor the
-    /// balance and z losses take part.
-    /// </summary>
-    public void BackwardInputOf(long rows, long step, float* taskWeights, Slot target)
+    public override void BackwardInputOf(long rows, long step, float* taskWeights, Slot target)
     {
         _combine.Backward(rows, taskWeights);
         _experts.Backward(rows, weights: false);
@@ -101,8 +109,7 @@ internal sealed unsafe class MixtureTrunk : Trunk
         BackwardInput(rows, target);
     }
 
-    /// <summary>The gradient of the balance and z losses on the trunk's input.</summary>
-    public void BackwardAuxiliary(LayerContext context, long rows, long step, Slot target)
+    public override void BackwardAuxiliary(LayerContext context, long rows, long step, Slot target)
     {
         context.Stream.Fill(_gate.OutputGradient.Pointer, 0, rows * _gate.OutputGradient.RowStride * sizeof(float));
         _gate.BackwardWeights(rows, step, weights: false, auxiliary: true);

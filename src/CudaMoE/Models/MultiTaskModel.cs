@@ -19,7 +19,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly LossLayer _loss;
     private readonly DenseOptimizer? _optimizer;
     private readonly IReadOnlyList<string> _taskNames;
-    private readonly Slot? _trunkGradients;
+    private readonly Slot[] _trunkGradients = [];
     private readonly float[] _weightValues;
     private nint _taskWeights;
     private nint _ones;
@@ -55,7 +55,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
         {
             ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
             ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
-            _ => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
+            ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
+            _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
         };
         _towers = new(_context, _trunk, description, outputs);
         BalancerType balancer = description.Training.Balancer.Type;
@@ -71,8 +72,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
             if (HasTrunkInputGradients)
             {
-                _trunkGradients = _context.Reserve("trunk.task_gradients", _input.Output.Columns * (outputs.Count + 1));
-                _context.OnBind(() => BalanceOperations.NeedGramWorkspace(_context, TaskGradient(0), _input.Output.Columns, outputs.Count));
+                long width = _input.Output.Columns;
+                Slot gradients = _context.Reserve("trunk.task_gradients", width * (outputs.Count + 1));
+                _trunkGradients = [.. Enumerable.Range(0, outputs.Count + 1).Select(t => gradients.Slice(t * width, width))];
+                _context.OnBind(() => BalanceOperations.NeedGramWorkspace(_context, _trunkGradients[0], width, outputs.Count));
             }
         }
 
@@ -86,6 +89,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _context.Stream.CopyToDevice<float>(ones, _ones);
         ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
         _input.Norm?.Initialize();
+        _trunk.Initialize();
     }
 
     /// <summary>What it was built from.</summary>
@@ -121,19 +125,19 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _context.WorkspaceBytes);
 
     /// <summary>Whether the model has gates.</summary>
-    public bool HasGates => _trunk.Gate != null;
+    public bool HasGates => GateCount > 0;
 
-    /// <summary>Gates of a mixture; 0 in other models.</summary>
-    public int GateCount => _trunk.Gate?.Gates ?? 0;
+    /// <summary>Gates before the towers, those of the last level where there are several; 0 in models without gates.</summary>
+    public int GateCount => _trunk.GateCount;
 
-    /// <summary>Experts of a mixture; 0 in other models.</summary>
-    public int ExpertCount => _trunk.Gate?.Experts ?? 0;
+    /// <summary>Experts that these gates weigh; 0 in models without gates.</summary>
+    public int ExpertCount => _trunk.ExpertCount;
 
     /// <summary>Whether the gates choose k experts.</summary>
     public bool IsSparse => _trunk.Gate?.Sparse ?? false;
 
     /// <summary>Sums over the last batch's rows of the gate probabilities, [gates, experts]; empty when there are none.</summary>
-    public ReadOnlySpan<double> GateSums => _trunk.Gate == null ? [] : _trunk.Gate.ProbabilitySums;
+    public ReadOnlySpan<double> GateSums => _trunk.GateSums;
 
     /// <summary>Rows of the last batch that chose each expert, [gates, experts]; sparse mixtures only.</summary>
     public ReadOnlySpan<long> ExpertCounts => IsSparse ? _trunk.Gate!.ExpertCounts : [];
@@ -151,7 +155,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss(_batch?.Rows ?? 0) ?? 0;
 
     private bool HasTrunkInputGradients =>
-        _trunk is MixtureTrunk && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
+        _trunk.SplitsInputGradient && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
         Description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
 
     /// <summary>Must be called after parameters were changed from outside.</summary>
@@ -307,42 +311,38 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private void TrunkInputGram(long rows, Span<double> gram)
     {
-        MixtureTrunk mixture = (MixtureTrunk)_trunk;
         int tasks = Outputs.Count;
         for (int t = 0; t < tasks; t++)
         {
             Array.Clear(_weightValues);
             _weightValues[t] = 1;
             _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
-            mixture.BackwardInputOf(rows, _step, (float*)_taskWeights, TaskGradient(t));
+            _trunk.BackwardInputOf(rows, _step, (float*)_taskWeights, _trunkGradients[t]);
         }
 
-        BalanceOperations.Gram(_context, TaskGradient(0), _input.Output.Columns, tasks, rows, (double*)_gram);
+        BalanceOperations.Gram(_context, _trunkGradients[0], _input.Output.Columns, tasks, rows, (double*)_gram);
         _context.Stream.CopyToHost(_gram, gram);
     }
 
     private void TrunkInputBackward(long rows, float* weights, bool gramIsFresh)
     {
-        MixtureTrunk mixture = (MixtureTrunk)_trunk;
         int tasks = Outputs.Count;
         if (_input.OutputGradient is { } target)
         {
             if (gramIsFresh)
-                BalanceOperations.Combine(_context, TaskGradient(0), _input.Output.Columns, tasks, rows, weights, target, accumulate: false);
+                BalanceOperations.Combine(_context, _trunkGradients[0], _input.Output.Columns, tasks, rows, weights, target, accumulate: false);
             else
-                mixture.BackwardInputOf(rows, _step, weights, target);
+                _trunk.BackwardInputOf(rows, _step, weights, target);
             if (Description.Architecture.Gate.BalanceLoss > 0 || Description.Architecture.Gate.ZLoss > 0)
             {
-                mixture.BackwardAuxiliary(_context, rows, _step, TaskGradient(tasks));
-                BalanceOperations.Combine(_context, TaskGradient(tasks), 0, 1, rows, (float*)_ones, target, accumulate: true);
+                _trunk.BackwardAuxiliary(_context, rows, _step, _trunkGradients[tasks]);
+                BalanceOperations.Combine(_context, _trunkGradients[tasks], 0, 1, rows, (float*)_ones, target, accumulate: true);
             }
         }
 
         bool scaled = Description.Training.Balancer.Heads == HeadGradient.Scaled;
-        mixture.BackwardParameters(rows, _step, scaled ? weights : null);
+        _trunk.BackwardParameters(rows, _step, scaled ? weights : null);
     }
-
-    private Slot TaskGradient(int task) => _trunkGradients!.Slice(task * _input.Output.Columns, _input.Output.Columns);
 }
 
 /// <summary>Device memory of a model in bytes.</summary>

@@ -6,14 +6,14 @@ namespace CudaMoE.Models;
 
 /// <summary>
 /// Initial values. Weights and biases of a layer: uniform in +-1/sqrt(fan in) (He et al.'s bound with a = sqrt(5), the default of the
-/// reference implementations of these models). Embedding rows: normal, deviation 0.01. Every parameter has a random stream of its
-/// own, keyed by seed and name, so that adding one does not change the others.
+/// reference implementations of these models). Mixing weights: uniform in +-1/sqrt(their number in a sum). Embedding rows: normal, deviation 0.01.
+/// Every parameter has a random stream of its own, keyed by seed and name, so that adding one does not change the others.
 /// </summary>
 internal static class ParameterInitializer
 {
     private const double EmbeddingDeviation = 0.01;
 
-    /// <summary>Sets all parameters but those of normalisations, which their layers set.</summary>
+    /// <summary>Sets all parameters but those that their layers set themselves.</summary>
     public static void Initialize(IReadOnlyList<Parameter> parameters, DeviceStream stream, ulong seed)
     {
         Dictionary<string, long> fanIn = parameters
@@ -30,6 +30,10 @@ internal static class ParameterInitializer
                 case ParameterKind.Weight or ParameterKind.Bias when fanIn.TryGetValue(parameter.Name[..parameter.Name.LastIndexOf('.')], out long width):
                     double bound = 1 / Math.Sqrt(width);
                     Fill(parameter, stream, () => (float)(((2 * random.Uniform()) - 1) * bound));
+                    break;
+                case ParameterKind.Mixing:
+                    double reach = 1 / Math.Sqrt(parameter.Shape[^1]);
+                    Fill(parameter, stream, () => (float)(((2 * random.Uniform()) - 1) * reach));
                     break;
                 default:
                     break;

@@ -26,11 +26,28 @@ internal abstract class Trunk
     /// <summary>Width of what a tower reads.</summary>
     public abstract int Width { get; }
 
-    /// <summary>Gates of a mixture; null in other models.</summary>
+    /// <summary>Gates of a single-level mixture; null in other models.</summary>
     public virtual Gate? Gate => null;
+
+    /// <summary>Gates before the towers; 0 in models without.</summary>
+    public virtual int GateCount => Gate?.Gates ?? 0;
+
+    /// <summary>Experts that these gates weigh.</summary>
+    public virtual int ExpertCount => Gate?.Experts ?? 0;
+
+    /// <summary>[gates, experts] sums of their weights over the rows of the last forward.</summary>
+    public virtual ReadOnlySpan<double> GateSums => Gate == null ? [] : Gate.ProbabilitySums;
 
     /// <summary>Routing of a sparse mixture; null in other models.</summary>
     public virtual Routing? Routing => null;
+
+    /// <summary>Whether <see cref="BackwardInputOf"/> gives the tasks' gradients on the trunk's input one by one.</summary>
+    public virtual bool SplitsInputGradient => false;
+
+    /// <summary>Initial values that layers set themselves.</summary>
+    public virtual void Initialize()
+    {
+    }
 
     public abstract void Pack();
 
@@ -42,4 +59,18 @@ internal abstract class Trunk
     /// part a task, part t is multiplied by <paramref name="taskWeights"/>[t] first (null = 1; device memory); a shared one is combined already.
     /// </summary>
     public abstract unsafe void Backward(long rows, long step, float* taskWeights);
+
+    /// <summary>Gradients of the trunk's parameters alone, each task's part multiplied by its weight (null = 1); losses of the gates take part.</summary>
+    public virtual unsafe void BackwardParameters(long rows, long step, float* taskWeights) => throw Whole();
+
+    /// <summary>
+    /// The gradient on the trunk's input alone, written to <paramref name="target"/>, for the weighted sum of the tasks' gradients; neither parameters nor
+    /// losses of the gates take part.
+    /// </summary>
+    public virtual unsafe void BackwardInputOf(long rows, long step, float* taskWeights, Slot target) => throw Whole();
+
+    /// <summary>The gradient of the gates' own losses on the trunk's input; only for trunks whose gates have some.</summary>
+    public virtual void BackwardAuxiliary(LayerContext context, long rows, long step, Slot target) => throw Whole();
+
+    private NotSupportedException Whole() => new($"{GetType().Name} gives the gradient of its input only as a whole");
 }

@@ -42,6 +42,10 @@ public sealed unsafe class DeviceStream : IDisposable
             NativeStatus.Check(NativeMethods.MemoryCopy(Native, pointer, (void*)source, (long)destination.Length * sizeof(T), NativeConstants.DeviceToHost));
     }
 
+    /// <summary>Copies bytes within device memory; the ranges may not overlap.</summary>
+    public void CopyOnDevice(nint source, nint destination, long bytes) =>
+        NativeStatus.Check(NativeMethods.MemoryCopy(Native, (void*)destination, (void*)source, bytes, NativeConstants.DeviceToDevice));
+
     /// <summary>Sets every byte.</summary>
     public void Fill(nint destination, byte value, long bytes) => NativeStatus.Check(NativeMethods.MemoryFill(Native, (void*)destination, value, bytes));
 

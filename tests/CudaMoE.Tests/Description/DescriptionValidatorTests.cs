@@ -207,9 +207,50 @@ public sealed class DescriptionValidatorTests
         Gate("renormalize", "has no effect", new() { TopK = 2, Score = ScoreMode.TopkSoftmax, Renormalize = true });
         Gate("order", "has no effect", new() { TopK = 2, Order = RoutingOrder.Priority });
 
+        AddFusion(cases);
+
         void Add(string path, string problem, ArchitectureDescription architecture) => cases.Add(path, WithArchitecture(architecture), problem);
 
         void Gate(string key, string problem, GateDescription gate) => cases.Add("architecture.gate." + key, WithGate(gate), problem);
+    }
+
+    private static void AddFusion(TheoryData<string, ModelDescription, string> cases)
+    {
+        IReadOnlyList<IReadOnlyList<int>> levels = [[8], [4]];
+        Experts(ModelType.Mmoe, "count", "is missing; type mmoe needs it", new() { Layers = [4] });
+        Experts(ModelType.Mmoe, "levels", "only types ml_mmoe, ple, adatt and cross_stitch have it", new() { Count = 2, Layers = [4], Levels = levels });
+        Experts(ModelType.Mmoe, "per_task", "only types cgc, ple and adatt have it", new() { Count = 2, Layers = [4], PerTask = 1 });
+        Experts(ModelType.Mmoe, "native", "only type adatt has it", new() { Count = 2, Layers = [4], Native = NativeResidual.None });
+        Experts(ModelType.MlMmoe, "count", "is missing; type ml_mmoe needs it", new() { Levels = levels });
+        Experts(ModelType.MlMmoe, "shared", "has no effect", new() { Count = 2, Levels = levels, Shared = 1 });
+        Experts(ModelType.Cgc, "levels", "has no effect", new() { Levels = levels, Shared = 1 });
+        Experts(ModelType.Cgc, "layers", "is empty", new() { Shared = 1 });
+        Experts(ModelType.Cgc, "shared", "is missing; type cgc needs at least 1", new() { Layers = [4] });
+        Experts(ModelType.Ple, "shared", "is 0; type ple needs at least 1", new() { Levels = levels, Shared = 0 });
+        Experts(ModelType.Ple, "per_task", "is 0; it must be at least 1", new() { Levels = levels, Shared = 1, PerTask = 0 });
+        Experts(ModelType.Adatt, "levels", "is empty; type adatt needs at least one level", new());
+        Experts(ModelType.Adatt, "levels[1]", "is empty; an expert needs at least one layer", new() { Levels = [[4], []] });
+        Experts(ModelType.Adatt, "levels[0][1]", "is 0; it must be at least 1 and at most 65536", new() { Levels = [[4, 0]] });
+        Experts(ModelType.Adatt, "levels[0]", "is null", new() { Levels = [null!] });
+        Experts(ModelType.Adatt, "count", "only types mmoe and ml_mmoe have it", new() { Levels = levels, Count = 2 });
+        Experts(ModelType.Adatt, "per_task", "gives 6001 experts a level: 2 tasks of 3000, and 1 shared; it must be at most 4096", new() { Levels = levels, PerTask = 3000, Shared = 1 });
+        Experts(ModelType.CrossStitch, "per_task", "has no effect", new() { Levels = levels, PerTask = 1 });
+        ArchitectureDescription adatt = new() { Type = ModelType.Adatt, Experts = new() { Levels = levels } };
+        Add("experts", "is missing; type adatt needs it", adatt with { Experts = null });
+        Add("bottom", "type adatt has experts instead", adatt with { Bottom = [3] });
+        Add("stitch_own_weight", "only type cross_stitch has it", adatt with { StitchOwnWeight = null });
+        Add("stitch_own_weight", "is 1.5", adatt with { Type = ModelType.CrossStitch, StitchOwnWeight = 1.5 });
+        Add("gate", "mixes by trained matrices", adatt with { Type = ModelType.CrossStitch, Gate = new() { Bias = false } });
+        Add("gate.sharing", "only types mmoe and ml_mmoe have a gate that tasks can share", adatt with { Gate = new() { Sharing = GateSharing.Shared } });
+        Add("gate.top_k", "only type mmoe has it, the gates of type adatt are dense softmax gates", adatt with { Gate = new() { TopK = 1 } });
+        Add("gate.z_loss", "only type mmoe has it", adatt with { Gate = new() { ZLoss = 0.1f } });
+        Add("gate.input", "only types ple and adatt have it", adatt with { Type = ModelType.MlMmoe, Experts = new() { Levels = levels, Count = 2 }, Gate = new() { Input = GateInput.Unit } });
+        Add("gate.input", "only types ple and adatt have it", Model.Architecture with { Gate = new() { Input = GateInput.Unit } });
+
+        void Experts(ModelType type, string key, string problem, ExpertsDescription experts) =>
+            cases.Add("architecture.experts." + key, WithArchitecture(new() { Type = type, Experts = experts }), problem);
+
+        void Add(string key, string problem, ArchitectureDescription architecture) => cases.Add("architecture." + key, WithArchitecture(architecture), problem);
     }
 
     private static void AddTraining(TheoryData<string, ModelDescription, string> cases)

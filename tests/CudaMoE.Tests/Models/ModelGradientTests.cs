@@ -43,12 +43,18 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
         IReadOnlyList<long>? constant = counts.Length == 0 ? null : counts;
         Assert.Equal(reference.AuxiliaryLoss(batch, constant), model.AuxiliaryLoss, 1e-5);
 
+        CheckGradients(model, reference, () => reference.Losses(batch).Sum() + reference.AuxiliaryLoss(batch, constant), random, samples: 12);
+    }
+
+    /// <summary>Some elements of the gradient of every parameter, tables included, against central differences of the reference.</summary>
+    internal static void CheckGradients(MultiTaskModel model, ReferenceModel reference, Func<double> loss, Random random, int samples)
+    {
         IReadOnlyList<float[]> tables = model.EmbeddingGradients();
         int table = 0;
         foreach (Parameter parameter in model.Parameters)
         {
             float[] gradient = parameter.Kind == ParameterKind.Embedding ? tables[table++] : Gradient(parameter);
-            CheckGradient(reference, parameter, gradient, () => reference.Losses(batch).Sum() + reference.AuxiliaryLoss(batch, constant), random);
+            CheckGradient(reference, parameter, gradient, loss, random, samples);
         }
     }
 
@@ -78,11 +84,11 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
 
     internal static unsafe float[] Gradient(Parameter parameter) => new Span<float>((void*)parameter.Gradient, (int)parameter.Count).ToArray();
 
-    internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random)
+    internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random, int samples)
     {
         double[] values = reference.Parameters[parameter.Name];
         double scale = Math.Max(1e-3, gradient.Max(Math.Abs));
-        foreach (int i in Enumerable.Range(0, values.Length).OrderBy(_ => random.Next()).Take(12))
+        foreach (int i in Enumerable.Range(0, values.Length).OrderBy(_ => random.Next()).Take(samples))
         {
             double saved = values[i];
             values[i] = saved + Step;

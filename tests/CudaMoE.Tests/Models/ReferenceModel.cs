@@ -74,7 +74,7 @@ internal sealed class ReferenceModel
             return 0;
         GateDescription gate = architecture.Gate;
         int gates = gate.Sharing == GateSharing.Shared ? 1 : _outputs.Count;
-        int experts = architecture.Experts!.Count;
+        int experts = architecture.Experts!.Count!.Value;
         double[][] inputs = [.. Enumerable.Range(0, batch.Rows).Select(row => Input(FeatureRow(batch, row)))];
         double loss = 0;
         for (int g = 0; g < gates; g++)
@@ -269,8 +269,18 @@ internal sealed class ReferenceModel
         {
             ModelType.SharedBottom => [.. inputs.Select(x => new[] { Mlp("bottom", 0, layers, x) })],
             ModelType.SingleTask => [.. inputs.Select(x => Enumerable.Range(0, tasks).Select(t => Mlp($"bottom.{_description.Tasks[t].Name}", 0, layers, x)).ToArray())],
-            _ => Mixture(inputs),
+            ModelType.Mmoe => Mixture(inputs),
+            _ => Fusion(inputs),
         };
+    }
+
+    private double[][][] Fusion(double[][] inputs)
+    {
+        ArchitectureDescription architecture = _description.Architecture;
+        ExpertsDescription experts = architecture.Experts!;
+        FusionReference fusion = new(architecture, _outputs.Count, _parameters, (level, e, x) =>
+            Mlp($"levels.{level}.experts", e, architecture.Type == ModelType.Cgc ? experts.Layers.Count : experts.Levels[level].Count, x));
+        return [.. inputs.Select(fusion.Representations)];
     }
 
     private double[][][] Mixture(double[][] inputs)
@@ -278,7 +288,7 @@ internal sealed class ReferenceModel
         ArchitectureDescription architecture = _description.Architecture;
         GateDescription gate = architecture.Gate;
         int gates = gate.Sharing == GateSharing.Shared ? 1 : _outputs.Count;
-        int experts = architecture.Experts!.Count;
+        int experts = architecture.Experts!.Count!.Value;
         double[][][] weights = [.. inputs.Select(x => Enumerable.Range(0, gates).Select(g => GateWeights(GateLogits(x, g, experts))).ToArray())];
         bool[][][] placed = Places(weights, gates, experts);
         double[][][] outputs = new double[inputs.Length][][];

@@ -1,0 +1,203 @@
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+using CudaMoE.Tests.Models;
+using CudaMoE.Tests.Support;
+using CudaMoE.Training;
+using Xunit.Abstractions;
+
+namespace CudaMoE.Tests.Training;
+
+/// <summary>Training of the fusion family: balanced at both places, without managed memory, to the same bits after a break and with any number of threads.</summary>
+public sealed class FusionTrainingTests(ITestOutputHelper output)
+{
+    private static readonly float[] Weights = [0.7f, 1.9f, 0.2f];
+
+    private static readonly string[] Names = ["adatt", "adatt shared", "ml_mmoe", "ple", "cgc", "cross_stitch"];
+
+    public static TheoryData<string> Types { get; } = [.. Names];
+
+    public static TheoryData<string, RepresentationPlace> Places
+    {
+        get
+        {
+            TheoryData<string, RepresentationPlace> places = [];
+            foreach (string name in Names)
+            {
+                foreach (RepresentationPlace place in Enum.GetValues<RepresentationPlace>())
+                    places.Add(name, place);
+            }
+
+            return places;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Places))]
+    public void Run_SteadyState_AllocatesNoManagedMemory(string type, RepresentationPlace place)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using MultiTaskModel model = Model(device, type, place);
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(1));
+        TrainingStep step = new(model, 60);
+        for (int i = 1; i <= 40; i++)
+            step.Run(batch, i);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 41; i <= 60; i++)
+            step.Run(batch, i);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Theory]
+    [MemberData(nameof(Places))]
+    public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string type, RepresentationPlace place)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using MultiTaskModel model = Model(device, type, place);
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(2));
+        double[] gram = new double[9];
+        BackwardTowers(model, batch);
+        model.ComputeGram(gram);
+        double[][] gradients = [.. Enumerable.Range(0, 3).Select(t => TaskGradient(model, batch, t, place))];
+        for (int i = 0; i < 9; i++)
+        {
+            double expected = gradients[i / 3].Zip(gradients[i % 3], (a, b) => a * b).Sum();
+            double scale = Math.Sqrt(gradients[i / 3].Sum(v => v * v) * gradients[i % 3].Sum(v => v * v));
+            Assert.True(scale > 0);
+            Assert.Equal(expected, gram[i], 1e-5 * scale);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Places))]
+    public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string type, RepresentationPlace place)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using MultiTaskModel model = Model(device, type, place);
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(3));
+        double[][] parts = [.. Enumerable.Range(0, 3).Select(t => FeatureGradient(model, batch, [.. Enumerable.Range(0, 3).Select(i => i == t ? 1f : 0f)]))];
+        double[] combined = FeatureGradient(model, batch, Weights);
+        for (int i = 0; i < combined.Length; i++)
+            Assert.Equal(parts.Select((p, t) => p[i] * Weights[t]).Sum(), combined[i], 1e-6);
+    }
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string type)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root, rows: 600);
+        ModelDescription description = Describe(type, TrainingFixture.Training(BalancerType.MultiBalance) with { Epochs = 2 });
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        int stopAt = Random.Shared.Next(1, (int)whole.Steps);
+        output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
+        using CancellationTokenSource source = new();
+        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StopAt(stopAt, source), source.Token);
+        Assert.Equal(RunStatus.Cancelled, part.Status);
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
+        Assert.Equal(RunStatus.Completed, rest.Status);
+        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+    }
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Train_AnyNumberOfThreads_GivesTheSameBits(string type)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root, rows: 900);
+        ModelDescription description = Describe(type, TrainingFixture.Training(BalancerType.Mgda) with { Epochs = 1, BatchSize = 333 });
+        byte[][] weights = [.. new[] { 1, 2, 5 }.Select(threads =>
+            TrainingFixture.LatestWeights(Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, $"cpu:threads={threads}")).RunFolder))];
+        Assert.Equal(weights[0], weights[1]);
+        Assert.Equal(weights[0], weights[2]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Train_LearnablePattern_IsLearned(string type)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root);
+        TrainingResult result = Trainer.Train(Describe(type, TrainingFixture.Training() with { Epochs = 12 }), folder.Root, TrainingFixture.Options(folder.Root));
+        double auc = result.Test.Single(t => t.Task == "click").Metrics.Single(m => m.Name == "auc").Value ?? 0;
+        Assert.True(auc > 0.95, $"click AUC {auc}");
+    }
+
+    private static ArchitectureDescription Architecture(string type)
+    {
+        IReadOnlyList<IReadOnlyList<int>> levels = [[8], [6]];
+        ArchitectureDescription frame = new() { Type = ModelType.Adatt, Projection = 12, Tower = [4], Activation = ActivationKind.Tanh };
+        return type switch
+        {
+            "adatt" => frame with { Experts = new() { Levels = levels, PerTask = 2 } },
+            "adatt shared" => frame with { Experts = new() { Levels = levels, PerTask = 2, Shared = 1 } },
+            "ml_mmoe" => frame with { Type = ModelType.MlMmoe, Experts = new() { Levels = levels, Count = 4 } },
+            "ple" => frame with { Type = ModelType.Ple, Experts = new() { Levels = levels, PerTask = 1, Shared = 2 } },
+            "cgc" => frame with { Type = ModelType.Cgc, Experts = new() { Layers = [8, 6], PerTask = 1, Shared = 2 } },
+            _ => frame with { Type = ModelType.CrossStitch, Experts = new() { Levels = levels } },
+        };
+    }
+
+    private static ModelDescription Describe(string type, TrainingDescription training) =>
+        TrainingFixture.Describe(training) with { Architecture = Architecture(type) };
+
+    private static MultiTaskModel Model(Device device, string type, RepresentationPlace place)
+    {
+        TrainingDescription training = new() { Seed = 9, Balancer = new() { Type = BalancerType.MultiBalance, Place = place } };
+        return new(device, TestModels.Describe(Architecture(type), TestModels.BinaryTasks, training), TestModels.Layout, [1, 1, 1], 40, training: true);
+    }
+
+    private static void BackwardTowers(MultiTaskModel model, Batch batch)
+    {
+        model.Forward(batch);
+        model.ComputeLosses();
+        model.BackwardTowers();
+    }
+
+    /// <summary>The gradient of one task's loss at the place, flattened.</summary>
+    private static double[] TaskGradient(MultiTaskModel model, Batch batch, int task, RepresentationPlace place)
+    {
+        BackwardTowers(model, batch);
+        if (place == RepresentationPlace.TowerInput)
+        {
+            Tensor all = model.RepresentationGradients;
+            return Values(all.Slice(task * all.Columns / 3, all.Columns / 3));
+        }
+
+        float[] weights = new float[3];
+        weights[task] = 1;
+        model.BackwardTrunk(weights, gramIsFresh: false);
+        return Values(model.TrunkInputGradients);
+    }
+
+    private static double[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights)
+    {
+        BackwardTowers(model, batch);
+        model.ComputeGram(new double[9]);
+        model.BackwardTrunk(weights, gramIsFresh: true);
+        // The columns behind the tables belong to dense features, whose gradient nobody needs.
+        return Values(model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
+    }
+
+    private static unsafe double[] Values(Tensor tensor)
+    {
+        List<double> values = [];
+        for (int row = 0; row < tensor.Rows; row++)
+        {
+            for (int column = 0; column < tensor.Columns; column++)
+                values.Add(((float*)tensor.Pointer)[(row * tensor.RowStride) + column]);
+        }
+
+        return [.. values];
+    }
+
+    private sealed class StopAt(int step, CancellationTokenSource source) : ITrainingObserver
+    {
+        public void OnProgress(in TrainingProgress progress)
+        {
+            if (progress.Step == step)
+                source.Cancel();
+        }
+    }
+}
