@@ -2,11 +2,6 @@ using CudaMoE.Interop;
 
 namespace CudaMoE.Layers;
 
-/// <summary>Neighbouring experts that a gate sees.</summary>
-/// <param name="First">The first.</param>
-/// <param name="Count">Their number.</param>
-internal readonly record struct ExpertRange(int First, int Count);
-
 /// <summary>Wiring of <see cref="UnitGates"/>.</summary>
 internal sealed record UnitGatesPlan
 {
@@ -36,29 +31,20 @@ internal sealed record UnitGatesPlan
 /// Dense softmax gates of a level: p[b, g, :] = softmax over the visible experts of (W_g x_g[b] + c_g), and 0 for the others.
 /// </summary>
 /// <remarks>
-/// <para>The parameters hold the visible experts' rows only, gate after gate. Where a gate does not see all, rows are copied into full matrices
-/// [gates, experts, width] whose other rows are 0 with bias -1e30: their softmax is exactly 0, and so is their gradient.</para>
-/// <para>Gates that read one input run as one fused gate. Gates with inputs of their own run as one grouped product into [rows * gates, experts] logits,
-/// and their softmax as one gate over these whose weights are the identity: exact for finite logits, since every sum has one term that is not 0.</para>
+/// Gates that read one input run as one fused gate. Gates with inputs of their own run as one grouped product into [rows * gates, experts] logits,
+/// and their softmax as one gate over these whose weights are the identity: exact for finite logits, since every sum has one term that is not 0.
 /// </remarks>
 internal sealed unsafe class UnitGates
 {
-    private const float Invisible = -1e30f;
     private readonly LayerContext _context;
     private readonly UnitGatesPlan _plan;
     private readonly long _columns;
     private readonly long _k;
-    private readonly ParameterBlock _weight;
-    private readonly ParameterBlock? _bias;
-    private readonly List<(long Source, long Target, long Count)> _visible = [];
+    private readonly GateWeights _weights;
     private readonly Slot? _logits;
     private readonly Slot? _dlogits;
     private readonly double[] _hostSums;
     private readonly float[] _readSums;
-    private nint _fullWeight;
-    private nint _fullBias;
-    private nint _fullWeightGradient;
-    private nint _fullBiasGradient;
     private nint _identity;
     private nint _packedIdentity;
     private nint _packed;
@@ -81,9 +67,7 @@ internal sealed unsafe class UnitGates
         _plan = plan;
         _columns = (long)plan.Gates * plan.Experts;
         _k = plan.InputWidth;
-        long rows = ListVisible();
-        _weight = context.Parameters.Add($"{plan.Name}.weight", ParameterKind.Weight, rows, _k);
-        _bias = plan.Bias ? context.Parameters.Add($"{plan.Name}.bias", ParameterKind.Bias, rows) : null;
+        _weights = new(context, plan.Name, plan.Gates, plan.Experts, _k, plan.Visible, plan.Bias);
         Output = context.ReserveExact($"{plan.Name}.probabilities", _columns);
         if (plan.OwnInputs)
             _logits = context.ReserveExact($"{plan.Name}.logits", _columns);
@@ -109,12 +93,6 @@ internal sealed unsafe class UnitGates
     /// <summary>Where the gradient of <see cref="Output"/> is to be written.</summary>
     public Slot OutputGradient { get; } = null!;
 
-    private bool Masked => _plan.Visible != null;
-
-    private float* Weight => Masked ? (float*)_fullWeight : _weight.Value;
-
-    private float* Bias => Masked ? (float*)_fullBias : _bias == null ? null : _bias.Value;
-
     /// <summary>[gates, experts] sums of the probabilities over the rows of the last forward, in f32 sums; waits for them.</summary>
     public ReadOnlySpan<double> ProbabilitySums(long rows)
     {
@@ -129,13 +107,7 @@ internal sealed unsafe class UnitGates
 
     public void Pack()
     {
-        foreach ((long source, long target, long count) in _visible)
-        {
-            _context.Stream.CopyOnDevice((nint)(_weight.Value + (source * _k)), (nint)(Weight + (target * _k)), count * _k * sizeof(float));
-            if (_bias != null)
-                _context.Stream.CopyOnDevice((nint)(_bias.Value + source), (nint)(Bias + target), count * sizeof(float));
-        }
-
+        _weights.Pack();
         Run(ref _pack);
         if (_context.Training)
             Run(ref _packTransposed);
@@ -171,12 +143,7 @@ internal sealed unsafe class UnitGates
         _wgrad.Rows = rows;
         _wgrad.XRows = rows;
         Run(ref _wgrad);
-        foreach ((long source, long target, long count) in _visible)
-        {
-            _context.Stream.CopyOnDevice(_fullWeightGradient + (nint)(target * _k * sizeof(float)), (nint)(_weight.Gradient + (source * _k)), count * _k * sizeof(float));
-            if (_bias != null)
-                _context.Stream.CopyOnDevice(_fullBiasGradient + (nint)(target * sizeof(float)), (nint)(_bias.Gradient + source), count * sizeof(float));
-        }
+        _weights.StoreGradients();
     }
 
     /// <summary>The gates' part of the gradient of what they read; with inputs of their own, of the parts that gates read.</summary>
@@ -209,38 +176,9 @@ internal sealed unsafe class UnitGates
             NativeStatus.Check(NativeMethods.GemmWgrad(_context.Stream.Native, args));
     }
 
-    /// <summary>Lists which rows of the parameters go where in the full matrices; answers the number of the parameters' rows.</summary>
-    private long ListVisible()
-    {
-        if (_plan.Visible == null)
-            return _columns;
-        long source = 0;
-        for (int gate = 0; gate < _plan.Gates; gate++)
-        {
-            foreach (ExpertRange range in _plan.Visible[gate])
-            {
-                _visible.Add((source, ((long)gate * _plan.Experts) + range.First, range.Count));
-                source += range.Count;
-            }
-        }
-
-        return source;
-    }
-
     private void ReserveMatrices()
     {
         string name = _plan.Name;
-        if (Masked)
-        {
-            _context.Packed.Reserve($"{name}.full_weight", _columns * _k * sizeof(float), p => _fullWeight = p);
-            _context.Packed.Reserve($"{name}.full_bias", _columns * sizeof(float), p => _fullBias = p);
-            if (_context.Training)
-            {
-                _context.Activations.Reserve($"{name}.full_weight_gradient", _columns * _k * sizeof(float), p => _fullWeightGradient = p);
-                _context.Activations.Reserve($"{name}.full_bias_gradient", _columns * sizeof(float), p => _fullBiasGradient = p);
-            }
-        }
-
         _context.Activations.Reserve($"{name}.ones", (long)_context.MaxRows * sizeof(float), p => _ones = p);
         _context.Activations.Reserve($"{name}.sums", _columns * sizeof(float), p => _sums = p);
         _pack = PackArgs(transposed: 0);
@@ -299,15 +237,6 @@ internal sealed unsafe class UnitGates
         float[] ones = new float[_context.MaxRows];
         Array.Fill(ones, 1f);
         _context.Stream.CopyToDevice<float>(ones, _ones);
-        if (Masked)
-        {
-            float[] bias = new float[_columns];
-            Array.Fill(bias, Invisible);
-            foreach ((_, long target, long count) in _visible)
-                bias.AsSpan((int)target, (int)count).Clear();
-            _context.Stream.CopyToDevice<float>(bias, _fullBias);
-        }
-
         if (!_plan.OwnInputs)
             return;
         int experts = _plan.Experts;
@@ -322,7 +251,7 @@ internal sealed unsafe class UnitGates
 
     private void BindForward()
     {
-        _pack.Weights = _packTransposed.Weights = Weight;
+        _pack.Weights = _packTransposed.Weights = _weights.Weight;
         _pack.Packed = (void*)_packed;
         _packTransposed.Packed = (void*)_packedTransposed;
         bool own = _plan.OwnInputs;
@@ -341,7 +270,7 @@ internal sealed unsafe class UnitGates
                 XRowStride = _plan.X.RowStride,
                 XGroupStride = _k,
                 Packed = (void*)_packed,
-                Bias = Bias,
+                Bias = _weights.Bias,
                 BiasGroupStride = _plan.Experts,
                 Y = _logits!.Data,
                 YRowStride = _columns,
@@ -362,7 +291,7 @@ internal sealed unsafe class UnitGates
             X = own ? _logits!.Data : _plan.X.Data,
             XRowStride = own ? _plan.Experts : _plan.X.RowStride,
             Packed = own ? (void*)_packedIdentity : (void*)_packed,
-            Bias = own ? null : Bias,
+            Bias = own ? null : _weights.Bias,
             Probabilities = Output.Data,
             Step = -1,
         };
@@ -439,10 +368,10 @@ internal sealed unsafe class UnitGates
             X = _plan.X.Data,
             XRowStride = _plan.X.RowStride,
             XGroupStride = _k,
-            Dw = Masked ? (float*)_fullWeightGradient : _weight.Gradient,
+            Dw = _weights.WeightGradient,
             DwRowStride = _k,
             DwGroupStride = _plan.Experts * _k,
-            Dbias = _bias == null ? null : Masked ? (float*)_fullBiasGradient : _bias.Gradient,
+            Dbias = _weights.BiasGradient,
             DbiasGroupStride = _plan.Experts,
         };
         NeedWorkspace(ref _wgrad);

@@ -155,7 +155,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss(_batch?.Rows ?? 0) ?? 0;
 
     private bool HasTrunkInputGradients =>
-        _trunk.SplitsInputGradient && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
+        _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
         Description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
 
     /// <summary>Must be called after parameters were changed from outside.</summary>

@@ -20,10 +20,12 @@ internal static class RunFacts
     public static double[] ExpertLoad(MultiTaskModel model, long rows)
     {
         double[] load = new double[model.ExpertCount];
+        ReadOnlySpan<double> sums = model.GateSums;
+        ReadOnlySpan<long> counts = model.ExpertCounts;
         for (int g = 0; g < model.GateCount; g++)
         {
             for (int e = 0; e < load.Length; e++)
-                load[e] += model.IsSparse ? model.ExpertCounts[(g * load.Length) + e] : model.GateSums[(g * load.Length) + e];
+                load[e] += model.IsSparse ? counts[(g * load.Length) + e] : sums[(g * load.Length) + e];
         }
 
         double total = load.Sum();

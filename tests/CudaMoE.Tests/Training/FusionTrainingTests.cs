@@ -82,6 +82,31 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
             Assert.Equal(parts.Select((p, t) => p[i] * Weights[t]).Sum(), combined[i], 1e-6);
     }
 
+    /// <summary>With one task both places give the plain gradient.</summary>
+    [Theory]
+    [InlineData("mmoe")]
+    [InlineData("adatt")]
+    [InlineData("ple")]
+    public void BackwardTrunk_OneTask_IsTheSameAtEveryPlace(string type)
+    {
+        IReadOnlyList<TaskDescription> task = [TestModels.BinaryTasks[0]];
+        BatchLayout layout = TestModels.Layout with { Tasks = 1 };
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(layout, task, 40, new Random(5));
+        double[][] gradients = [.. Enum.GetValues<RepresentationPlace>().Select(place =>
+        {
+            TrainingDescription training = new() { Seed = 9, Balancer = new() { Type = BalancerType.MultiBalance, Place = place } };
+            using MultiTaskModel model = new(device, TestModels.Describe(Architecture(type), task, training), layout, [1], 40, training: true);
+            BackwardTowers(model, batch);
+            model.ComputeGram(new double[1]);
+            model.BackwardTrunk([1], gramIsFresh: true);
+            return Values(model.TrunkInputGradients);
+        })];
+        Assert.Contains(gradients[0], v => v != 0);
+        for (int i = 0; i < gradients[0].Length; i++)
+            Assert.Equal(gradients[0][i], gradients[1][i], 1e-7);
+    }
+
     [Theory]
     [MemberData(nameof(Types))]
     public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string type)
@@ -132,6 +157,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         {
             "adatt" => frame with { Experts = new() { Levels = levels, PerTask = 2 } },
             "adatt shared" => frame with { Experts = new() { Levels = levels, PerTask = 2, Shared = 1 } },
+            "mmoe" => frame with { Type = ModelType.Mmoe, Experts = new() { Count = 4, Layers = [8] } },
             "ml_mmoe" => frame with { Type = ModelType.MlMmoe, Experts = new() { Levels = levels, Count = 4 } },
             "ple" => frame with { Type = ModelType.Ple, Experts = new() { Levels = levels, PerTask = 1, Shared = 2 } },
             "cgc" => frame with { Type = ModelType.Cgc, Experts = new() { Layers = [8, 6], PerTask = 1, Shared = 2 } },
