@@ -39,6 +39,21 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
         Check(architecture, tasks, TestModels.DenseLayout with { Tasks = tasks.Count }, random.Next(1, 24), samples: 4, seed);
     }
 
+    /// <summary>Operands of 8 bits: within 2^-8 of each factor, over two levels, a projection and a tower.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_Bf16_IsNearTheReference(string name)
+    {
+        (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
+        using Device device = Device.Open("cpu:threads=2");
+        ModelDescription description = TestModels.Describe(architecture with { Precision = Precision.Bf16 }, tasks);
+        using MultiTaskModel model = new(device, description, TestModels.Layout, TestModels.Outputs(tasks), maxRows: 20, training: false);
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, tasks, rows: 20, new Random(7));
+        model.Forward(batch);
+        ModelGradientTests.CheckLogits(model, new(model), batch, tolerance: 0.03);
+        Assert.ThrowsAny<Exception>(() => ModelGradientTests.CheckLogits(model, new(model), batch));
+    }
+
     [Fact]
     public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight()
     {

@@ -1,5 +1,6 @@
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
@@ -80,6 +81,33 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         double[] combined = FeatureGradient(model, batch, Weights);
         for (int i = 0; i < combined.Length; i++)
             Assert.Equal(parts.Select((p, t) => p[i] * Weights[t]).Sum(), combined[i], 1e-6);
+    }
+
+    /// <summary>At the trunk's input the trunk's parameters get the plain sum of the tasks' gradients, or the weighted one with scaled heads.</summary>
+    [Theory]
+    [InlineData("adatt shared", HeadGradient.Own)]
+    [InlineData("adatt shared", HeadGradient.Scaled)]
+    [InlineData("ple", HeadGradient.Scaled)]
+    [InlineData("cross_stitch", HeadGradient.Own)]
+    public void BackwardTrunk_AtTheTrunksInput_TreatsParametersAsHeadsSays(string type, HeadGradient heads)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(6));
+        // At the towers' inputs every task's part is weighted, parameters too.
+        using MultiTaskModel atTowers = Model(device, type, RepresentationPlace.TowerInput);
+        using MultiTaskModel atTrunk = Model(device, type, RepresentationPlace.TrunkInput, heads);
+        BackwardTowers(atTowers, batch);
+        atTowers.BackwardTrunk(heads == HeadGradient.Scaled ? Weights : [1, 1, 1], gramIsFresh: false);
+        BackwardTowers(atTrunk, batch);
+        atTrunk.ComputeGram(new double[9]);
+        atTrunk.BackwardTrunk(Weights, gramIsFresh: true);
+        foreach ((Parameter expected, Parameter actual) in atTowers.Parameters.Zip(atTrunk.Parameters).Where(p => p.First.Name.StartsWith("levels.", StringComparison.Ordinal)))
+        {
+            float[] values = ModelGradientTests.Gradient(actual);
+            Assert.Contains(values, v => v != 0);
+            foreach ((float e, float a) in ModelGradientTests.Gradient(expected).Zip(values))
+                Assert.Equal(e, a, 1e-6);
+        }
     }
 
     /// <summary>With one task both places give the plain gradient.</summary>
@@ -168,9 +196,9 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     private static ModelDescription Describe(string type, TrainingDescription training) =>
         TrainingFixture.Describe(training) with { Architecture = Architecture(type) };
 
-    private static MultiTaskModel Model(Device device, string type, RepresentationPlace place)
+    private static MultiTaskModel Model(Device device, string type, RepresentationPlace place, HeadGradient heads = HeadGradient.Own)
     {
-        TrainingDescription training = new() { Seed = 9, Balancer = new() { Type = BalancerType.MultiBalance, Place = place } };
+        TrainingDescription training = new() { Seed = 9, Balancer = new() { Type = BalancerType.MultiBalance, Place = place, Heads = heads } };
         return new(device, TestModels.Describe(Architecture(type), TestModels.BinaryTasks, training), TestModels.Layout, [1, 1, 1], 40, training: true);
     }
 
