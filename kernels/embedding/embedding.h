@@ -175,6 +175,7 @@ struct UpdateNumbers {
   float gradient_scale;
   float correction1, correction2;  // 1 / (1 - beta^step)
   uint32_t key0, key1, step;       // of the random bits that round bf16 weights
+  const double* norm;              // or null: where it is not finite nothing changes
 };
 
 // Merges the gradients of each row and updates it.

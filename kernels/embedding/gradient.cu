@@ -69,6 +69,7 @@ struct StoreGradient {
   static constexpr bool kRowWise = false;
   struct Elements {};
 
+  CUDAMOE_DEVICE static bool idle() { return false; }
   CUDAMOE_DEVICE uint32_t first_rank(int64_t tile) const { return output.tile_ranks[tile]; }
   CUDAMOE_DEVICE Elements load(const MergedRow&, int, int) const { return {}; }
   CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements, const LaneVector& sum, float) const {

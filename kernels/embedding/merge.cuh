@@ -119,6 +119,7 @@ merge_tiles_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRI
   CUDAMOE_SHARED(int32_t, long_rows, [kMaxMergeTile / kShortRun]);
   CUDAMOE_SHARED(int32_t, widest);
   CUDAMOE_SHARED_ALIGNED(16, float, sums, [kEmbeddingThreads * kLaneElements]);
+  if (rule.idle()) return;
   const int64_t tile = block_x(), first = tile * plan.tile;
   const int most = plan.key_count - first < plan.tile ? static_cast<int>(plan.key_count - first) : plan.tile;
 
@@ -255,6 +256,7 @@ template <class Rule>
 CUDAMOE_KERNEL(kEmbeddingThreads, 3)
 merge_crossing_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRID_CONSTANT Rule rule) {
   CUDAMOE_SHARED_ALIGNED(16, float, sums, [kEmbeddingThreads * kLaneElements]);
+  if (rule.idle()) return;
   const int64_t tile = block_x(), first = tile * plan.tile, next = first + plan.tile;
   if (next >= plan.key_count) return;
   const int64_t row = row_of_key(plan.keys[next]);

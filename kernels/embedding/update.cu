@@ -75,6 +75,8 @@ struct RuleBase {
     LaneVector weights, state;
   };
 
+  // Whether the rows stay as they are; the same for all threads.
+  CUDAMOE_DEVICE bool idle() const { return numbers.norm != nullptr && !is_finite(*numbers.norm); }
   CUDAMOE_DEVICE static uint32_t first_rank(int64_t) { return 0; }
   CUDAMOE_DEVICE float scaled(float sum) const { return numbers.gradient_scale * sum; }
   CUDAMOE_DEVICE float squares(const LaneVector& sum) const {

@@ -146,6 +146,8 @@ cudamoe_status cudamoe_device_close(cudamoe_device* device) {
                     static_cast<long long>(device->streams.load()));
       check.require(device->allocations.empty(), "%zu allocations (%lld bytes) are still live; free them first", device->allocations.size(),
                     static_cast<long long>(device->live_bytes));
+      check.require(device->host_allocations.empty(), "%zu host allocations are still live; free them first",
+                    device->host_allocations.size());
       if (!check.ok()) return check.status();
     }
     const Backend* backend = device->backend;
@@ -223,6 +225,50 @@ cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer) {
       device->allocations.erase(found);
     }
     device->backend->release(device->device, pointer, bytes);
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_host_allocate(cudamoe_device* device, int64_t bytes, void** pointer) {
+  const char* function = "cudamoe_host_allocate";
+  try {
+    Check check(function);
+    check_device(check, device).count("bytes", bytes);
+    check.require(pointer != nullptr, "pointer is null; it must point to a pointer");
+    if (!check.ok()) return check.status();
+    *pointer = nullptr;
+    void* memory = nullptr;
+    const cudamoe_status status = device->backend->host_allocate(device->device, bytes, &memory);
+    if (status != CUDAMOE_OK) return status;
+    try {
+      const std::lock_guard lock(device->mutex);
+      device->host_allocations.insert(memory);
+    } catch (...) {
+      device->backend->host_release(device->device, memory);
+      throw;
+    }
+    *pointer = memory;
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_host_free(cudamoe_device* device, void* pointer) {
+  const char* function = "cudamoe_host_free";
+  if (pointer == nullptr) return CUDAMOE_OK;
+  try {
+    Check check(function);
+    check_device(check, device);
+    if (!check.ok()) return check.status();
+    {
+      const std::lock_guard lock(device->mutex);
+      check.require(device->host_allocations.erase(pointer) == 1, "pointer %p is not live host memory of this device", pointer);
+      if (!check.ok()) return check.status();
+    }
+    device->backend->host_release(device->device, pointer);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/backend.h"
 #include "core/check.h"
@@ -13,6 +14,7 @@ struct cudamoe_device {
   void* device = nullptr;
   std::mutex mutex;
   std::unordered_map<void*, int64_t> allocations;
+  std::unordered_set<void*> host_allocations;
   int64_t live_bytes = 0;
   std::atomic<int64_t> streams{0};
 };

@@ -82,6 +82,8 @@ struct Backend {
   void (*device_info)(void* device, cudamoe_device_info* info);
   cudamoe_status (*allocate)(void* device, int64_t bytes, void** pointer);
   void (*release)(void* device, void* pointer, int64_t bytes);
+  cudamoe_status (*host_allocate)(void* device, int64_t bytes, void** pointer);
+  void (*host_release)(void* device, void* pointer);
   cudamoe_status (*stream_create)(void* device, void** stream);
   void (*stream_destroy)(void* stream);
   cudamoe_status (*stream_synchronize)(void* stream);

@@ -112,21 +112,30 @@ void device_info(void* device, cudamoe_device_info* info) {
   std::snprintf(info->level, sizeof info->level, "%s", level_name(level()));
 }
 
-cudamoe_status allocate(void*, int64_t bytes, void** pointer) {
-  const bool huge = bytes >= kHugeFrom;
+// More than the machine has is refused even where the system would promise it: the memory is going to be written.
+cudamoe_status allocate_from_system(const char* function, int64_t bytes, bool huge, void** pointer, int64_t* rounded) {
   const int64_t alignment = huge ? kHugePage : kAlignment;
-  const int64_t rounded = ((bytes > 0 ? bytes : 1) + alignment - 1) / alignment * alignment;
-  // Memory is zeroed here, so more than the machine has must be refused even where the system would promise it.
-  void* memory = rounded <= physical_memory() ? allocate_aligned(rounded, alignment, huge) : nullptr;
-  if (memory == nullptr) {
-    return fail(CUDAMOE_ERROR_OUT_OF_MEMORY, "cudamoe_memory_allocate: %lld bytes could not be had", static_cast<long long>(bytes));
-  }
-  std::memset(memory, 0, static_cast<size_t>(rounded));
-  *pointer = memory;
-  return CUDAMOE_OK;
+  *rounded = ((bytes > 0 ? bytes : 1) + alignment - 1) / alignment * alignment;
+  *pointer = *rounded <= physical_memory() ? allocate_aligned(*rounded, alignment, huge) : nullptr;
+  if (*pointer != nullptr) return CUDAMOE_OK;
+  return fail(CUDAMOE_ERROR_OUT_OF_MEMORY, "%s: %lld bytes could not be had", function, static_cast<long long>(bytes));
+}
+
+cudamoe_status allocate(void*, int64_t bytes, void** pointer) {
+  int64_t rounded = 0;
+  const cudamoe_status status = allocate_from_system("cudamoe_memory_allocate", bytes, bytes >= kHugeFrom, pointer, &rounded);
+  if (status == CUDAMOE_OK) std::memset(*pointer, 0, static_cast<size_t>(rounded));
+  return status;
 }
 
 void release(void*, void* pointer, int64_t) { release_aligned(pointer); }
+
+cudamoe_status host_allocate(void*, int64_t bytes, void** pointer) {
+  int64_t rounded = 0;
+  return allocate_from_system("cudamoe_host_allocate", bytes, false, pointer, &rounded);
+}
+
+void host_release(void*, void* pointer) { release_aligned(pointer); }
 
 cudamoe_status stream_create(void* device, void** stream) {
   *stream = new Stream(*static_cast<Device*>(device));
@@ -157,6 +166,8 @@ Backend make_table() {
   table.device_info = device_info;
   table.allocate = allocate;
   table.release = release;
+  table.host_allocate = host_allocate;
+  table.host_release = host_release;
   table.stream_create = stream_create;
   table.stream_destroy = stream_destroy;
   table.stream_synchronize = stream_synchronize;

@@ -9,9 +9,30 @@
 
 namespace cudamoe::cuda {
 
+namespace {
+
+// Whether the device answers every later call with this error, too: a kernel failed, and what the device's memory holds is lost.
+bool is_sticky(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+    case cudaErrorInvalidValue:
+    case cudaErrorMemoryAllocation:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidDevice:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorNotReady:
+      return false;
+    default:
+      return cudaDeviceSynchronize() == error;
+  }
+}
+
+}  // namespace
+
 cudamoe_status Device::check(cudaError_t error, const char* function, const char* what) const {
   if (error == cudaSuccess) return CUDAMOE_OK;
   cudaGetLastError();  // an error that is not sticky must not show up at the next call
+  if (is_sticky(error)) faulted_ = true;
   const std::string detail = failure_detail(ordinal_);
   const cudamoe_status status = error == cudaErrorMemoryAllocation ? CUDAMOE_ERROR_OUT_OF_MEMORY : CUDAMOE_ERROR_DEVICE;
   return fail(status, "%s: %s failed on %s:%d: %s (%s)%s%s", function, what, backend_name(), ordinal_, cudaGetErrorString(error),
@@ -59,6 +80,7 @@ void device_info(void* device, cudamoe_device_info* info) {
   info->threads = own.multiprocessors();
   info->host_accessible = host_accessible() ? 1 : 0;
   info->supports_bf16 = 1;
+  info->faulted = own.faulted() ? 1 : 0;
   info->memory_bytes = static_cast<int64_t>(own.properties().totalGlobalMem);
   std::snprintf(info->name, sizeof info->name, "%.127s", own.properties().name);
   std::snprintf(info->level, sizeof info->level, "sm_%d", own.architecture());
@@ -92,6 +114,18 @@ cudamoe_status allocate(void* device, int64_t bytes, void** pointer) {
 void release(void* device, void* pointer, int64_t) {
   device_of(device);
   cudaFree(pointer);
+}
+
+cudamoe_status host_allocate(void* device, int64_t bytes, void** pointer) {
+  const Device& own = device_of(device);
+  char what[64];
+  std::snprintf(what, sizeof what, "allocating %lld bytes of host memory", static_cast<long long>(bytes));
+  return own.check(cudaHostAlloc(pointer, static_cast<size_t>(bytes > 0 ? bytes : 1), cudaHostAllocDefault), "cudamoe_host_allocate", what);
+}
+
+void host_release(void* device, void* pointer) {
+  device_of(device);
+  cudaFreeHost(pointer);
 }
 
 cudamoe_status stream_create(void* device, void** stream) {
@@ -171,6 +205,8 @@ Backend make_table() {
   table.device_info = device_info;
   table.allocate = allocate;
   table.release = release;
+  table.host_allocate = host_allocate;
+  table.host_release = host_release;
   table.stream_create = stream_create;
   table.stream_destroy = stream_destroy;
   table.stream_synchronize = stream_synchronize;

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <mutex>
+#include <atomic>
 
 #include "core/backend.h"
 #include "core/error.h"
@@ -27,12 +27,16 @@ class Device {
   // Makes it the calling thread's device. Every function that calls the runtime does so first.
   void use() const { cudaSetDevice(ordinal_); }
 
+  // Whether a kernel failed on it; true for the rest of its life.
+  bool faulted() const { return faulted_; }
+
   // CUDAMOE_OK, or the error with a message that names the function, what was being done and what the runtime says.
   cudamoe_status check(cudaError_t error, const char* function, const char* what) const;
 
  private:
   int ordinal_;
   cudaDeviceProp properties_;
+  mutable std::atomic<bool> faulted_{false};
 };
 
 class Stream {

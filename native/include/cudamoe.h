@@ -12,7 +12,8 @@
  *   - Argument structs begin with `struct_size`, which the caller sets to sizeof(the struct). A larger struct from a newer
  *     caller is accepted if the bytes that this library does not know are zero; a smaller one is refused.
  *   - Fields named `reserved` must be 0.
- *   - Pointers are device pointers unless the comment says "host". On the cpu backend device memory is host memory.
+ *   - Pointers are device pointers unless the comment says "host". On the cpu backend device memory is host memory; elsewhere the host
+ *     must not read or write it (host_accessible of cudamoe_device_info is 0), and copies are the way.
  *   - Matrices are row-major. Strides and counts are in elements (not bytes), as int64. A stride may be larger than the row.
  *   - Device pointers are aligned to their element at least (4 bytes for float); 64-byte alignment is faster.
  *   - Unless `accumulate` is set, an operation writes every element of its outputs, also for empty inputs and for
@@ -121,14 +122,16 @@ typedef struct cudamoe_device_info {
   char backend[16];         /* "cpu" */
   char name[128];           /* processor or GPU name */
   char level[32];           /* instruction set in use: "sse4", "avx2", "avx512", "avx512bf16"; "sm_90" */
+  int32_t faulted;          /* 1 after a kernel failed on the device: every later call on it fails, its memory is lost; close it */
+  int32_t reserved;
 } cudamoe_device_info;
 
 /* Opens a device. spec (host, UTF-8): "cpu", "cpu:threads=N" (N >= 1; default: the processors that this process may use),
  * "cuda:N", "simt", or "auto" (cpu in this version). The environment variable CUDAMOE_CPU_LEVEL (sse4, avx2,
  * avx512, avx512bf16) lowers the instruction set of all cpu devices of the process; a level the machine lacks is an error. */
 CUDAMOE_API cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device);
-/* Closes a device. Its streams and memory must have been released before; else CUDAMOE_ERROR_ARGUMENT and it stays open. Null is
- * accepted and does nothing. */
+/* Closes a device. Its streams and memory, host memory too, must have been released before; else CUDAMOE_ERROR_ARGUMENT and it stays open.
+ * Null is accepted and does nothing. */
 CUDAMOE_API cudamoe_status cudamoe_device_close(cudamoe_device* device);
 CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_info* info);
 
@@ -136,8 +139,16 @@ CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudam
 CUDAMOE_API cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
 /* Frees memory of cudamoe_memory_allocate. Null is accepted. A pointer that is not live is an error, not a crash. */
 CUDAMOE_API cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer);
+/* Allocates `bytes` >= 0 of host memory, aligned to 64 bytes, that copies of the device reach without waiting (page-locked for a GPU).
+ * Its content is undefined. */
+CUDAMOE_API cudamoe_status cudamoe_host_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
+/* Frees memory of cudamoe_host_allocate; no copy from or to it may be under way. Null is accepted, a pointer that is not live is an error.
+ */
+CUDAMOE_API cudamoe_status cudamoe_host_free(cudamoe_device* device, void* pointer);
 enum { CUDAMOE_HOST_TO_DEVICE = 0, CUDAMOE_DEVICE_TO_HOST = 1, CUDAMOE_DEVICE_TO_DEVICE = 2 };
-/* Copies bytes in stream order; the ranges may not overlap. A copy to the host has ended when the call returns. */
+/* Copies bytes in stream order; the ranges may not overlap. A copy to the host has ended when the call returns. A copy from memory of
+ * cudamoe_host_allocate may read it until the stream gets there, so it stays as it is until then; other host memory has been read when the
+ * call returns. */
 CUDAMOE_API cudamoe_status cudamoe_memory_copy(cudamoe_stream* stream, void* destination, const void* source, int64_t bytes,
                                                int32_t direction);
 /* Sets every byte to `value` (0..255) in stream order. */
@@ -337,6 +348,7 @@ typedef struct cudamoe_embedding_update_args {
   int32_t reserved;
   void* workspace;
   int64_t workspace_bytes;
+  const double* norm; /* [1] or null: when it is not finite no table is changed, as in cudamoe_optimizer_step */
 } cudamoe_embedding_update_args;
 CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args,
                                                               int64_t* bytes);

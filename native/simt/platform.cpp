@@ -1,5 +1,5 @@
 // The executor as a device of native/cuda. Options: order=forward|reverse|random|ahead, copies=early|late|random, seed=N, arch=80|86|89|90,
-// exits=strict, separated by commas.
+// exits=strict, memory=BYTES, fault=N, separated by commas.
 #include "cuda/platform.h"
 
 #include <algorithm>
@@ -42,7 +42,10 @@ bool set_option(const std::string& name, const std::string& value, simt::DeviceO
   const long number = std::strtol(value.c_str(), &end, 10);
   if (value.empty() || *end != '\0' || number < 0) return false;
   if (name == "seed") options.schedule.seed = static_cast<uint64_t>(number);
+  if (name == "memory") options.memory_bytes = static_cast<size_t>(number);
+  if (name == "fault") options.fault_at = static_cast<uint64_t>(number);
   if (name == "arch") options.architecture = static_cast<int>(number);
+  if ((name == "memory" || name == "fault") && number > 0) return true;
   return name == "seed" || (name == "arch" && (number == 80 || number == 86 || number == 89 || number == 90));
 }
 
@@ -63,7 +66,7 @@ cudamoe_status find_device(const char* text, int* ordinal) {
       return fail(
           CUDAMOE_ERROR_ARGUMENT,
           "cudamoe_device_open: spec is \"simt:%s\", of which \"%s\" is not an option; they are order=forward|reverse|random|ahead, "
-          "copies=early|late|random, seed=N, arch=80|86|89|90 and exits=strict",
+          "copies=early|late|random, seed=N, arch=80|86|89|90, exits=strict, memory=BYTES and fault=N",
           text, option.c_str());
     }
     begin = end + 1;
@@ -76,6 +79,6 @@ void leave_device(int ordinal) { simt::remove_device(ordinal); }
 
 std::string failure_detail(int ordinal) { return simt::device_failure(ordinal); }
 
-bool host_accessible() { return true; }
+bool host_accessible() { return false; }
 
 }  // namespace cudamoe::cuda

@@ -73,7 +73,8 @@ void check_written_apart(Check& check, const cudamoe_embedding_update_args& args
     for (const auto& [pointer, bytes, field] :
          {std::tuple{static_cast<const void*>(args.gradient),
                      span_bytes(args.batch, embedding_width(embedding_shape(args)), args.gradient_row_stride, 4), "gradient"},
-          std::tuple{static_cast<const void*>(args.workspace), args.workspace_bytes, "workspace"}}) {
+          std::tuple{static_cast<const void*>(args.workspace), args.workspace_bytes, "workspace"},
+          std::tuple{static_cast<const void*>(args.norm), int64_t{sizeof(double)}, "norm"}}) {
       const auto begin = reinterpret_cast<uintptr_t>(pointer);
       check.require(bytes <= 0 || begin >= a.end || begin + static_cast<uintptr_t>(bytes) <= a.begin,
                     "tables[%d].%s overlaps %s; they must be apart", a.table, a.field, field);
@@ -119,7 +120,7 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
                          check_embedding_lookups(check, shape, true);
                          if (!check.ok()) return;
                          check.stride("gradient_row_stride", a.gradient_row_stride, embedding_width(shape), a.batch);
-                         check.data("gradient", a.gradient, 4, a.batch);
+                         check.data("gradient", a.gradient, 4, a.batch).optional("norm", a.norm, 8);
                          for (int32_t t = 0; check.ok() && t < a.table_count; ++t) {
                            const cudamoe_embedding_table& table = a.tables[t];
                            if (a.optimizer != CUDAMOE_OPTIMIZER_SGD) check_indexed_pointer(check, "tables", t, "state1", table.state1, 4);

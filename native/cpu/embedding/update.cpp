@@ -91,6 +91,7 @@ cudamoe_status embedding_update(void* stream_pointer, const cudamoe_embedding_up
   BadIds bad;
   sort_lookups(stream.device(), plan, bad);
   bad.report(stream, function, args.tables, args.features);
+  if (args.norm != nullptr && !std::isfinite(*args.norm)) return CUDAMOE_OK;
   const UpdateStep step = make_step(args);
   for_key_tiles(stream.device(), plan, [&](const TablePlan& table, int64_t tile) {
     const MergeTask task{&table, args.gradient, args.gradient_row_stride};

@@ -18,7 +18,8 @@ kernels::UpdateNumbers update_numbers(const cudamoe_embedding_update_args& args)
           adam ? adam_correction(args.beta2, args.step) : 1.0f,
           key.key0,
           key.key1,
-          key.step};
+          key.step,
+          args.norm};
 }
 
 kernels::EmbeddingRule rule_of(int32_t optimizer) {

@@ -1,6 +1,4 @@
-// Memory of the executor's devices: host memory, whose ranges are known, so that a copy out of bounds is an error.
-#include <unistd.h>
-
+// Memory of the executor's devices and page-locked host memory, whose ranges are known, so that a copy out of bounds is an error.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,11 +11,7 @@ using namespace cudamoe::simt;
 
 namespace {
 
-constexpr size_t kAlignment = 256;  // of cudaMalloc
-
-size_t physical_memory() { return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
-
-// Whether the range lies in one block of memory of the map.
+// Whether the range lies in one block of page-locked host memory.
 bool within(const std::map<void*, size_t>& blocks, const void* pointer, size_t bytes) {
   auto after = blocks.upper_bound(const_cast<void*>(pointer));
   if (after == blocks.begin()) return false;
@@ -26,34 +20,19 @@ bool within(const std::map<void*, size_t>& blocks, const void* pointer, size_t b
   return offset <= size && bytes <= size - offset;
 }
 
-cudaError_t allocate(std::map<void*, size_t>& blocks, void** pointer, size_t bytes) {
-  *pointer = nullptr;
-  if (bytes > physical_memory()) return cudaErrorMemoryAllocation;
-  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  // The size itself, so that AddressSanitizer sees an access right behind it.
-  void* memory = nullptr;
-  if (posix_memalign(&memory, kAlignment, bytes > 0 ? bytes : rounded + kAlignment) != 0) return cudaErrorMemoryAllocation;
-  blocks.emplace(memory, bytes);
-  *pointer = memory;
-  return cudaSuccess;
-}
-
-cudaError_t release(std::map<void*, size_t>& blocks, void* pointer) {
-  if (pointer == nullptr) return cudaSuccess;
-  if (blocks.erase(pointer) == 0) return cudaErrorInvalidValue;
-  std::free(pointer);
-  return cudaSuccess;
-}
-
 }  // namespace
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   Runtime& runtime = Runtime::instance();
   const std::lock_guard lock(runtime.mutex);
+  *pointer = nullptr;
   RuntimeDevice* device = runtime.current();
   if (device == nullptr) return cudaErrorInvalidDevice;
   if (!device->failure.empty()) return cudaErrorLaunchFailure;
-  return allocate(runtime.device_memory, pointer, bytes);
+  const size_t limit = memory_of(*device), used = runtime.device_memory.used(device->ordinal);
+  if (bytes > limit || used > limit - bytes) return cudaErrorMemoryAllocation;
+  *pointer = runtime.device_memory.allocate(bytes, device->ordinal);
+  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 // Waits for the device, as the real one does.
@@ -63,21 +42,28 @@ cudaError_t cudaFree(void* pointer) {
   RuntimeDevice* device = runtime.current();
   if (device == nullptr) return cudaErrorInvalidDevice;
   const cudaError_t work = runtime.drain(*device);
-  const cudaError_t error = release(runtime.device_memory, pointer);
-  return error != cudaSuccess ? error : work;
+  if (pointer != nullptr && !runtime.device_memory.release(pointer)) return cudaErrorInvalidValue;
+  return work;
 }
 
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
   Runtime& runtime = Runtime::instance();
   const std::lock_guard lock(runtime.mutex);
-  return allocate(runtime.host_memory, pointer, bytes);
+  *pointer = nullptr;
+  if (bytes > physical_memory() || posix_memalign(pointer, DeviceMemory::kAlignment, bytes > 0 ? bytes : DeviceMemory::kAlignment) != 0)
+    return cudaErrorMemoryAllocation;
+  runtime.host_memory.emplace(*pointer, bytes);
+  return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
   Runtime& runtime = Runtime::instance();
   const std::lock_guard lock(runtime.mutex);
   for (const auto& [ordinal, device] : runtime.devices) runtime.drain(*device);
-  return release(runtime.host_memory, pointer);
+  if (pointer == nullptr) return cudaSuccess;
+  if (runtime.host_memory.erase(pointer) == 0) return cudaErrorInvalidValue;
+  std::free(pointer);
+  return cudaSuccess;
 }
 
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
@@ -97,7 +83,7 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
   if (bytes == 0) return cudaSuccess;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  if ((from_device && !within(runtime.device_memory, source, bytes)) || (to_device && !within(runtime.device_memory, destination, bytes)))
+  if ((from_device && !runtime.device_memory.contains(source, bytes)) || (to_device && !runtime.device_memory.contains(destination, bytes)))
     return cudaErrorInvalidValue;
   if (!from_device && !within(runtime.host_memory, source, bytes)) {
     // Pageable host memory is read before the call returns.
@@ -124,7 +110,7 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
   if (device == nullptr) return cudaErrorInvalidResourceHandle;
   if (!device->failure.empty()) return cudaErrorLaunchFailure;
   if (bytes == 0) return cudaSuccess;
-  if (!within(runtime.device_memory, destination, bytes)) return cudaErrorInvalidValue;
+  if (!runtime.device_memory.contains(destination, bytes)) return cudaErrorInvalidValue;
   stream->tasks.push_back({[destination, value, bytes] {
                              std::memset(destination, value, bytes);
                              return std::string();
@@ -141,7 +127,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
   if (found == runtime.devices.end()) return cudaErrorInvalidDevice;
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "host executor of CUDA thread blocks");
-  properties->totalGlobalMem = physical_memory();
+  properties->totalGlobalMem = memory_of(*found->second);
   properties->multiProcessorCount = 4;
   properties->major = found->second->options.architecture / 10;
   properties->minor = found->second->options.architecture % 10;

@@ -55,6 +55,8 @@ bool Runtime::run_one(RuntimeDevice& device) {
 
 cudaError_t Runtime::drain(cudaStream_t stream) {
   RuntimeDevice& device = *stream->device;
+  if (stream->tasks.empty()) return status_of(device);
+  const DeviceMemory::Access access(device_memory);
   while (!stream->tasks.empty()) {
     if (!run_one(device)) return cudaErrorLaunchFailure;  // waits for an event of another device that was never recorded
   }
@@ -62,6 +64,7 @@ cudaError_t Runtime::drain(cudaStream_t stream) {
 }
 
 cudaError_t Runtime::drain(RuntimeDevice& device) {
+  const DeviceMemory::Access access(device_memory);
   for (size_t i = 0; i < device.streams.size(); ++i) {
     const cudaError_t error = drain(device.streams[i].get());
     if (error != cudaSuccess && device.failure.empty()) return error;
@@ -75,7 +78,7 @@ int add_device(const DeviceOptions& options) {
   auto device = std::make_unique<RuntimeDevice>();
   device->options = options;
   device->random = Random(options.schedule.seed);
-  const int ordinal = runtime.next_device++;
+  const int ordinal = device->ordinal = runtime.next_device++;
   runtime.devices.emplace(ordinal, std::move(device));
   return ordinal;
 }
@@ -107,6 +110,12 @@ cudaError_t enqueue(const LaunchDescription& description, void (*body)(const voi
       description.dynamic_shared_bytes < 0 || description.dynamic_shared_bytes > limits.shared_bytes)
     return remember(cudaErrorInvalidConfiguration);
   Schedule schedule = device->options.schedule;
+  if (device->launches + 1 == device->options.fault_at) {
+    description.stream->tasks.push_back(
+        {[description] { return "kernel " + std::string(description.name) + " failed as the option fault asked for"; }, nullptr, 0});
+    ++device->launches;
+    return cudaSuccess;
+  }
   schedule.seed += 2 * device->launches++;  // another order in every launch; its parity chooses between ahead and behind
   const int architecture = device->options.architecture;
   description.stream->tasks.push_back({[description, body, arguments = std::move(arguments), schedule, architecture] {

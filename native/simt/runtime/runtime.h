@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "simt/runtime/device.h"
+#include "simt/runtime/device_memory.h"
 
 namespace cudamoe::simt {
 struct RuntimeDevice;
@@ -38,6 +39,7 @@ namespace cudamoe::simt {
 
 struct RuntimeDevice {
   DeviceOptions options;
+  int ordinal = 0;
   Random random{1};
   uint64_t launches = 0;
   std::string failure;
@@ -51,7 +53,8 @@ class Runtime {
   std::mutex mutex;
   std::map<int, std::unique_ptr<RuntimeDevice>> devices;
   std::map<cudaEvent_t, std::shared_ptr<CUevent_st>> events;
-  std::map<void*, size_t> device_memory, host_memory;
+  DeviceMemory device_memory;
+  std::map<void*, size_t> host_memory;
   int next_device = 0;
 
   // The device that cudaSetDevice chose for the calling thread, or null.
@@ -66,6 +69,10 @@ class Runtime {
   // Runs one task; false when none can run.
   bool run_one(RuntimeDevice& device);
 };
+
+inline size_t memory_of(const RuntimeDevice& device) {
+  return device.options.memory_bytes > 0 ? device.options.memory_bytes : physical_memory();
+}
 
 inline cudaError_t status_of(const RuntimeDevice& device) { return device.failure.empty() ? cudaSuccess : cudaErrorLaunchFailure; }
 

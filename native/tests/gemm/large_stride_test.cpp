@@ -29,7 +29,7 @@ class SparseMemory {
 TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   constexpr int64_t kRows = 5, kN = 3, kK = 4, kStride = (int64_t{1} << 29) + 7;  // 4 * kStride > 2^31
   TestDevice device(gemm_device_specs(2)[0]);
-  if (device.info().host_accessible == 0) GTEST_SKIP() << "needs device memory that the host can map";
+  if (!test_device_reaches_host_memory()) GTEST_SKIP() << "needs device memory that the host can map";
   const SparseMemory x(kRows * kStride), y(kRows * kStride), dx(kRows * kStride);
   if (!x.ok() || !y.ok() || !dx.ok()) GTEST_SKIP() << "this machine does not give that much address space";
   Random random(81);

@@ -15,7 +15,7 @@ void require(cudamoe_status status) {
 GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment)
     : device_(device.device()),
       stream_(device.stream()),
-      host_accessible_(device.info().host_accessible != 0),
+      in_process_(test_device_reaches_host_memory()),
       bytes_(bytes),
       misalignment_(misalignment) {
   void* pointer = nullptr;
@@ -33,7 +33,7 @@ GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalign
 GuardedMemory::GuardedMemory(GuardedMemory&& other) noexcept
     : device_(other.device_),
       stream_(other.stream_),
-      host_accessible_(other.host_accessible_),
+      in_process_(other.in_process_),
       bytes_(other.bytes_),
       misalignment_(other.misalignment_),
       base_(std::exchange(other.base_, nullptr)) {}
@@ -70,7 +70,7 @@ bool GuardedMemory::guards_intact() const {
 
 void GuardedMemory::protect([[maybe_unused]] bool on) const {
 #if defined(__SANITIZE_ADDRESS__)
-  if (!host_accessible_) return;
+  if (!in_process_) return;
   const int64_t front = kBand + misalignment_;
   if (on) {
     __asan_poison_memory_region(base_, static_cast<size_t>(front));

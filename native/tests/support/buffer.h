@@ -41,7 +41,7 @@ class GuardedMemory {
 
   cudamoe_device* device_;
   cudamoe_stream* stream_;
-  bool host_accessible_;
+  bool in_process_;
   int64_t bytes_, misalignment_;
   char* base_ = nullptr;
 };

@@ -19,6 +19,8 @@ std::string test_device_spec() {
 
 bool test_device_is_slow() { return test_device_spec().rfind("simt", 0) == 0; }
 
+bool test_device_reaches_host_memory() { return test_device_spec().rfind("cuda", 0) != 0; }
+
 std::vector<std::string> equivalent_device_specs() {
   if (test_device_is_slow()) {
     return {"simt:order=forward,copies=early",      "simt:order=reverse,copies=late",       "simt:order=random,copies=random,seed=1",

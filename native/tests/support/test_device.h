@@ -15,6 +15,9 @@ std::string last_error();
 std::string test_device_spec();
 // Whether that is the executor, which is a thousand times slower: its cases are small.
 bool test_device_is_slow();
+// Whether operations on it can use any memory of the process: backends of a GPU cannot. The executor's kernels can, though its own device
+// memory is closed to the host.
+bool test_device_reaches_host_memory();
 // Ways to open that device that must give the same bits: other numbers of threads of a cpu, other schedules of the executor.
 std::vector<std::string> equivalent_device_specs();
 

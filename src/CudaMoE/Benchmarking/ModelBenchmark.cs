@@ -130,6 +130,16 @@ public static class ModelBenchmark
                 (false, _) when config.Experts == null => () => model.EmbeddingForward(batches[done++ % count]),
                 _ => () => model.Forward(batches[done++ % count]),
             };
+            if (!device.Info.HostAccessible)
+            {
+                Action queue = run;
+                run = () =>
+                {
+                    queue();
+                    model.Stream.Synchronize();
+                };
+            }
+
             (double[] times, double bytes) = Time(run, options);
             peak = Math.Max(peak, FmaPeak.Measure(device.Info.Threads));
             double median = times[times.Length / 2];
@@ -161,14 +171,16 @@ public static class ModelBenchmark
         }
     }
 
-    private static unsafe void FillGradient(MultiTaskModel model, int rows)
+    private static void FillGradient(MultiTaskModel model, int rows)
     {
         if (model.FeatureGradients is not { } gradients)
             return;
-        for (int row = 0; row < rows; row++)
+        float[] values = new float[gradients.Columns];
+        for (long row = 0; row < rows; row++)
         {
-            for (long column = 0; column < gradients.Columns; column++)
-                ((float*)gradients.Pointer)[(row * gradients.RowStride) + column] = (float)(BenchmarkData.Uniform(3, (ulong)((row * gradients.Columns) + column)) - 0.5) / rows;
+            for (int column = 0; column < values.Length; column++)
+                values[column] = (float)(BenchmarkData.Uniform(3, (ulong)((row * values.Length) + column)) - 0.5) / rows;
+            model.Stream.CopyToDevice<float>(values, gradients.Pointer + (nint)(row * gradients.RowStride * sizeof(float)));
         }
     }
 

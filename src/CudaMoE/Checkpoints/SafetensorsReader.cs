@@ -66,6 +66,17 @@ public sealed unsafe class SafetensorsReader : IDisposable
         return new(_data + entry.Offset, (int)entry.ByteLength);
     }
 
+    /// <summary>A part of the bytes of a tensor, without a copy.</summary>
+    /// <exception cref="CheckpointFormatException">There is no such tensor.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The part is not within the tensor.</exception>
+    public ReadOnlySpan<byte> Bytes(string name, long start, int length)
+    {
+        TensorEntry entry = Entry(name);
+        ArgumentOutOfRangeException.ThrowIfNegative(start);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(start, entry.ByteLength - length);
+        return new(_data + entry.Offset + start, length);
+    }
+
     /// <summary>The elements of a tensor, without a copy. BF16 is read as <see cref="ushort"/>.</summary>
     /// <exception cref="CheckpointFormatException">There is no such tensor, or it has another type.</exception>
     /// <exception cref="NotSupportedException">It has 2 GiB or more, or lies at an address that the type does not allow; copy it instead.</exception>

@@ -111,6 +111,20 @@ public sealed unsafe class Batch : IDisposable
     /// <summary>Native pointer of <see cref="Weights"/>; tasks are <see cref="Capacity"/> elements apart.</summary>
     public float* WeightsPointer(int task) => _weights + ((long)task * Capacity);
 
+    /// <summary>Whether a sample has a label of task <paramref name="task"/> that counts: not missing, with a weight above 0.</summary>
+    public bool HasLabels(int task)
+    {
+        ReadOnlySpan<float> labels = Labels(task);
+        ReadOnlySpan<float> weights = Weights(task);
+        for (int row = 0; row < labels.Length; row++)
+        {
+            if (!float.IsNaN(labels[row]) && weights[row] > 0)
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Group of each sample for GAUC, [Rows]; 0 when the data has no group column.</summary>
     public Span<int> Groups => new(_groups, Rows);
 

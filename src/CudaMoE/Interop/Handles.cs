@@ -54,3 +54,25 @@ internal sealed unsafe class MemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
         return ok;
     }
 }
+
+/// <summary>Owns page-locked host memory and keeps its device alive.</summary>
+internal sealed unsafe class HostMemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
+{
+    private readonly DeviceHandle _device;
+
+    public HostMemoryHandle(DeviceHandle device, nint pointer)
+        : base(ownsHandle: true)
+    {
+        bool added = false;
+        device.DangerousAddRef(ref added);
+        _device = device;
+        SetHandle(pointer);
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        bool ok = NativeMethods.HostFree(_device.DangerousGetHandle(), (void*)handle) == 0;
+        _device.DangerousRelease();
+        return ok;
+    }
+}

@@ -27,4 +27,6 @@ internal unsafe struct DeviceInfo
     public fixed byte Backend[16];
     public fixed byte Name[128];
     public fixed byte Level[32];
+    public int Faulted;
+    public int Reserved;
 }

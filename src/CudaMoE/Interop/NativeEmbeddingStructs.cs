@@ -71,6 +71,7 @@ internal unsafe struct EmbeddingUpdateArgs
     public int Reserved;
     public void* Workspace;
     public long WorkspaceBytes;
+    public double* Norm;
 }
 
 /// <summary><c>cudamoe_embedding_gradient_args</c> of cudamoe.h.</summary>

@@ -41,6 +41,12 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_memory_free")]
     public static partial int MemoryFree(nint device, void* pointer);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_host_allocate")]
+    public static partial int HostAllocate(nint device, long bytes, void** pointer);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_host_free")]
+    public static partial int HostFree(nint device, void* pointer);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_memory_copy")]
     public static partial int MemoryCopy(nint stream, void* destination, void* source, long bytes, int direction);
 

@@ -9,6 +9,24 @@ internal static unsafe class BalanceOperations
     public static void Scale(LayerContext context, Slot matrix, long rows, float* factor) =>
         Combine(context, matrix, 0, 1, rows, factor, matrix, accumulate: false);
 
+    /// <summary>Multiplies a parameter's gradient by a number in device memory.</summary>
+    public static void ScaleGradient(LayerContext context, Parameter parameter, float* factor)
+    {
+        BalanceCombineArgs args = new()
+        {
+            StructSize = (uint)sizeof(BalanceCombineArgs),
+            Tasks = 1,
+            Rows = 1,
+            Width = parameter.Count,
+            Gradients = (float*)parameter.Gradient,
+            RowStride = parameter.Count,
+            Weights = factor,
+            Output = (float*)parameter.Gradient,
+            OutputRowStride = parameter.Count,
+        };
+        NativeStatus.Check(NativeMethods.BalanceCombine(context.Stream.Native, &args));
+    }
+
     /// <summary>output (+)= sum over t of weights[t] * gradients[t], each [rows, width of the output].</summary>
     public static void Combine(LayerContext context, Slot gradients, long taskStride, int tasks, long rows, float* weights, Slot output, bool accumulate)
     {

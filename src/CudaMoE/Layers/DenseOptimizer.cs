@@ -10,7 +10,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
     private readonly LayerContext _context;
     private readonly OptimizerDescription _optimizer;
     private readonly float? _clipNorm;
-    private nint _norm;
+    private readonly HostReadable<double> _norm;
     private OptimizerTensor* _tensors;
     private OptimizerNormArgs _normArgs;
     private OptimizerStepArgs _step;
@@ -20,18 +20,20 @@ internal sealed unsafe class DenseOptimizer : IDisposable
         _context = context;
         _optimizer = optimizer;
         _clipNorm = clipNorm;
-        context.Activations.Reserve("optimizer.norm", sizeof(double), p => _norm = p);
+        _norm = new(context, "optimizer.norm", 1);
         context.OnBind(Bind);
     }
 
     /// <summary>Global norm of the dense gradients of the last step, before clipping; NaN when there is no clipping.</summary>
-    public double LastNorm => _clipNorm == null ? double.NaN : *(double*)_norm;
+    public double LastNorm => _clipNorm == null ? double.NaN : _norm.Read()[0];
+
+    /// <summary>Where that norm is in device memory; null when there is no clipping. An update that reads it changes nothing when it is not finite.</summary>
+    public double* Norm => _clipNorm == null ? null : _norm.Device;
 
     /// <summary>Applies the gradients, unless there is clipping and their norm is not finite.</summary>
     /// <param name="learningRate">The learning rate.</param>
     /// <param name="step">Counts from 1.</param>
-    /// <returns>Whether they were applied.</returns>
-    public bool Step(float learningRate, long step)
+    public void Step(float learningRate, long step)
     {
         if (_clipNorm != null)
         {
@@ -39,13 +41,13 @@ internal sealed unsafe class DenseOptimizer : IDisposable
             _normArgs.WorkspaceBytes = _context.WorkspaceBytes;
             fixed (OptimizerNormArgs* args = &_normArgs)
                 NativeStatus.Check(NativeMethods.OptimizerNorm(_context.Stream.Native, args));
+            _norm.Written();
         }
 
         _step.LearningRate = learningRate;
         _step.Step = step;
         fixed (OptimizerStepArgs* args = &_step)
             NativeStatus.Check(NativeMethods.OptimizerStep(_context.Stream.Native, args));
-        return _clipNorm == null || double.IsFinite(LastNorm);
     }
 
     public void Dispose()
@@ -78,7 +80,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
             StructSize = (uint)sizeof(OptimizerNormArgs),
             TensorCount = blocks.Count,
             Tensors = _tensors,
-            Norm = (double*)_norm,
+            Norm = _norm.Device,
         };
         long bytes;
         fixed (OptimizerNormArgs* args = &_normArgs)
@@ -102,7 +104,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
             Epsilon = _optimizer.Epsilon,
             GradientScale = 1,
             MaxNorm = _clipNorm ?? 0,
-            Norm = _clipNorm == null ? null : (double*)_norm,
+            Norm = Norm,
         };
     }
 }

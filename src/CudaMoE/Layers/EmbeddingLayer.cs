@@ -13,6 +13,8 @@ namespace CudaMoE.Layers;
 internal sealed unsafe class EmbeddingLayer : IDisposable
 {
     private readonly LayerContext _context;
+    private readonly DeviceBatch _batch;
+    private readonly DenseColumns _dense;
     private readonly BatchLayout _layout;
     private readonly OptimizerDescription _optimizer;
     private readonly ulong _seed;
@@ -24,17 +26,18 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
     private EmbeddingUpdateArgs _update;
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
+    private int _rows;
 
-    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout)
+    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch)
     {
-        if (!context.Device.Info.HostAccessible)
-            throw new NativeUnsupportedException($"device {context.Device.Spec}: batches are read from host memory, which this device cannot access");
         _context = context;
+        _batch = batch;
         _layout = layout;
         _optimizer = description.Training.EmbeddingOptimizer;
         _seed = description.Training.Seed;
         EmbeddingWidth = layout.Sparse.Sum(s => (long)s.Dimension);
         Output = context.Reserve("features", EmbeddingWidth + layout.DenseWidth);
+        _dense = new(context, layout.DenseWidth, Output.Slice(EmbeddingWidth, layout.DenseWidth));
         if (context.Training && EmbeddingWidth > 0)
             OutputGradient = context.Reserve("features.gradient", Output.Columns);
 
@@ -73,24 +76,35 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
 
     public void Forward(Batch batch)
     {
-        SetBatch(batch);
-        _forward.Batch = batch.Rows;
+        _batch.LoadFeatures(batch);
+        for (int f = 0; f < _layout.Sparse.Count; f++)
+        {
+            _features[f].Ids = _batch.Ids(f);
+            _features[f].Offsets = _batch.Offsets(f);
+            _features[f].Lookups = batch.IdCount(f);
+        }
+
+        _rows = batch.Rows;
+        _forward.Batch = _rows;
         if (EmbeddingWidth > 0)
         {
             fixed (EmbeddingForwardArgs* args = &_forward)
                 NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, args));
         }
 
-        CopyDense(batch);
+        _dense.Run(_batch.Dense, _rows);
     }
 
-    /// <summary>Applies the optimiser to the rows that the last forward touched.</summary>
-    public void Update(Batch batch, float learningRate, long step)
+    /// <summary>Applies the optimiser to the rows that the last forward touched, unless <paramref name="norm"/> is not finite.</summary>
+    /// <param name="learningRate">The learning rate.</param>
+    /// <param name="step">Counts from 1.</param>
+    /// <param name="norm">In device memory; null = always.</param>
+    public void Update(float learningRate, long step, double* norm)
     {
         if (EmbeddingWidth == 0)
             return;
-        SetBatch(batch);
-        _update.Batch = batch.Rows;
+        _update.Batch = _rows;
+        _update.Norm = norm;
         _update.LearningRate = learningRate;
         _update.Step = step;
         fixed (EmbeddingUpdateArgs* args = &_update)
@@ -106,11 +120,10 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
     }
 
     /// <summary>Adds the gradient of the last forward's look-ups to dense matrices, one a table, [rows, dimension] without gaps.</summary>
-    public void DenseGradients(Batch batch, IReadOnlyList<float[]> gradients)
+    public void DenseGradients(IReadOnlyList<float[]> gradients)
     {
         if (EmbeddingWidth == 0)
             return;
-        SetBatch(batch);
         long lookups = 0;
         long width = 1;
         for (int f = 0; f < _layout.Sparse.Count; f++)
@@ -127,7 +140,7 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
             StructSize = (uint)sizeof(EmbeddingGradientArgs),
             TableCount = _tableCount,
             FeatureCount = _layout.Sparse.Count,
-            Batch = batch.Rows,
+            Batch = _rows,
             Tables = _tables,
             Features = _features,
             Gradient = OutputGradient!.Data,
@@ -143,17 +156,22 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
         args.Workspace = (void*)workspace.Pointer;
         args.WorkspaceBytes = bytes;
         NativeStatus.Check(NativeMethods.EmbeddingGradient(_context.Stream.Native, &args));
+        long[] uniques = new long[_tableCount];
+        int[] uniqueRows = new int[lookups];
+        float[] sums = new float[lookups * width];
         _context.Stream.Synchronize();
+        _context.Stream.CopyToHost<long>(counts.Pointer, uniques);
+        _context.Stream.CopyToHost<int>(rows.Pointer, uniqueRows);
+        _context.Stream.CopyToHost<float>(values.Pointer, sums);
         long start = 0;
         for (int t = 0; t < _tableCount; t++)
         {
             int dimension = _tables[t].Dim;
-            long unique = args.Counts[t];
-            for (long i = 0; i < unique; i++)
+            for (long i = 0; i < uniques[t]; i++)
             {
-                long row = args.UniqueRows[start + i];
+                long row = uniqueRows[start + i];
                 for (int j = 0; j < dimension; j++)
-                    gradients[t][(row * dimension) + j] += args.Values[((start + i) * width) + j];
+                    gradients[t][(row * dimension) + j] += sums[((start + i) * width) + j];
             }
 
             for (int f = 0; f < _layout.Sparse.Count; f++)
@@ -222,30 +240,10 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
         return buffer;
     }
 
-    private void SetBatch(Batch batch)
-    {
-        for (int f = 0; f < _layout.Sparse.Count; f++)
-        {
-            _features[f].Ids = batch.IdsPointer(f);
-            _features[f].Offsets = batch.OffsetsPointer(f);
-            _features[f].Lookups = batch.IdCount(f);
-        }
-    }
-
-    private void CopyDense(Batch batch)
-    {
-        int width = _layout.DenseWidth;
-        if (width == 0)
-            return;
-        float* source = batch.DensePointer;
-        float* target = Output.Data + EmbeddingWidth;
-        long bytes = (long)width * sizeof(float);
-        for (int row = 0; row < batch.Rows; row++, source += width, target += Output.RowStride)
-            Buffer.MemoryCopy(source, target, bytes, bytes);
-    }
-
     private void GrowWorkspace(long bytes)
     {
+        // The last update may still use the old one.
+        _context.Stream.Synchronize();
         _workspace?.Dispose();
         _workspace = null;
         _workspaceBytes = 0;

@@ -24,9 +24,9 @@ internal sealed unsafe class Gate
     private readonly Slot? _dlogits;
     private nint _packed;
     private nint _packedTransposed;
-    private nint _counts;
-    private nint _sums;
-    private nint _zSums;
+    private readonly HostReadable<long> _counts;
+    private readonly HostReadable<double> _sums;
+    private readonly HostReadable<double> _zSums;
     private GemmPackArgs _pack;
     private GemmPackArgs _packTransposed;
     private GateForwardArgs _forward;
@@ -56,9 +56,9 @@ internal sealed unsafe class Gate
             _weights = context.ReserveExact("gate.weights", (long)gates * k);
         }
 
-        context.Activations.Reserve("gate.counts", (long)gates * experts * sizeof(long), p => _counts = p);
-        context.Activations.Reserve("gate.sums", (long)gates * experts * sizeof(double), p => _sums = p);
-        context.Activations.Reserve("gate.z", (long)gates * sizeof(double), p => _zSums = p);
+        _counts = new(context, "gate.counts", (long)gates * experts);
+        _sums = new(context, "gate.sums", (long)gates * experts);
+        _zSums = new(context, "gate.z", gates);
         if (context.Training)
         {
             _dlogits = context.ReserveExact("gate.dlogits", _columns);
@@ -93,10 +93,10 @@ internal sealed unsafe class Gate
     public nint WeightsPointer => _weights!.Pointer;
 
     /// <summary>[gates, experts] sums over the last batch of the probabilities (dense) since the last forward.</summary>
-    public ReadOnlySpan<double> ProbabilitySums => new((void*)_sums, _gates * _experts);
+    public ReadOnlySpan<double> ProbabilitySums => _sums.Read();
 
     /// <summary>[gates, experts] rows of the last batch that chose an expert; zeros for dense gates.</summary>
-    public ReadOnlySpan<long> ExpertCounts => new((void*)_counts, _gates * _experts);
+    public ReadOnlySpan<long> ExpertCounts => _counts.Read();
 
     /// <summary>The balance and z losses of the last batch, times their coefficients.</summary>
     public double AuxiliaryLoss(long rows)
@@ -115,7 +115,7 @@ internal sealed unsafe class Gate
             }
 
             if (_description.ZLoss > 0)
-                loss += _description.ZLoss * ((double*)_zSums)[g] / rows;
+                loss += _description.ZLoss * _zSums.Read()[g] / rows;
         }
 
         return loss;
@@ -140,6 +140,9 @@ internal sealed unsafe class Gate
         _forward.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (GateForwardArgs* args = &_forward)
             NativeStatus.Check(NativeMethods.GateForward(_context.Stream.Native, args));
+        _counts.Written();
+        _sums.Written();
+        _zSums.Written();
     }
 
     /// <summary>From <see cref="OutputGradient"/> to the gradient of the logits, and the parameters' gradients.</summary>
@@ -222,9 +225,9 @@ internal sealed unsafe class Gate
             Probabilities = _probabilities.Data,
             Chosen = _chosen == null ? null : (int*)_chosen.Pointer,
             Weights = _weights == null ? null : _weights.Data,
-            ExpertCounts = k > 0 ? (long*)_counts : null,
-            ProbabilitySums = (double*)_sums,
-            ZSums = _description.ZLoss > 0 ? (double*)_zSums : null,
+            ExpertCounts = k > 0 ? _counts.Device : null,
+            ProbabilitySums = _sums.Device,
+            ZSums = _description.ZLoss > 0 ? _zSums.Device : null,
             Seed = _seed,
             Step = -1,
         };
@@ -249,7 +252,7 @@ internal sealed unsafe class Gate
             Weights = _weights == null ? null : _weights.Data,
             Dprobabilities = k == 0 ? OutputGradient.Data : null,
             Dweights = k > 0 ? OutputGradient.Data : null,
-            ExpertCounts = k > 0 ? (long*)_counts : null,
+            ExpertCounts = k > 0 ? _counts.Device : null,
             Dlogits = _dlogits!.Data,
             DlogitsRowStride = _dlogits.RowStride,
             Seed = _seed,

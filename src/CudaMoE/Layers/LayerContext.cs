@@ -10,7 +10,11 @@ namespace CudaMoE.Layers;
 /// </summary>
 internal sealed class LayerContext : IDisposable
 {
+    /// <summary>Steps that the host may queue before it waits for a device whose memory it cannot read.</summary>
+    public const int StepsAhead = 8;
+
     private readonly List<Action> _bindings = [];
+    private readonly List<IDisposable> _owned = [];
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
 
@@ -53,6 +57,14 @@ internal sealed class LayerContext : IDisposable
     /// <summary>Makes the shared work space at least that large; only while binding.</summary>
     public void NeedWorkspace(long bytes) => _workspaceBytes = Math.Max(_workspaceBytes, bytes);
 
+    /// <summary>Disposes it with the context.</summary>
+    public T Own<T>(T item)
+        where T : IDisposable
+    {
+        _owned.Add(item);
+        return item;
+    }
+
     public Slot Reserve(string name, long columns) => Slot.Reserve(Activations, name, MaxRows, columns);
 
     public Slot ReserveExact(string name, long columns) => Slot.ReserveExact(Activations, name, MaxRows, columns, columns);
@@ -71,6 +83,8 @@ internal sealed class LayerContext : IDisposable
 
     public void Dispose()
     {
+        foreach (IDisposable item in _owned)
+            item.Dispose();
         _workspace?.Dispose();
         Packed.Dispose();
         Activations.Dispose();

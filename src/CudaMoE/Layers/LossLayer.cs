@@ -14,50 +14,65 @@ internal sealed unsafe class LossLayer : IDisposable
     private readonly IReadOnlyList<Slot> _logits;
     private readonly IReadOnlyList<Slot> _gradients;
     private readonly IReadOnlyList<double> _scales;
-    private nint _losses;
-    private nint _weightSums;
+    private readonly DeviceBatch _batch;
+    private readonly HostReadable<double> _results;
     private LossTask* _native;
     private LossArgs _args;
 
     /// <param name="context">The context.</param>
+    /// <param name="batch">Where the labels are.</param>
     /// <param name="tasks">The tasks.</param>
     /// <param name="classes">Logits of each task.</param>
     /// <param name="logits">[rows, classes] for each task.</param>
     /// <param name="gradients">The same for the gradients; empty when there is no training.</param>
     /// <param name="scales">Factor of each task's gradient.</param>
-    public LossLayer(LayerContext context, IReadOnlyList<TaskDescription> tasks, IReadOnlyList<int> classes, IReadOnlyList<Slot> logits, IReadOnlyList<Slot> gradients, IReadOnlyList<double> scales)
+    public LossLayer(LayerContext context, DeviceBatch batch, IReadOnlyList<TaskDescription> tasks, IReadOnlyList<int> classes, IReadOnlyList<Slot> logits, IReadOnlyList<Slot> gradients, IReadOnlyList<double> scales)
     {
         _context = context;
+        _batch = batch;
         _tasks = tasks;
         _classes = classes;
         _logits = logits;
         _gradients = gradients;
         _scales = scales;
-        context.Activations.Reserve("losses", tasks.Count * (long)sizeof(double), p => _losses = p);
-        context.Activations.Reserve("loss.weights", tasks.Count * (long)sizeof(double), p => _weightSums = p);
+        Kept = context.Device.Info.HostAccessible ? 1 : LayerContext.StepsAhead;
+        _results = new(context, "losses", 2L * Kept * tasks.Count);
         _native = (LossTask*)NativeMemory.AllocZeroed((nuint)tasks.Count, (nuint)sizeof(LossTask));
         context.OnBind(Bind);
     }
 
-    /// <summary>Mean loss of each task over its valid rows of the last batch; 0 when it has none.</summary>
-    public ReadOnlySpan<double> Losses => new((void*)_losses, _tasks.Count);
+    /// <summary>The results of so many runs are kept: one where the host reads them in place, else as many as may be queued.</summary>
+    public int Kept { get; }
 
-    /// <summary>Sum of the weights of each task's valid rows of the last batch.</summary>
-    public ReadOnlySpan<double> WeightSums => new((void*)_weightSums, _tasks.Count);
+    /// <summary>How often it ran.</summary>
+    public long Runs { get; private set; }
+
+    /// <summary>Mean loss of each task over its valid rows; 0 when it has none.</summary>
+    /// <param name="run">One of the last <see cref="Kept"/> runs, counted from 0.</param>
+    public ReadOnlySpan<double> Losses(long run) => _results.Read().Slice(Place(run), _tasks.Count);
+
+    /// <summary>Sum of the weights of each task's valid rows.</summary>
+    /// <param name="run">One of the last <see cref="Kept"/> runs, counted from 0.</param>
+    public ReadOnlySpan<double> WeightSums(long run) => _results.Read().Slice(Place(run) + _tasks.Count, _tasks.Count);
 
     public void Run(Batch batch)
     {
+        _batch.LoadLabels(batch);
         for (int t = 0; t < _tasks.Count; t++)
         {
-            _native[t].Labels = batch.LabelsPointer(t);
-            _native[t].Weights = batch.WeightsPointer(t);
+            _native[t].Labels = _batch.Labels(t);
+            _native[t].Weights = _batch.Weights(t);
         }
 
+        _args.Losses = _results.Device + Place(Runs);
+        _args.WeightSums = _args.Losses + _tasks.Count;
         _args.Rows = batch.Rows;
         _args.Workspace = (void*)_context.Workspace;
         _args.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (LossArgs* args = &_args)
             NativeStatus.Check(NativeMethods.Loss(_context.Stream.Native, args));
+        _results.Written();
+        Runs++;
     }
 
     public void Dispose()
@@ -65,6 +80,8 @@ internal sealed unsafe class LossLayer : IDisposable
         NativeMemory.Free(_native);
         _native = null;
     }
+
+    private int Place(long run) => (int)(Math.Max(run, 0) % Kept) * 2 * _tasks.Count;
 
     private void Bind()
     {
@@ -95,8 +112,8 @@ internal sealed unsafe class LossLayer : IDisposable
             TaskCount = _tasks.Count,
             Rows = _context.MaxRows,
             Tasks = _native,
-            Losses = (double*)_losses,
-            WeightSums = (double*)_weightSums,
+            Losses = _results.Device,
+            WeightSums = _results.Device + _tasks.Count,
         };
         long bytes;
         fixed (LossArgs* args = &_args)

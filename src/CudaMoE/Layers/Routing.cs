@@ -16,11 +16,11 @@ internal sealed unsafe class Routing
     private readonly int _choices;
     private readonly Func<nint> _chosen;
     private readonly Func<nint> _weights;
+    private readonly HostReadable<long> _dropped;
     private nint _offsets;
     private nint _sampleOfSlot;
     private nint _pairOfSlot;
     private nint _slotOfPair;
-    private nint _dropped;
     private RoutingArgs _args;
 
     public Routing(LayerContext context, GateDescription gate, int experts, int gates, Func<nint> chosen, Func<nint> weights)
@@ -37,7 +37,7 @@ internal sealed unsafe class Routing
         arena.Reserve("routing.sample_of_slot", MaxSlots * sizeof(int), p => _sampleOfSlot = p);
         arena.Reserve("routing.pair_of_slot", MaxSlots * sizeof(int), p => _pairOfSlot = p);
         arena.Reserve("routing.slot_of_pair", MaxSlots * sizeof(int), p => _slotOfPair = p);
-        arena.Reserve("routing.dropped", experts * (long)sizeof(long), p => _dropped = p);
+        _dropped = new(context, "routing.dropped", experts);
         context.OnBind(Bind);
     }
 
@@ -56,7 +56,7 @@ internal sealed unsafe class Routing
     public int* SlotOfPair => (int*)_slotOfPair;
 
     /// <summary>[experts] pairs that found no place.</summary>
-    public long* Dropped => (long*)_dropped;
+    public ReadOnlySpan<long> Dropped => _dropped.Read();
 
     /// <summary>Slots, used or not, of <paramref name="rows"/> samples.</summary>
     public long Slots(long rows) => rows * _choices;
@@ -69,6 +69,7 @@ internal sealed unsafe class Routing
         _args.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (RoutingArgs* args = &_args)
             NativeStatus.Check(NativeMethods.Routing(_context.Stream.Native, args));
+        _dropped.Written();
     }
 
     private void Bind()
@@ -86,7 +87,7 @@ internal sealed unsafe class Routing
             SampleOfSlot = SampleOfSlot,
             PairOfSlot = (int*)_pairOfSlot,
             SlotOfPair = SlotOfPair,
-            Dropped = Dropped,
+            Dropped = _dropped.Device,
         };
         long bytes;
         fixed (RoutingArgs* args = &_args)

@@ -12,11 +12,11 @@ internal sealed class InputBlock : IDisposable
     private readonly GroupedMlp? _projection;
     private readonly ActivationKind _activation;
 
-    public InputBlock(LayerContext context, ModelDescription description, BatchLayout layout)
+    public InputBlock(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch)
     {
         ArchitectureDescription architecture = description.Architecture;
         _activation = architecture.Activation;
-        _embedding = new(context, description, layout);
+        _embedding = new(context, description, layout, batch);
         Slot row = _embedding.Output;
         if (architecture.LayerNorm)
         {

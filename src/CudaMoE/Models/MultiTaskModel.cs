@@ -13,6 +13,7 @@ namespace CudaMoE.Models;
 public sealed unsafe class MultiTaskModel : IDisposable
 {
     private readonly LayerContext _context;
+    private readonly DeviceBatch _deviceBatch;
     private readonly InputBlock _input;
     private readonly Trunk _trunk;
     private readonly Towers _towers;
@@ -50,7 +51,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _weightValues = new float[outputs.Count];
         _context = new(device, description, maxRows, training);
         ArchitectureDescription architecture = description.Architecture;
-        _input = new(_context, description, layout);
+        _deviceBatch = _context.Own(new DeviceBatch(_context, layout));
+        _input = new(_context, description, layout, _deviceBatch);
         _trunk = architecture.Type switch
         {
             ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
@@ -62,6 +64,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
         BalancerType balancer = description.Training.Balancer.Type;
         _loss = new(
             _context,
+            _deviceBatch,
             description.Tasks,
             outputs,
             _towers.Logits,
@@ -143,16 +146,28 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public ReadOnlySpan<long> ExpertCounts => IsSparse ? _trunk.Gate!.ExpertCounts : [];
 
     /// <summary>Pairs of the last batch that found no place, [experts]; sparse mixtures only.</summary>
-    public ReadOnlySpan<long> DroppedPairs => _trunk.Routing == null ? [] : new(_trunk.Routing.Dropped, ExpertCount);
+    public ReadOnlySpan<long> DroppedPairs => _trunk.Routing == null ? [] : _trunk.Routing.Dropped;
 
     /// <summary>Mean loss of each task over its valid rows of the last <see cref="ComputeLosses"/>.</summary>
-    public ReadOnlySpan<double> Losses => _loss.Losses;
+    public ReadOnlySpan<double> Losses => _loss.Losses(_loss.Runs - 1);
 
     /// <summary>Weight of each task's valid rows of the last <see cref="ComputeLosses"/>; 0 = the task had no labels.</summary>
-    public ReadOnlySpan<double> LossWeights => _loss.WeightSums;
+    public ReadOnlySpan<double> LossWeights => _loss.WeightSums(_loss.Runs - 1);
 
     /// <summary>Balance and z losses of the last batch, times their coefficients.</summary>
     public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss(_batch?.Rows ?? 0) ?? 0;
+
+    /// <summary>
+    /// How many of the last <see cref="ComputeLosses"/> can still be read: 1 on a device whose memory the host reads, where that costs nothing; more
+    /// elsewhere, where reading waits for the device, so that it need not be done in each step.
+    /// </summary>
+    internal int LossesKept => _loss.Kept;
+
+    /// <summary>As <see cref="Losses"/>, of the <paramref name="back"/>th run before the last one.</summary>
+    internal ReadOnlySpan<double> EarlierLosses(int back) => _loss.Losses(_loss.Runs - 1 - back);
+
+    /// <summary>As <see cref="LossWeights"/>, of the <paramref name="back"/>th run before the last one.</summary>
+    internal ReadOnlySpan<double> EarlierLossWeights(int back) => _loss.WeightSums(_loss.Runs - 1 - back);
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
@@ -177,7 +192,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _towers.Forward(batch.Rows);
     }
 
-    /// <summary>[rows, outputs] logits of a task, valid until the next forward.</summary>
+    /// <summary>[rows, outputs] logits of a task where the host can read them, valid until the next forward; waits for the device.</summary>
+    public Tensor ReadLogits(int task) => _towers.ReadLogits(task, _batch?.Rows ?? 0);
+
+    /// <summary>[rows, outputs] logits of a task in device memory, valid until the next forward.</summary>
     public Tensor Logits(int task) => _towers.Logits[task].View(_batch?.Rows ?? 0);
 
     /// <summary>Losses of the last forward, and in training their gradients on the logits.</summary>
@@ -221,7 +239,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
             device = (float*)_taskWeights;
             if (Description.Training.Balancer.Heads == HeadGradient.Scaled)
-                Towers.ScaleParameterGradients(Parameters, _taskNames, weights);
+                _towers.ScaleParameterGradients(_taskNames, device);
         }
 
         if (HasTrunkInputGradients && device != null)
@@ -247,9 +265,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void Update(float learningRate, float embeddingLearningRate, long step)
     {
         RequireTraining();
-        if (!_optimizer!.Step(learningRate, step))
-            return;
-        _input.Embedding.Update(_batch ?? throw NoBatch(), embeddingLearningRate, step);
+        if (_batch == null)
+            throw NoBatch();
+        _optimizer!.Step(learningRate, step);
+        _input.Embedding.Update(embeddingLearningRate, step, _optimizer.Norm);
         PackAll();
     }
 
@@ -261,7 +280,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
     {
         RequireTraining();
         List<float[]> gradients = [.. Parameters.Where(p => p.Kind == ParameterKind.Embedding).Select(p => new float[p.Count])];
-        _input.Embedding.DenseGradients(_batch ?? throw NoBatch(), gradients);
+        if (_batch == null)
+            throw NoBatch();
+        _input.Embedding.DenseGradients(gradients);
         return gradients;
     }
 
@@ -290,7 +311,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     internal void EmbeddingStep(Batch batch, float learningRate, long step)
     {
         _input.Embedding.Forward(batch);
-        _input.Embedding.Update(batch, learningRate, step);
+        _input.Embedding.Update(learningRate, step, norm: null);
     }
 
     private static InvalidOperationException NoBatch() => new("Forward has not run");

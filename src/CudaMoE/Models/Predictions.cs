@@ -7,12 +7,12 @@ namespace CudaMoE.Models;
 public static class Predictions
 {
     /// <summary>Predictions of a task for the rows of the last forward.</summary>
-    /// <param name="model">A model on a device whose memory the host can access.</param>
+    /// <param name="model">A model that ran forward; this waits for its device.</param>
     /// <param name="task">Index of the task.</param>
     /// <param name="destination">[rows, outputs] of the task, row-major.</param>
     public static unsafe void Read(MultiTaskModel model, int task, Span<float> destination)
     {
-        Tensor logits = model.Logits(task);
+        Tensor logits = model.ReadLogits(task);
         int outputs = model.Outputs[task];
         if (destination.Length < logits.Rows * outputs)
             throw new ArgumentException($"destination has room for {destination.Length} numbers; {logits.Rows * outputs} are needed", nameof(destination));

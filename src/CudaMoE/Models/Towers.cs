@@ -16,10 +16,13 @@ internal sealed unsafe class Towers
     private readonly int _tasks;
     private readonly List<GroupedMlp> _towers = [];
     private readonly bool _together;
+    private readonly bool _hasGram;
     private readonly Slot? _taskGradients;
     private readonly Slot? _gradientProducts;
     private readonly Slot? _weightProducts;
     private readonly long[] _starts;
+    private readonly List<HostReadable<float>> _hostLogits = [];
+    private Parameter[][]? _parameters;
     private nint _gram;
     private GemmWgradArgs _gradientProduct;
     private GemmForwardArgs _weightProduct;
@@ -47,6 +50,8 @@ internal sealed unsafe class Towers
             }
         }
 
+        foreach (GroupedMlp tower in _towers)
+            _hostLogits.Add(new(context, tower.Output));
         for (int t = 0; t < _tasks; t++)
         {
             Logits.Add(_together ? _towers[0].Output.Slice((long)t * outputs[t], outputs[t]) : _towers[t].Output);
@@ -54,7 +59,10 @@ internal sealed unsafe class Towers
                 LogitGradients.Add(_together ? _towers[0].OutputGradient.Slice((long)t * outputs[t], outputs[t]) : _towers[t].OutputGradient);
         }
 
-        if (!context.Training)
+        _hasGram = context.Training && description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
+        if (context.Training && trunk.Shared && !_together)
+            _taskGradients = context.Reserve("tower.input_gradients", (long)trunk.Width * _tasks);
+        if (!_hasGram)
             return;
         context.Activations.Reserve("gram", (long)_tasks * _tasks * sizeof(double), p => _gram = p);
         if (trunk.Shared && _together)
@@ -64,10 +72,6 @@ internal sealed unsafe class Towers
             _weightProducts = Slot.ReserveExact(context.Activations, "gram.weights", h, h, h);
             for (int t = 0; t <= _tasks; t++)
                 _starts[t] = t * FirstWidth;
-        }
-        else if (trunk.Shared)
-        {
-            _taskGradients = context.Reserve("tower.input_gradients", (long)trunk.Width * _tasks);
         }
 
         context.OnBind(Bind);
@@ -96,6 +100,17 @@ internal sealed unsafe class Towers
     {
         foreach (GroupedMlp tower in _towers)
             tower.Forward(rows);
+        foreach (HostReadable<float> logits in _hostLogits)
+            logits.Written();
+    }
+
+    /// <summary>[rows, outputs] logits of a task where the host can read them; waits for the device.</summary>
+    public Tensor ReadLogits(int task, long rows)
+    {
+        int place = _together ? 0 : task;
+        Slot all = _towers[place].Output;
+        float* host = _hostLogits[place].Read(rows * all.RowStride);
+        return Logits[task].View(rows) with { Pointer = (nint)host + (Logits[task].Pointer - all.Pointer) };
     }
 
     /// <summary>From <see cref="LogitGradients"/> to the towers' parameters and first-layer gradients; task parts of the representation's gradient follow where
@@ -123,6 +138,8 @@ internal sealed unsafe class Towers
     /// <summary>Gram matrix [tasks, tasks] of the task gradients on the representation, after <see cref="Backward"/>.</summary>
     public void Gram(long rows, Span<double> gram)
     {
+        if (!_hasGram)
+            throw new InvalidOperationException("the model was built with a balancer that does not look at gradients");
         if (_trunk.Shared && _together)
             FactoredGram(rows);
         else
@@ -156,19 +173,14 @@ internal sealed unsafe class Towers
             CombineShared(rows, ones);
     }
 
-    /// <summary>Multiplies the gradients of each tower's own parameters by its task's weight.</summary>
-    public static void ScaleParameterGradients(IReadOnlyList<Parameter> parameters, IReadOnlyList<string> tasks, ReadOnlySpan<float> weights)
+    /// <summary>Multiplies the gradients of each tower's own parameters by its task's weight, in device memory.</summary>
+    public void ScaleParameterGradients(IReadOnlyList<string> taskNames, float* weights)
     {
-        for (int t = 0; t < tasks.Count; t++)
+        _parameters ??= [.. taskNames.Select(name => _context.Parameters.All.Where(p => p.Name.StartsWith($"towers.{name}.", StringComparison.Ordinal)).ToArray())];
+        for (int t = 0; t < _tasks; t++)
         {
-            string prefix = $"towers.{tasks[t]}.";
-            foreach (Parameter parameter in parameters)
-            {
-                if (!parameter.Name.StartsWith(prefix, StringComparison.Ordinal))
-                    continue;
-                Span<float> gradient = new((void*)parameter.Gradient, checked((int)parameter.Count));
-                System.Numerics.Tensors.TensorPrimitives.Multiply(gradient, weights[t], gradient);
-            }
+            foreach (Parameter parameter in _parameters[t])
+                BalanceOperations.ScaleGradient(_context, parameter, weights + t);
         }
     }
 

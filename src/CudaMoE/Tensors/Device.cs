@@ -53,7 +53,8 @@ public sealed class Device : IDisposable
             info.SupportsBf16 != 0,
             info.MemoryBytes,
             info.LiveBytes,
-            info.LiveAllocations);
+            info.LiveAllocations,
+            info.Faulted != 0);
     }
 
     /// <summary>Creates a stream; operations on it run in order.</summary>
@@ -62,6 +63,10 @@ public sealed class Device : IDisposable
     /// <summary>Allocates zeroed memory, aligned to 64 bytes.</summary>
     /// <param name="bytes">At least 0.</param>
     public DeviceBuffer Allocate(long bytes) => new(this, bytes);
+
+    /// <summary>Allocates host memory that copies of this device reach without waiting; its content is undefined.</summary>
+    /// <param name="bytes">At least 0.</param>
+    public HostBuffer AllocateHost(long bytes) => new(this, bytes);
 
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
@@ -77,6 +82,7 @@ public sealed class Device : IDisposable
 /// <param name="MemoryBytes">Physical memory.</param>
 /// <param name="LiveBytes">Bytes allocated and not yet freed.</param>
 /// <param name="LiveAllocations">Their number.</param>
+/// <param name="Faulted">Whether a kernel failed: every later call on the device fails and its memory is lost; dispose what was made on it.</param>
 public sealed record DeviceProperties(
     string Backend,
     string Name,
@@ -86,4 +92,5 @@ public sealed record DeviceProperties(
     bool SupportsBf16,
     long MemoryBytes,
     long LiveBytes,
-    long LiveAllocations);
+    long LiveAllocations,
+    bool Faulted);

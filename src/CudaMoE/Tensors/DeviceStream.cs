@@ -7,6 +7,8 @@ namespace CudaMoE.Tensors;
 public sealed unsafe class DeviceStream : IDisposable
 {
     private readonly StreamHandle _handle;
+    private long _marks;
+    private long _passed;
 
     internal DeviceStream(Device device)
     {
@@ -24,9 +26,24 @@ public sealed unsafe class DeviceStream : IDisposable
 
     /// <summary>Waits for all operations.</summary>
     /// <exception cref="ReportedDataException">An operation met bad data since the last call.</exception>
-    public void Synchronize() => NativeStatus.Check(NativeMethods.StreamSynchronize(Native));
+    public void Synchronize()
+    {
+        int status = NativeMethods.StreamSynchronize(Native);
+        _passed = _marks;
+        NativeStatus.Check(status);
+    }
 
-    /// <summary>Copies from host memory to device memory.</summary>
+    /// <summary>A place in the queue, behind all that is queued.</summary>
+    internal long Mark() => ++_marks;
+
+    /// <summary>Waits for what stands before a place, if it is not known to be done.</summary>
+    internal void WaitFor(long mark)
+    {
+        if (mark > _passed)
+            Synchronize();
+    }
+
+    /// <summary>Copies from host memory to device memory; the memory may be changed when this returns.</summary>
     public void CopyToDevice<T>(ReadOnlySpan<T> source, nint destination)
         where T : unmanaged
     {
@@ -34,12 +51,23 @@ public sealed unsafe class DeviceStream : IDisposable
             NativeStatus.Check(NativeMethods.MemoryCopy(Native, (void*)destination, pointer, (long)source.Length * sizeof(T), NativeConstants.HostToDevice));
     }
 
+    /// <summary>Copies from the memory of a <see cref="HostBuffer"/>, which must stay as it is until the stream gets there.</summary>
+    internal void CopyToDevice(nint source, nint destination, long bytes) =>
+        NativeStatus.Check(NativeMethods.MemoryCopy(Native, (void*)destination, (void*)source, bytes, NativeConstants.HostToDevice));
+
     /// <summary>Copies from device memory to host memory, and waits for it.</summary>
     public void CopyToHost<T>(nint source, Span<T> destination)
         where T : unmanaged
     {
         fixed (T* pointer = destination)
-            NativeStatus.Check(NativeMethods.MemoryCopy(Native, pointer, (void*)source, (long)destination.Length * sizeof(T), NativeConstants.DeviceToHost));
+            CopyToHost(source, (nint)pointer, (long)destination.Length * sizeof(T));
+    }
+
+    /// <summary>As the other overload, to native memory.</summary>
+    internal void CopyToHost(nint source, nint destination, long bytes)
+    {
+        NativeStatus.Check(NativeMethods.MemoryCopy(Native, (void*)destination, (void*)source, bytes, NativeConstants.DeviceToHost));
+        _passed = _marks;
     }
 
     /// <summary>Copies bytes within device memory; the ranges may not overlap.</summary>

@@ -33,13 +33,13 @@ public static class ModelCheckpoint
         foreach (Parameter parameter in model.Parameters)
         {
             TensorDataType type = parameter.Type == ElementType.F32 ? TensorDataType.F32 : TensorDataType.BF16;
-            writer.Add(parameter.Name, type, parameter.Shape, HostAddress(model, parameter.Value));
+            Add(model, writer, parameter.Name, type, parameter.Shape, parameter.Value);
         }
     }
 
     /// <summary>Reads all parameters; the file must have exactly the model's, with its shapes.</summary>
     /// <exception cref="CheckpointFormatException">A tensor is missing, unknown, or of another shape or type.</exception>
-    public static unsafe void LoadWeights(MultiTaskModel model, SafetensorsReader reader)
+    public static void LoadWeights(MultiTaskModel model, SafetensorsReader reader)
     {
         HashSet<string> expected = [];
         foreach (Parameter parameter in model.Parameters)
@@ -47,7 +47,7 @@ public static class ModelCheckpoint
             expected.Add(parameter.Name);
             TensorDataType type = parameter.Type == ElementType.F32 ? TensorDataType.F32 : TensorDataType.BF16;
             CheckEntry(reader, parameter.Name, type, parameter.Shape);
-            reader.CopyTo(parameter.Name, (void*)HostAddress(model, parameter.Value), parameter.Count * (type == TensorDataType.F32 ? 4 : 2));
+            Load(model, reader, parameter.Name, parameter.Value, parameter.Count * (type == TensorDataType.F32 ? 4 : 2));
         }
 
         RefuseUnknown(reader, expected);
@@ -56,14 +56,14 @@ public static class ModelCheckpoint
 
     /// <summary>Reads the optimiser states of a checkpoint that training goes on from.</summary>
     /// <exception cref="CheckpointFormatException">A tensor is missing, unknown, or of another shape or type.</exception>
-    public static unsafe void LoadOptimizer(MultiTaskModel model, SafetensorsReader reader)
+    public static void LoadOptimizer(MultiTaskModel model, SafetensorsReader reader)
     {
         HashSet<string> expected = [];
         foreach ((string name, nint address, long count) in States(model))
         {
             expected.Add(name);
             CheckEntry(reader, name, TensorDataType.F32, [count]);
-            reader.CopyTo(name, (void*)HostAddress(model, address), count * sizeof(float));
+            Load(model, reader, name, address, count * sizeof(float));
         }
 
         RefuseUnknown(reader, expected);
@@ -72,7 +72,7 @@ public static class ModelCheckpoint
     private static void AddOptimizer(MultiTaskModel model, SafetensorsWriter writer)
     {
         foreach ((string name, nint address, long count) in States(model))
-            writer.Add(name, TensorDataType.F32, [count], HostAddress(model, address));
+            Add(model, writer, name, TensorDataType.F32, [count], address);
     }
 
     private static IEnumerable<(string Name, nint Address, long Count)> States(MultiTaskModel model)
@@ -107,7 +107,20 @@ public static class ModelCheckpoint
         }
     }
 
-    private static nint HostAddress(MultiTaskModel model, nint device) => model.Device.Info.HostAccessible
-        ? device
-        : throw new NativeUnsupportedException($"device {model.Device.Spec}: its memory cannot be read by the host");
+    /// <summary>Adds a tensor of device memory: in place where the host can read it, else by copies while the file is written.</summary>
+    private static void Add(MultiTaskModel model, SafetensorsWriter writer, string name, TensorDataType type, IReadOnlyList<long> shape, nint address)
+    {
+        if (model.Device.Info.HostAccessible)
+            writer.Add(name, type, shape, address);
+        else
+            writer.Add(name, type, shape, (offset, destination) => model.Stream.CopyToHost(address + (nint)offset, destination));
+    }
+
+    /// <summary>Copies a tensor of a file to device memory.</summary>
+    private static void Load(MultiTaskModel model, SafetensorsReader reader, string name, nint address, long bytes)
+    {
+        const int block = 1 << 28;
+        for (long start = 0; start < bytes; start += block)
+            model.Stream.CopyToDevice(reader.Bytes(name, start, (int)Math.Min(block, bytes - start)), address + (nint)start);
+    }
 }

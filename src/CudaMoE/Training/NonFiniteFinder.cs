@@ -14,7 +14,7 @@ internal static unsafe class NonFiniteFinder
     {
         foreach (Parameter parameter in model.Parameters)
         {
-            if (parameter.Type == ElementType.F32 ? !AllFinite((float*)parameter.Value, parameter.Count) : !AllFiniteHalves((ushort*)parameter.Value, parameter.Count))
+            if (!AllFinite(model, parameter))
                 return parameter.Name;
         }
 
@@ -22,11 +22,36 @@ internal static unsafe class NonFiniteFinder
     }
 
     /// <summary>Where a bad loss of task <paramref name="task"/> comes from: an input of the batch, a parameter, or only the logits.</summary>
-    public static string OfLoss(MultiTaskModel model, Batch batch, int task)
+    /// <param name="model">The model.</param>
+    /// <param name="batch">The batch; null when it is not known any more.</param>
+    /// <param name="task">Index of the task.</param>
+    public static string OfLoss(MultiTaskModel model, Batch? batch, int task)
     {
-        if (!AllFinite(batch.DensePointer, (long)batch.Rows * batch.Layout.DenseWidth))
+        if (batch != null && !AllFinite(batch.DensePointer, (long)batch.Rows * batch.Layout.DenseWidth))
             return "the dense features of the batch";
         return InParameters(model) is { } name ? $"parameter {name}" : $"the logits of task {model.Description.Tasks[task].Name}";
+    }
+
+    private static bool AllFinite(MultiTaskModel model, Parameter parameter)
+    {
+        bool halves = parameter.Type == ElementType.Bf16;
+        if (model.Device.Info.HostAccessible)
+            return halves ? AllFiniteHalves((ushort*)parameter.Value, parameter.Count) : AllFinite((float*)parameter.Value, parameter.Count);
+        const int block = 1 << 20;
+        int size = halves ? sizeof(ushort) : sizeof(float);
+        byte[] copy = new byte[Math.Min(block, parameter.Count) * size];
+        fixed (byte* pointer = copy)
+        {
+            for (long start = 0; start < parameter.Count; start += block)
+            {
+                long count = Math.Min(block, parameter.Count - start);
+                model.Stream.CopyToHost(parameter.Value + (nint)(start * size), (nint)pointer, count * size);
+                if (halves ? !AllFiniteHalves((ushort*)pointer, count) : !AllFinite((float*)pointer, count))
+                    return false;
+            }
+        }
+
+        return true;
     }
 
     private static bool AllFinite(float* values, long count)

@@ -29,8 +29,6 @@ internal sealed class TrainingRun : IDisposable
     private readonly EarlyStopping? _earlyStopping;
     private readonly long _stepsPerEpoch;
     private readonly long _logEvery;
-    private readonly double[] _lossSums;
-    private readonly double[] _lossWeights;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private readonly ThroughputMeter _throughput = new();
     private long _step;
@@ -47,11 +45,8 @@ internal sealed class TrainingRun : IDisposable
         _log = log;
         _options = options;
         _observer = observer;
-        int tasks = description.Tasks.Count;
         _stepsPerEpoch = (dataset.Train.Rows + _training.BatchSize - 1) / _training.BatchSize;
         _logEvery = options.LogEvery ?? Math.Max(1, _stepsPerEpoch / 50);
-        _lossSums = new double[tasks];
-        _lossWeights = new double[tasks];
         _earlyStopping = _training.EarlyStopping == null ? null : new(_training.EarlyStopping);
         _store = new(folder.CheckpointsPath, options.KeepCheckpoints);
         _model = new(
@@ -89,11 +84,7 @@ internal sealed class TrainingRun : IDisposable
         _earlyStopping?.Load(state.EarlyStopping);
         state.Running.TryGetValue(LossSums, out IReadOnlyList<double>? sums);
         state.Running.TryGetValue(LossWeights, out IReadOnlyList<double>? weights);
-        for (int t = 0; t < _lossSums.Length; t++)
-        {
-            _lossSums[t] = sums?[t] ?? 0;
-            _lossWeights[t] = weights?[t] ?? 0;
-        }
+        _trainingStep.Totals.Load(sums, weights);
 
         RunResumedEvent resumed = new()
         {
@@ -163,27 +154,26 @@ internal sealed class TrainingRun : IDisposable
         {
             _step++;
             _trainingStep.Run(batch, _step);
-            _model.Stream.Synchronize();
-            ReadOnlySpan<double> losses = _model.Losses;
-            ReadOnlySpan<double> weights = _model.LossWeights;
-            for (int t = 0; t < losses.Length; t++)
-            {
-                _lossSums[t] += losses[t] * weights[t];
-                _lossWeights[t] += weights[t];
-            }
-
+            bool logs = _step % _logEvery == 0 || _step == 1;
+            bool saves = _training.CheckpointSteps is { } every && _step % every == 0 && _batch + 1 < _stepsPerEpoch;
+            if (logs || saves || _model.LossesKept == 1)
+                _trainingStep.Finish();
             _throughput.Add(batch.Rows);
-            _observer.OnProgress(new(_epoch + 1, _training.Epochs, _step, TotalSteps, _throughput.Recent, Mean(losses)));
-            if (_step % _logEvery == 0 || _step == 1)
+            _observer.OnProgress(new(_epoch + 1, _training.Epochs, _step, TotalSteps, _throughput.Recent, Mean(_trainingStep.Losses)));
+            if (logs)
                 LogStep(batch);
             _batch++;
             loader.Return(batch);
-            if (_training.CheckpointSteps is { } every && _step % every == 0 && _batch < _stepsPerEpoch)
+            if (saves)
                 SaveCheckpoint(best: false);
             if (cancellation.IsCancellationRequested)
+            {
+                _trainingStep.Finish();
                 return false;
+            }
         }
 
+        _trainingStep.Finish();
         return true;
     }
 
@@ -205,12 +195,11 @@ internal sealed class TrainingRun : IDisposable
             }
         }
 
-        double[] trainLosses = [.. _lossSums.Zip(_lossWeights, (sum, weight) => weight > 0 ? sum / weight : double.NaN)];
+        double[] trainLosses = _trainingStep.Totals.Means;
         bool best = _earlyStopping?.Observe(validation?.Metrics ?? [], _epoch + 1) ?? false;
         _epoch++;
         _batch = 0;
-        Array.Clear(_lossSums);
-        Array.Clear(_lossWeights);
+        _trainingStep.Totals.Clear();
         EpochEvent logged = new()
         {
             Step = _step,
@@ -336,7 +325,7 @@ internal sealed class TrainingRun : IDisposable
         Seed = _training.Seed,
         Balancer = _trainingStep.Balancer.Save(),
         EarlyStopping = _earlyStopping?.Save(),
-        Running = new Dictionary<string, IReadOnlyList<double>> { [LossSums] = [.. _lossSums], [LossWeights] = [.. _lossWeights] },
+        Running = new Dictionary<string, IReadOnlyList<double>> { [LossSums] = [.. _trainingStep.Totals.Sums], [LossWeights] = [.. _trainingStep.Totals.Weights] },
     };
 
     private void Load(CheckpointFolder checkpoint)

@@ -8,6 +8,10 @@ namespace CudaMoE.Training;
 /// <summary>
 /// One optimisation step of a model: forward, losses, balanced backward, update. It allocates nothing.
 /// </summary>
+/// <remarks>
+/// On a device whose memory the host cannot read, steps are queued: the losses of a step are read by <see cref="Finish"/>, which waits for the
+/// device, or some steps later when no more can be kept. Balancers that ask for a Gram matrix wait for it in each of their steps.
+/// </remarks>
 /// <remarks>Not thread-safe.</remarks>
 public sealed class TrainingStep
 {
@@ -18,8 +22,11 @@ public sealed class TrainingStep
     private readonly float[] _deviceWeights;
     private readonly bool[] _valid;
     private readonly double[] _ownWeights;
+    private readonly double[] _losses;
     private readonly bool _balances;
     private readonly long _totalSteps;
+    private int _unread;
+    private long _lastStep;
 
     /// <summary>Prepares steps of <paramref name="model"/>.</summary>
     /// <param name="model">A model built for training.</param>
@@ -35,6 +42,8 @@ public sealed class TrainingStep
         Array.Fill(_weights, 1.0);
         _deviceWeights = new float[tasks];
         _valid = new bool[tasks];
+        _losses = new double[tasks];
+        Totals = new(tasks);
         _ownWeights = [.. model.Description.Tasks.Select(t => t.Weight)];
         Balancer = BalancerFactory.Create(_training.Balancer, _ownWeights);
         // Equal weights are 1, and static ones multiply the losses themselves: the representation's gradient needs no weights then.
@@ -47,56 +56,84 @@ public sealed class TrainingStep
     /// <summary>Weights of the last step, in the order of the tasks.</summary>
     public ReadOnlySpan<double> Weights => _balances ? _weights : _training.Balancer.Type == BalancerType.Static ? _ownWeights : _weights;
 
+    /// <summary>Losses of the last step whose losses were read.</summary>
+    public ReadOnlySpan<double> Losses => _losses;
+
     /// <summary>Whether the last step formed a Gram matrix.</summary>
     public bool HasGram { get; private set; }
 
     /// <summary>Learning rate of the dense parameters at the last step.</summary>
     public double LearningRate { get; private set; }
 
-    /// <summary>Runs a step.</summary>
-    /// <param name="batch">The samples.</param>
+    /// <summary>Sums of the losses that were read; whoever reports them clears them.</summary>
+    internal LossTotals Totals { get; }
+
+    /// <summary>Runs a step, or queues it.</summary>
+    /// <param name="batch">The samples; may be refilled when this returns.</param>
     /// <param name="step">Counts from 1.</param>
-    /// <exception cref="NonFiniteException">A loss is not finite; the parameters are as before the step.</exception>
+    /// <exception cref="NonFiniteException">A loss is not finite, of this step (the parameters are as before it) or of an earlier one that was queued.</exception>
     public void Run(Batch batch, long step)
     {
         _model.Forward(batch, step);
         _model.ComputeLosses();
-        CheckLosses(batch, step);
+        _unread++;
+        _lastStep = step;
+        if (_model.LossesKept == 1)
+            ReadLosses(batch);
         _model.BackwardTowers();
         if (_balances)
-            Balance(step);
+            Balance(batch, step);
         else
             _model.BackwardTrunk([], gramIsFresh: false);
         double factor = LearningRateSchedule.Factor(_training.Schedule, step, _totalSteps);
         LearningRate = _training.Optimizer.LearningRate * factor;
         _model.Update((float)LearningRate, (float)(_training.EmbeddingOptimizer.LearningRate * factor), step);
+        if (_unread == _model.LossesKept)
+            Finish();
     }
 
-    private void Balance(long step)
+    /// <summary>Waits for the device, and reads the losses of all steps that were run.</summary>
+    /// <exception cref="NonFiniteException">One of them is not finite.</exception>
+    /// <exception cref="ReportedDataException">An operation met bad data.</exception>
+    public void Finish()
+    {
+        _model.Stream.Synchronize();
+        ReadLosses(batch: null);
+    }
+
+    private void Balance(Batch batch, long step)
     {
         long index = step - 1;
         HasGram = Balancer.NeedsGram(index);
         if (HasGram)
             _model.ComputeGram(_gram);
-        ReadOnlySpan<double> labelled = _model.LossWeights;
         for (int t = 0; t < _valid.Length; t++)
-            _valid[t] = labelled[t] > 0;
-        Balancer.Weights(new BalancerInput(index, _model.Losses, HasGram ? _gram : [], _valid), _weights);
+            _valid[t] = batch.HasLabels(t);
+        // The Gram matrix was waited for, so this step's losses are at hand then; without it no balancer looks at them.
+        ReadOnlySpan<double> losses = HasGram ? _model.Losses : _losses;
+        Balancer.Weights(new BalancerInput(index, losses, HasGram ? _gram : [], _valid), _weights);
         for (int t = 0; t < _weights.Length; t++)
             _deviceWeights[t] = (float)_weights[t];
         _model.BackwardTrunk(_deviceWeights, HasGram);
     }
 
-    private void CheckLosses(Batch batch, long step)
+    /// <summary>Checks and adds up the losses that were not read yet, in the order of their steps.</summary>
+    /// <param name="batch">The batch of the last step, to look for the reason of a bad loss; null when it may hold other samples by now.</param>
+    private void ReadLosses(Batch? batch)
     {
-        ReadOnlySpan<double> losses = _model.Losses;
-        for (int t = 0; t < losses.Length; t++)
+        for (; _unread > 0; _unread--)
         {
-            if (!double.IsFinite(losses[t]))
+            _model.EarlierLosses(_unread - 1).CopyTo(_losses);
+            for (int t = 0; t < _losses.Length; t++)
             {
-                throw new NonFiniteException(
-                    $"step {step}: the loss of task {_model.Description.Tasks[t].Name} is {losses[t]}; the first tensor that is not finite is {NonFiniteFinder.OfLoss(_model, batch, t)}");
+                if (!double.IsFinite(_losses[t]))
+                {
+                    throw new NonFiniteException(
+                        $"step {_lastStep - _unread + 1}: the loss of task {_model.Description.Tasks[t].Name} is {_losses[t]}; the first tensor that is not finite is {NonFiniteFinder.OfLoss(_model, batch, t)}");
+                }
             }
+
+            Totals.Add(_losses, _model.EarlierLossWeights(_unread - 1));
         }
     }
 }

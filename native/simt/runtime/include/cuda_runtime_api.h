@@ -31,6 +31,7 @@ using cudaEvent_t = CUevent_st*;
 
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
+inline constexpr unsigned cudaHostAllocDefault = 0;
 inline constexpr unsigned cudaHostAllocMapped = 2;
 
 struct cudaDeviceProp {

@@ -1,0 +1,135 @@
+using CudaMoE.Data;
+using CudaMoE.Tensors;
+
+namespace CudaMoE.Layers;
+
+/// <summary>
+/// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
+/// other in page-locked memory and copied in one go, the features when the forward begins and the labels when the losses are asked for.
+/// The batch may be refilled as soon as a load has returned.
+/// </summary>
+internal sealed unsafe class DeviceBatch : IDisposable
+{
+    private const long Alignment = 64;
+    private readonly BatchLayout _layout;
+    private readonly UploadBuffer? _features;
+    private readonly UploadBuffer? _labels;
+    private readonly int*[] _ids;
+    private readonly int*[] _offsets;
+    private readonly float*[] _taskLabels;
+    private readonly float*[] _taskWeights;
+
+    public DeviceBatch(LayerContext context, BatchLayout layout)
+    {
+        _layout = layout;
+        _ids = new int*[layout.Sparse.Count];
+        _offsets = new int*[layout.Sparse.Count];
+        _taskLabels = new float*[layout.Tasks];
+        _taskWeights = new float*[layout.Tasks];
+        if (context.Device.Info.HostAccessible)
+            return;
+        _features = new(context.Stream, LayerContext.StepsAhead);
+        _labels = new(context.Stream, LayerContext.StepsAhead);
+    }
+
+    /// <summary>[rows, dense width] without gaps.</summary>
+    public float* Dense { get; private set; }
+
+    /// <summary>Ids of an input.</summary>
+    public int* Ids(int input) => _ids[input];
+
+    /// <summary>[rows + 1] starts of the bags of an input; null for one that is not multi-hot.</summary>
+    public int* Offsets(int input) => _offsets[input];
+
+    /// <summary>[rows] labels of a task.</summary>
+    public float* Labels(int task) => _taskLabels[task];
+
+    /// <summary>[rows] sample weights of a task.</summary>
+    public float* Weights(int task) => _taskWeights[task];
+
+    /// <summary>Makes ids, offsets and numbers of a batch readable.</summary>
+    public void LoadFeatures(Batch batch)
+    {
+        if (_features == null)
+        {
+            for (int f = 0; f < _ids.Length; f++)
+            {
+                _ids[f] = batch.IdsPointer(f);
+                _offsets[f] = batch.OffsetsPointer(f);
+            }
+
+            Dense = batch.DensePointer;
+            return;
+        }
+
+        long bytes = Aligned((long)batch.Rows * _layout.DenseWidth * sizeof(float));
+        for (int f = 0; f < _ids.Length; f++)
+            bytes += Aligned(batch.IdCount(f) * sizeof(int)) + Aligned(OffsetBytes(batch, f));
+        byte* host = _features.Begin(bytes);
+        Place(batch, host, host);
+        Place(batch, _features.Commit(), null);
+    }
+
+    /// <summary>Makes labels and sample weights of a batch readable.</summary>
+    public void LoadLabels(Batch batch)
+    {
+        if (_labels == null)
+        {
+            for (int t = 0; t < _taskLabels.Length; t++)
+            {
+                _taskLabels[t] = batch.LabelsPointer(t);
+                _taskWeights[t] = batch.WeightsPointer(t);
+            }
+
+            return;
+        }
+
+        long part = (long)batch.Rows * sizeof(float), stride = Aligned(part);
+        byte* host = _labels.Begin(2 * stride * _taskLabels.Length);
+        for (int t = 0; t < _taskLabels.Length; t++)
+        {
+            Buffer.MemoryCopy(batch.LabelsPointer(t), host + (2 * t * stride), part, part);
+            Buffer.MemoryCopy(batch.WeightsPointer(t), host + (((2 * t) + 1) * stride), part, part);
+        }
+
+        byte* device = _labels.Commit();
+        for (int t = 0; t < _taskLabels.Length; t++)
+        {
+            _taskLabels[t] = (float*)(device + (2 * t * stride));
+            _taskWeights[t] = (float*)(device + (((2 * t) + 1) * stride));
+        }
+    }
+
+    public void Dispose()
+    {
+        _features?.Dispose();
+        _labels?.Dispose();
+    }
+
+    private static long Aligned(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
+
+    private long OffsetBytes(Batch batch, int input) => _layout.Sparse[input].MultiHot ? (batch.Rows + 1L) * sizeof(int) : 0;
+
+    /// <summary>Sets the addresses of the parts from <paramref name="begin"/> on, and copies the parts to the same places from <paramref name="host"/> on.</summary>
+    private void Place(Batch batch, byte* begin, byte* host)
+    {
+        long place = 0;
+        for (int f = 0; f < _ids.Length; f++)
+        {
+            _ids[f] = (int*)Next(batch.IdsPointer(f), batch.IdCount(f) * sizeof(int));
+            long bytes = OffsetBytes(batch, f);
+            _offsets[f] = bytes == 0 ? null : (int*)Next(batch.OffsetsPointer(f), bytes);
+        }
+
+        Dense = (float*)Next(batch.DensePointer, (long)batch.Rows * _layout.DenseWidth * sizeof(float));
+
+        byte* Next(void* source, long bytes)
+        {
+            if (host != null)
+                Buffer.MemoryCopy(source, host + place, bytes, bytes);
+            byte* address = begin + place;
+            place += Aligned(bytes);
+            return address;
+        }
+    }
+}
