@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <new>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -39,7 +41,38 @@ PackedSite pack_site(Site site) {
 
 Site unpack_site(PackedSite packed) { return {files()[packed >> 16], static_cast<int>(packed & 0xFFFFu)}; }
 
-SharedMemory::SharedMemory() : base_(allocate()), cells_(kArenaBytes / kCellBytes) { used_ = kArenaBytes; }
+// Storage is kept from launch to launch: its shadow has millions of bytes, of which a block uses few.
+struct SharedMemory::Pool {
+  struct Storage {
+    unsigned char* base;
+    std::vector<Cell> cells;
+    int64_t used;
+  };
+
+  static Pool& instance() {
+    static auto& pool = *new Pool;
+    return pool;
+  }
+
+  std::mutex mutex;
+  std::vector<Storage> free;
+};
+
+SharedMemory::SharedMemory() {
+  Pool& pool = Pool::instance();
+  const std::lock_guard lock(pool.mutex);
+  if (pool.free.empty()) {
+    base_ = allocate();
+    cells_.resize(kArenaBytes / kCellBytes);
+    used_ = kArenaBytes;
+    return;
+  }
+  Pool::Storage& storage = pool.free.back();
+  base_ = storage.base;
+  cells_ = std::move(storage.cells);
+  used_ = storage.used;
+  pool.free.pop_back();
+}
 
 unsigned char* SharedMemory::allocate() {
   void* memory = std::aligned_alloc(kArenaAlignment, kArenaBytes);
@@ -48,8 +81,9 @@ unsigned char* SharedMemory::allocate() {
 }
 
 SharedMemory::~SharedMemory() {
-  CUDAMOE_UNPOISON(base_, kArenaBytes);
-  std::free(base_);
+  Pool& pool = Pool::instance();
+  const std::lock_guard lock(pool.mutex);
+  pool.free.push_back({base_, std::move(cells_), used_});
 }
 
 void SharedMemory::reset(int64_t dynamic_bytes, int64_t limit_bytes) {

@@ -87,6 +87,8 @@ class SharedMemory {
     int64_t begin, bytes;
   };
 
+  struct Pool;
+
   static unsigned char* allocate();
   Cell* cells_of(const void* address, int bytes, Site site);
   // action(cell, use) for each cell of the access, where use is what the cell remembers of it.
@@ -101,7 +103,7 @@ class SharedMemory {
   void check_no_atomic(const Cell& cell, const void* address, const char* what, const Access& access, const Ordering& order) const;
   void check_no_reader(const Cell& cell, const void* address, const char* what, const Access& access, const Ordering& order) const;
 
-  unsigned char* base_;
+  unsigned char* base_ = nullptr;
   std::vector<Cell> cells_;
   std::vector<Array> arrays_;
   int64_t used_ = 0, budget_ = 0, limit_ = 0, dynamic_bytes_ = 0;

@@ -5,7 +5,7 @@ using CudaMoE.Interop;
 namespace CudaMoE.Layers;
 
 /// <summary>One optimiser step over all dense parameters in one native call, with clipping by the global norm.</summary>
-internal sealed unsafe class DenseOptimizer : IDisposable
+internal sealed unsafe class DenseOptimizer
 {
     private readonly LayerContext _context;
     private readonly OptimizerDescription _optimizer;
@@ -17,6 +17,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
 
     public DenseOptimizer(LayerContext context, OptimizerDescription optimizer, float? clipNorm)
     {
+        context.OnDispose(Free);
         _context = context;
         _optimizer = optimizer;
         _clipNorm = clipNorm;
@@ -50,7 +51,7 @@ internal sealed unsafe class DenseOptimizer : IDisposable
             NativeStatus.Check(NativeMethods.OptimizerStep(_context.Stream.Native, args));
     }
 
-    public void Dispose()
+    private void Free()
     {
         NativeMemory.Free(_tensors);
         _tensors = null;

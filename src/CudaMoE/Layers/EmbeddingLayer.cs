@@ -10,7 +10,7 @@ namespace CudaMoE.Layers;
 /// The feature row: pooled embeddings of all categorical features side by side, in the order of the features, then the dense numbers. Its
 /// backward is the fused update of the tables' touched rows.
 /// </summary>
-internal sealed unsafe class EmbeddingLayer : IDisposable
+internal sealed unsafe class EmbeddingLayer
 {
     private readonly LayerContext _context;
     private readonly DeviceBatch _batch;
@@ -18,7 +18,6 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
     private readonly BatchLayout _layout;
     private readonly OptimizerDescription _optimizer;
     private readonly ulong _seed;
-    private readonly List<DeviceBuffer> _memory = [];
     private readonly int _tableCount;
     private EmbeddingTable* _tables;
     private EmbeddingFeature* _features;
@@ -30,6 +29,7 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
 
     public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch)
     {
+        context.OnDispose(Free);
         _context = context;
         _batch = batch;
         _layout = layout;
@@ -182,12 +182,9 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
         }
     }
 
-    public void Dispose()
+    private void Free()
     {
         _workspace?.Dispose();
-        foreach (DeviceBuffer buffer in _memory)
-            buffer.Dispose();
-        _memory.Clear();
         NativeMemory.Free(_tables);
         NativeMemory.Free(_features);
         _tables = null;
@@ -233,12 +230,7 @@ internal sealed unsafe class EmbeddingLayer : IDisposable
         _context.Parameters.AddTable(parameter);
     }
 
-    private DeviceBuffer Allocate(long bytes)
-    {
-        DeviceBuffer buffer = _context.Device.Allocate(bytes);
-        _memory.Add(buffer);
-        return buffer;
-    }
+    private DeviceBuffer Allocate(long bytes) => _context.Own(_context.Device.Allocate(bytes));
 
     private void GrowWorkspace(long bytes)
     {

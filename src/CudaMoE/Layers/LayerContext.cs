@@ -14,7 +14,7 @@ internal sealed class LayerContext : IDisposable
     public const int StepsAhead = 8;
 
     private readonly List<Action> _bindings = [];
-    private readonly List<IDisposable> _owned = [];
+    private readonly List<Action> _disposals = [];
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
 
@@ -61,9 +61,12 @@ internal sealed class LayerContext : IDisposable
     public T Own<T>(T item)
         where T : IDisposable
     {
-        _owned.Add(item);
+        _disposals.Add(item.Dispose);
         return item;
     }
+
+    /// <summary>Runs <paramref name="free"/> when the context is disposed, also when the model could not be built.</summary>
+    public void OnDispose(Action free) => _disposals.Add(free);
 
     public Slot Reserve(string name, long columns) => Slot.Reserve(Activations, name, MaxRows, columns);
 
@@ -83,8 +86,8 @@ internal sealed class LayerContext : IDisposable
 
     public void Dispose()
     {
-        foreach (IDisposable item in _owned)
-            item.Dispose();
+        foreach (Action free in _disposals)
+            free();
         _workspace?.Dispose();
         Packed.Dispose();
         Activations.Dispose();

@@ -6,7 +6,7 @@ using CudaMoE.Interop;
 namespace CudaMoE.Layers;
 
 /// <summary>The losses of all tasks and their gradients on the logits.</summary>
-internal sealed unsafe class LossLayer : IDisposable
+internal sealed unsafe class LossLayer
 {
     private readonly LayerContext _context;
     private readonly IReadOnlyList<TaskDescription> _tasks;
@@ -28,6 +28,7 @@ internal sealed unsafe class LossLayer : IDisposable
     /// <param name="scales">Factor of each task's gradient.</param>
     public LossLayer(LayerContext context, DeviceBatch batch, IReadOnlyList<TaskDescription> tasks, IReadOnlyList<int> classes, IReadOnlyList<Slot> logits, IReadOnlyList<Slot> gradients, IReadOnlyList<double> scales)
     {
+        context.OnDispose(Free);
         _context = context;
         _batch = batch;
         _tasks = tasks;
@@ -75,7 +76,7 @@ internal sealed unsafe class LossLayer : IDisposable
         Runs++;
     }
 
-    public void Dispose()
+    private void Free()
     {
         NativeMemory.Free(_native);
         _native = null;

@@ -5,7 +5,7 @@ using CudaMoE.Layers;
 namespace CudaMoE.Models;
 
 /// <summary>Feature row → optional layer normalisation → optional projection: everything below the trunk.</summary>
-internal sealed class InputBlock : IDisposable
+internal sealed class InputBlock
 {
     private readonly EmbeddingLayer _embedding;
     private readonly LayerNorm? _norm;
@@ -86,6 +86,4 @@ internal sealed class InputBlock : IDisposable
 
         _norm?.Backward(rows, _embedding.OutputGradient);
     }
-
-    public void Dispose() => _embedding.Dispose();
 }

@@ -50,49 +50,57 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _taskNames = [.. description.Tasks.Select(t => t.Name)];
         _weightValues = new float[outputs.Count];
         _context = new(device, description, maxRows, training);
-        ArchitectureDescription architecture = description.Architecture;
-        _deviceBatch = _context.Own(new DeviceBatch(_context, layout));
-        _input = new(_context, description, layout, _deviceBatch);
-        _trunk = architecture.Type switch
+        try
         {
-            ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
-            ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
-            ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
-            _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
-        };
-        _towers = new(_context, _trunk, description, outputs);
-        BalancerType balancer = description.Training.Balancer.Type;
-        _loss = new(
-            _context,
-            _deviceBatch,
-            description.Tasks,
-            outputs,
-            _towers.Logits,
-            _towers.LogitGradients,
-            [.. description.Tasks.Select(t => balancer == BalancerType.Static ? t.Weight : 1.0)]);
-        if (training)
-        {
-            _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
-            if (HasTrunkInputGradients)
+            ArchitectureDescription architecture = description.Architecture;
+            _deviceBatch = _context.Own(new DeviceBatch(_context, layout));
+            _input = new(_context, description, layout, _deviceBatch);
+            _trunk = architecture.Type switch
             {
-                long width = _input.Output.Columns;
-                Slot gradients = _context.Reserve("trunk.task_gradients", width * (outputs.Count + 1));
-                _trunkGradients = [.. Enumerable.Range(0, outputs.Count + 1).Select(t => gradients.Slice(t * width, width))];
-                _context.OnBind(() => BalanceOperations.NeedGramWorkspace(_context, _trunkGradients[0], width, outputs.Count));
+                ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
+                ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
+                ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
+                _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
+            };
+            _towers = new(_context, _trunk, description, outputs);
+            BalancerType balancer = description.Training.Balancer.Type;
+            _loss = new(
+                _context,
+                _deviceBatch,
+                description.Tasks,
+                outputs,
+                _towers.Logits,
+                _towers.LogitGradients,
+                [.. description.Tasks.Select(t => balancer == BalancerType.Static ? t.Weight : 1.0)]);
+            if (training)
+            {
+                _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
+                if (HasTrunkInputGradients)
+                {
+                    long width = _input.Output.Columns;
+                    Slot gradients = _context.Reserve("trunk.task_gradients", width * (outputs.Count + 1));
+                    _trunkGradients = [.. Enumerable.Range(0, outputs.Count + 1).Select(t => gradients.Slice(t * width, width))];
+                    _context.OnBind(() => BalanceOperations.NeedGramWorkspace(_context, _trunkGradients[0], width, outputs.Count));
+                }
             }
-        }
 
-        int tasks = outputs.Count;
-        _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
-        _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
-        _context.Activations.Reserve("trunk.gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
-        _context.Commit();
-        float[] ones = new float[tasks];
-        Array.Fill(ones, 1f);
-        _context.Stream.CopyToDevice<float>(ones, _ones);
-        ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
-        _input.Norm?.Initialize();
-        _trunk.Initialize();
+            int tasks = outputs.Count;
+            _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
+            _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
+            _context.Activations.Reserve("trunk.gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
+            _context.Commit();
+            float[] ones = new float[tasks];
+            Array.Fill(ones, 1f);
+            _context.Stream.CopyToDevice<float>(ones, _ones);
+            ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
+            _input.Norm?.Initialize();
+            _trunk.Initialize();
+        }
+        catch
+        {
+            _context.Dispose();
+            throw;
+        }
     }
 
     /// <summary>What it was built from.</summary>
@@ -290,13 +298,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public Tensor? FeatureGradients => _input.Embedding.OutputGradient?.View(_batch?.Rows ?? 0);
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _optimizer?.Dispose();
-        _loss.Dispose();
-        _input.Dispose();
-        _context.Dispose();
-    }
+    public void Dispose() => _context.Dispose();
 
     /// <summary>Gradient of the representation as the towers left it, or after <see cref="BackwardTrunk"/> as it was combined.</summary>
     internal Tensor RepresentationGradients => _trunk.RepresentationGradient.View(_batch?.Rows ?? 0);

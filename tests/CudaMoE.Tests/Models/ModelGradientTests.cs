@@ -3,6 +3,7 @@ using CudaMoE.Description;
 using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
+using CudaMoE.Tests.Support;
 using Xunit.Abstractions;
 
 namespace CudaMoE.Tests.Models;
@@ -12,17 +13,17 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
 {
     private const double Step = 1e-5;
 
-    public static TheoryData<string> Cases { get; } = [.. Architectures().Keys];
+    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Model_RandomBatch_MatchesReferenceForwardAndBackward(string name)
+    public void Model_RandomBatch_MatchesReferenceForwardAndBackward(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout) = Architectures()[name];
         int seed = Environment.TickCount;
         output.WriteLine($"seed {seed}");
         Random random = new(seed);
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         ModelDescription description = TestModels.Describe(architecture, tasks, new() { Seed = (ulong)(uint)seed });
         using MultiTaskModel model = new(device, description, layout, TestModels.Outputs(tasks), maxRows: 40, training: true);
         EnlargeEmbeddings(model, random);
@@ -53,36 +54,31 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
         int table = 0;
         foreach (Parameter parameter in model.Parameters)
         {
-            float[] gradient = parameter.Kind == ParameterKind.Embedding ? tables[table++] : Gradient(parameter);
+            float[] gradient = parameter.Kind == ParameterKind.Embedding ? tables[table++] : TestDevices.Read(model, parameter.Gradient, parameter.Count);
             CheckGradient(reference, parameter, gradient, loss, random, samples);
         }
     }
 
-    internal static unsafe void EnlargeEmbeddings(MultiTaskModel model, Random random)
+    internal static void EnlargeEmbeddings(MultiTaskModel model, Random random)
     {
         foreach (Parameter parameter in model.Parameters.Where(p => p.Kind == ParameterKind.Embedding))
-        {
-            for (long i = 0; i < parameter.Count; i++)
-                ((float*)parameter.Value)[i] = (float)(random.NextDouble() - 0.5);
-        }
+            TestDevices.Write(model, parameter, [.. Enumerable.Range(0, (int)parameter.Count).Select(_ => (float)(random.NextDouble() - 0.5))]);
     }
 
-    internal static unsafe void CheckLogits(MultiTaskModel model, ReferenceModel reference, Batch batch, double tolerance = 2e-5)
+    internal static void CheckLogits(MultiTaskModel model, ReferenceModel reference, Batch batch, double tolerance = 2e-5)
     {
         double[][] expected = reference.Logits(batch);
+        float[][] logits = [.. Enumerable.Range(0, model.Outputs.Count).Select(t => TestDevices.Read(model, model.Logits(t)))];
         for (int row = 0; row < batch.Rows; row++)
         {
             int column = 0;
             for (int t = 0; t < model.Outputs.Count; t++)
             {
-                Tensor logits = model.Logits(t);
                 for (int c = 0; c < model.Outputs[t]; c++, column++)
-                    Assert.Equal(expected[row][column], ((float*)logits.Pointer)[(row * logits.RowStride) + c], tolerance);
+                    Assert.Equal(expected[row][column], logits[t][(row * model.Outputs[t]) + c], tolerance);
             }
         }
     }
-
-    internal static unsafe float[] Gradient(Parameter parameter) => new Span<float>((void*)parameter.Gradient, (int)parameter.Count).ToArray();
 
     internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random, int samples)
     {
@@ -101,7 +97,21 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
         }
     }
 
-    private static Dictionary<string, (ArchitectureDescription, IReadOnlyList<TaskDescription>, BatchLayout)> Architectures()
+    // The executor has no layer normalisation in this version.
+    private static TheoryData<string, string> EachOnEachDevice()
+    {
+        TheoryData<string, string> cases = [];
+        foreach ((string name, (ArchitectureDescription architecture, _, _)) in Architectures())
+        {
+            cases.Add(TestDevices.Cpu, name);
+            if (!architecture.LayerNorm)
+                cases.Add(TestDevices.Simt, name);
+        }
+
+        return cases;
+    }
+
+    private static Dictionary<string, (ArchitectureDescription Architecture, IReadOnlyList<TaskDescription> Tasks, BatchLayout Layout)> Architectures()
     {
         ExpertsDescription experts = new() { Count = 5, Layers = [6] };
         ExpertsDescription deep = new() { Count = 4, Layers = [7, 5] };

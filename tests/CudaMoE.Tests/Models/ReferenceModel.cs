@@ -1,8 +1,7 @@
 using CudaMoE.Data;
 using CudaMoE.Description;
-using CudaMoE.Layers;
 using CudaMoE.Models;
-using CudaMoE.Tensors;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Tests.Models;
 
@@ -23,7 +22,7 @@ internal sealed class ReferenceModel
         _description = model.Description;
         _layout = model.Layout;
         _outputs = model.Outputs;
-        _parameters = model.Parameters.ToDictionary(p => p.Name, Read);
+        _parameters = model.Parameters.ToDictionary(p => p.Name, p => Array.ConvertAll(TestDevices.Read(model, p), v => (double)v));
         _shapes = model.Parameters.ToDictionary(p => p.Name, p => p.Shape);
     }
 
@@ -108,14 +107,6 @@ internal sealed class ReferenceModel
         }
 
         return loss;
-    }
-
-    private static unsafe double[] Read(Parameter parameter)
-    {
-        double[] values = new double[parameter.Count];
-        for (long i = 0; i < parameter.Count; i++)
-            values[i] = parameter.Type == ElementType.F32 ? ((float*)parameter.Value)[i] : BFloat16.ToSingle(((ushort*)parameter.Value)[i]);
-        return values;
     }
 
     private static double Loss(TaskType type, double[] z, double label) => type switch

@@ -8,11 +8,17 @@ namespace CudaMoE.Tests.Support;
 internal static class ChildProcess
 {
     /// <summary>Starts <c>dotnet CudaMoE.Tests.dll arguments</c> with its standard output redirected.</summary>
-    public static Process Start(params string[] arguments)
+    public static Process Start(params string[] arguments) => Start(withErrors: false, arguments);
+
+    /// <summary>As <see cref="Start(string[])"/>, with its standard error redirected, too.</summary>
+    public static Process StartWithErrors(params string[] arguments) => Start(withErrors: true, arguments);
+
+    private static Process Start(bool withErrors, string[] arguments)
     {
         ProcessStartInfo start = new(Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "dotnet" ? path : "dotnet")
         {
             RedirectStandardOutput = true,
+            RedirectStandardError = withErrors,
             UseShellExecute = false,
         };
         start.ArgumentList.Add(typeof(ChildProcess).Assembly.Location);
@@ -27,6 +33,7 @@ internal static class ChildProcess
         ["dataset", string folder] => CacheTests.RunChild(folder, hang: false),
         ["dataset", string folder, "hang"] => CacheTests.RunChild(folder, hang: true),
         ["loader", string folder] => BatchLoaderTests.RunChild(folder),
+        ["host-access"] => Tensors.DeviceFaultTests.RunChild(),
         ["trainer", string folder] => Training.TrainerTests.RunChild(folder),
         _ => 2,
     };

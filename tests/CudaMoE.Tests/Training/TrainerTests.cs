@@ -10,6 +10,16 @@ namespace CudaMoE.Tests.Training;
 /// <summary>Whole runs: learning, resuming to the same bits, and ending well in every way that a run can end.</summary>
 public sealed class TrainerTests(ITestOutputHelper output)
 {
+    public static TheoryData<string, BalancerType, string> KindsOfDevices { get; } = new()
+    {
+        { TestDevices.Cpu, BalancerType.Equal, "dense" },
+        { TestDevices.Cpu, BalancerType.MultiBalance, "dense" },
+        { TestDevices.Cpu, BalancerType.Mgda, "top2" },
+        { TestDevices.Cpu, BalancerType.MultiBalance, "noisy" },
+        { TestDevices.Simt, BalancerType.Equal, "dense" },
+        { TestDevices.Simt, BalancerType.Static, "top2" },
+    };
+
     public static TheoryData<BalancerType, string> Kinds { get; } = new()
     {
         { BalancerType.Equal, "dense" },
@@ -39,21 +49,21 @@ public sealed class TrainerTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(Kinds))]
-    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer, string gate)
+    [MemberData(nameof(KindsOfDevices))]
+    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string device, BalancerType balancer, string gate)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer), Gate(gate));
-        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer, device), Gate(gate));
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device));
 
         int stopAt = Random.Shared.Next(1, (int)whole.Steps);
         output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
         using CancellationTokenSource source = new();
-        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StepWatcher(stopAt, source.Cancel), source.Token);
+        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device), new StepWatcher(stopAt, source.Cancel), source.Token);
         Assert.Equal(RunStatus.Cancelled, part.Status);
         Assert.Equal(stopAt, part.Steps);
-        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root, device));
         Assert.Equal(RunStatus.Completed, rest.Status);
         Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
         Assert.Equal(Numbers(whole), Numbers(rest));
@@ -100,19 +110,20 @@ public sealed class TrainerTests(ITestOutputHelper output)
         Assert.Equal(weights[0], weights[2]);
     }
 
-    [Fact]
-    public void Train_ExplodingLoss_NamesStepTaskAndTensorAndKeepsTheLastGoodCheckpoint()
+    [Theory]
+    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    public void Train_ExplodingLoss_NamesStepTaskAndTensorAndKeepsTheLastGoodCheckpoint(string device)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training() with
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(BalancerType.Equal, device) with
         {
             ClipNorm = null,
             Optimizer = new() { Type = OptimizerType.Sgd, LearningRate = 1e20f },
             Schedule = new(),
             CheckpointSteps = null,
         });
-        NonFiniteException error = Assert.Throws<NonFiniteException>(() => Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root)));
+        NonFiniteException error = Assert.Throws<NonFiniteException>(() => Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device)));
         Assert.Matches("step [0-9]+: the loss of task (click|like|watch) is .*(parameter|logits|features)", error.Message);
         string run = Assert.Single(Directory.GetDirectories(Path.Combine(folder.Root, "runs")));
         Assert.Equal(0, new CheckpointStore(Path.Combine(run, "checkpoints")).OpenLatest()!.State.Step);

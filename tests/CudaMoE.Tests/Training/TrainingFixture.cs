@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using CudaMoE.Description;
+using CudaMoE.Tests.Support;
 using CudaMoE.Training;
 
 namespace CudaMoE.Tests.Training;
@@ -56,10 +57,11 @@ internal static class TrainingFixture
         Training = training,
     };
 
-    public static TrainingDescription Training(BalancerType balancer = BalancerType.Equal) => new()
+    /// <summary>A run of some seconds: shorter on the executor.</summary>
+    public static TrainingDescription Training(BalancerType balancer = BalancerType.Equal, string device = TestDevices.Cpu) => new()
     {
-        BatchSize = 64,
-        Epochs = 3,
+        BatchSize = device == TestDevices.Simt ? 150 : 64,
+        Epochs = device == TestDevices.Simt ? 1 : 3,
         Seed = 3,
         Optimizer = new() { LearningRate = 0.01f },
         ClipNorm = 5,
@@ -68,7 +70,7 @@ internal static class TrainingFixture
         CheckpointSteps = 7,
     };
 
-    public static TrainerOptions Options(string folder, string device = "cpu:threads=2") => new() { Device = device, RunsFolder = Path.Combine(folder, "runs"), LogEvery = 5 };
+    public static TrainerOptions Options(string folder, string device = TestDevices.Cpu) => new() { Device = device, RunsFolder = Path.Combine(folder, "runs"), LogEvery = 5 };
 
     /// <summary>All tensors of a run's latest checkpoint as bytes.</summary>
     public static byte[] LatestWeights(string runFolder)

@@ -1,8 +1,10 @@
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
+using CudaMoE.Tests.Support;
 using CudaMoE.Training;
 
 namespace CudaMoE.Tests.Training;
@@ -11,21 +13,55 @@ namespace CudaMoE.Tests.Training;
 public sealed class TrainingStepTests
 {
     [Theory]
-    [InlineData(BalancerType.Equal, false)]
-    [InlineData(BalancerType.MultiBalance, false)]
-    [InlineData(BalancerType.MultiBalance, true)]
-    public void Run_SteadyState_AllocatesNoManagedMemory(BalancerType balancer, bool sparse)
+    [InlineData(TestDevices.Cpu, BalancerType.Equal, false)]
+    [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, false)]
+    [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, true)]
+    [InlineData(TestDevices.Simt, BalancerType.Equal, false)]
+    [InlineData(TestDevices.Simt, BalancerType.Equal, true)]
+    public void Run_SteadyState_AllocatesNoManagedMemory(string deviceName, BalancerType balancer, bool sparse)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Model(device, new() { Type = balancer }, sparse ? new() { TopK = 2 } : new());
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 64, new Random(1));
         TrainingStep step = new(model, 100);
-        for (int i = 1; i <= 50; i++)
+        int steps = deviceName == TestDevices.Simt ? 2 * LayerContext.StepsAhead : 50;
+        for (int i = 1; i <= steps; i++)
             step.Run(batch, i);
         long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 51; i <= 100; i++)
+        for (int i = steps + 1; i <= 2 * steps; i++)
             step.Run(batch, i);
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(100)]
+    public void Run_QueuedSteps_GiveTheLossesOfStepByStep(int finishEvery)
+    {
+        const int steps = (2 * LayerContext.StepsAhead) + 3;
+        double[] Totals(int every)
+        {
+            using Device device = Device.Open(TestDevices.Simt);
+            using MultiTaskModel model = Model(device, new(), new());
+            TrainingStep step = new(model, steps);
+            Random random = new(4);
+            for (int i = 1; i <= steps; i++)
+            {
+                // Refilled as soon as the step is queued: another batch each time, its memory freed.
+                using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 10 + i, random);
+                step.Run(batch, i);
+                if (i % every == 0)
+                    step.Finish();
+            }
+
+            step.Finish();
+            return [.. step.Totals.Sums, .. step.Totals.Weights, .. step.Losses];
+        }
+
+        double[] expected = Totals(1);
+        Assert.All(expected, value => Assert.True(double.IsFinite(value) && value > 0));
+        Assert.Equal(expected, Totals(finishEvery));
     }
 
     [Theory]
@@ -118,42 +154,24 @@ public sealed class TrainingStepTests
         if (place == RepresentationPlace.TowerInput && sharing == GateSharing.PerTask)
         {
             Tensor all = model.RepresentationGradients;
-            return Values(all.Slice(task * all.Columns / 3, all.Columns / 3));
+            return Values(model, all.Slice(task * all.Columns / 3, all.Columns / 3));
         }
 
         float[] weights = new float[3];
         weights[task] = 1;
         model.BackwardTrunk(weights, gramIsFresh: false);
-        return Values(place == RepresentationPlace.TowerInput ? model.RepresentationGradients : model.TrunkInputGradients);
+        return Values(model, place == RepresentationPlace.TowerInput ? model.RepresentationGradients : model.TrunkInputGradients);
     }
 
-    private static unsafe double[] Values(Tensor tensor)
-    {
-        List<double> values = [];
-        for (int row = 0; row < tensor.Rows; row++)
-        {
-            for (int column = 0; column < tensor.Columns; column++)
-                values.Add(((float*)tensor.Pointer)[(row * tensor.RowStride) + column]);
-        }
+    private static double[] Values(MultiTaskModel model, Tensor tensor) => Array.ConvertAll(TestDevices.Read(model, tensor), value => (double)value);
 
-        return [.. values];
-    }
-
-    private static unsafe float[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights)
+    private static float[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights)
     {
         Forward(model, batch);
         model.BackwardTowers();
         model.ComputeGram(new double[9]);
         model.BackwardTrunk(weights, gramIsFresh: true);
-        Tensor gradient = model.FeatureGradients!.Value;
-        List<float> values = [];
-        for (int row = 0; row < gradient.Rows; row++)
-        {
-            // The columns behind the tables belong to dense features, whose gradient nobody needs.
-            for (int column = 0; column < TestModels.Layout.Sparse.Sum(s => s.Dimension); column++)
-                values.Add(((float*)gradient.Pointer)[(row * gradient.RowStride) + column]);
-        }
-
-        return [.. values];
+        // The columns behind the tables belong to dense features, whose gradient nobody needs.
+        return TestDevices.Read(model, model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
     }
 }
