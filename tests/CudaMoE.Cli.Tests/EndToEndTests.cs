@@ -149,10 +149,38 @@ public sealed class EndToEndTests : IDisposable
         Assert.False(Directory.Exists(Path.Combine(_folder.Path, "runs")));
     }
 
+    [Fact]
+    public void Train_OnTheExecutor_EvaluatesAndPredictsAsTheCpuDoes()
+    {
+        WriteData("train.csv", 200, seed: 1);
+        WriteData("test.csv", 60, seed: 2);
+        Run(0, "init", "train.csv", "--test", "test.csv", "--task", "big", "--task", "amount");
+
+        ToolResult trained = Run(0, "train", "model.json", "--epochs", "1", "--batch-size", "50", "--device", "simt", "--output", "json");
+
+        using JsonDocument run = JsonDocument.Parse(trained.Output);
+        Assert.Equal("completed", run.RootElement.GetProperty("status").GetString());
+        string folder = run.RootElement.GetProperty("run_folder").GetString()!;
+        double auc = Metric(run.RootElement.GetProperty("test"), "big", "auc");
+        using JsonDocument onCpu = JsonDocument.Parse(Run(0, "evaluate", folder, "--device", "cpu", "--output", "json").Output);
+        Assert.Equal(auc, Metric(onCpu.RootElement.GetProperty("metrics"), "big", "auc"), 1e-3);
+        Run(0, "predict", folder, "test.csv", "--to", "simt.csv", "--device", "simt");
+        Run(0, "predict", folder, "test.csv", "--to", "cpu.csv", "--device", "cpu");
+        string[][] files = [File.ReadAllLines(Path.Combine(_folder.Path, "simt.csv")), File.ReadAllLines(Path.Combine(_folder.Path, "cpu.csv"))];
+        Assert.Equal(61, files[0].Length);
+        foreach ((string left, string right) in files[0].Skip(1).Zip(files[1].Skip(1)))
+        {
+            foreach ((string a, string b) in left.Split(',').Zip(right.Split(',')))
+                Assert.Equal(double.Parse(b, CultureInfo.InvariantCulture), double.Parse(a, CultureInfo.InvariantCulture), 1e-4);
+        }
+    }
+
     [Theory]
     [InlineData("nonsense", 2)]
     [InlineData("cpu:threads=0", 2)]
     [InlineData("cuda:97", 3)]
+    [InlineData("simt:memory=1000", 3)]
+    [InlineData("simt:fault=5", 3)]
     public void Train_UnusableDevice_IsExplained(string device, int code)
     {
         WriteData("train.csv", 50, seed: 1);

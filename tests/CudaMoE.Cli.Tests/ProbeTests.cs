@@ -44,6 +44,11 @@ public sealed class ProbeTests : IDisposable
             CheckDerivatives($"gradients.inputs.{name}", _numbers[name].Values, answer);
         Assert.Equal(Rows * 3, answer["gradients.inputs.city"].Length);
         Assert.Equal(_parameters.Count + 4 + 2, answer.Count);
+        foreach ((string name, float[] values) in Probe("simt"))
+        {
+            foreach ((float expected, float actual) in answer[name].Zip(values))
+                Assert.Equal(expected, actual, 1e-5 * (1 + Math.Abs(expected)));
+        }
     }
 
     [Fact]
@@ -94,9 +99,9 @@ public sealed class ProbeTests : IDisposable
         return _gradients.Sum(g => g.Value.Values.Zip(answer[$"outputs.{g.Key}"], (a, b) => (double)a * b).Sum());
     }
 
-    private Dictionary<string, float[]> Probe()
+    private Dictionary<string, float[]> Probe(string device = "cpu:threads=1")
     {
-        ToolResult result = Run();
+        ToolResult result = Run(device);
         Assert.True(result.ExitCode == 0, result.Error);
         using SafetensorsReader reader = SafetensorsReader.Open(In("answer.safetensors"));
         return reader.Header.Tensors.ToDictionary(t => t.Name, t =>
@@ -107,7 +112,7 @@ public sealed class ProbeTests : IDisposable
         });
     }
 
-    private ToolResult Run()
+    private ToolResult Run(string device = "cpu:threads=1")
     {
         Save("parameters.safetensors", _parameters);
         Save("gradients.safetensors", _gradients);
@@ -120,7 +125,7 @@ public sealed class ProbeTests : IDisposable
         inputs.Save(In("inputs.safetensors"));
         return ToolProcess.RunHere(
             "probe", In("model.json"), "--parameters", In("parameters.safetensors"), "--inputs", In("inputs.safetensors"), "--gradients", In("gradients.safetensors"),
-            "--to", In("answer.safetensors"), "--device", "cpu:threads=1");
+            "--to", In("answer.safetensors"), "--device", device);
     }
 
     private void Save(string name, Dictionary<string, (long[] Shape, float[] Values)> tensors)

@@ -29,7 +29,7 @@ public sealed class ToolTests : IDisposable
     }
 
     [Fact]
-    public void Devices_ListTheCpu()
+    public void Devices_ListTheCpuAndTheExecutor()
     {
         ToolResult result = ToolProcess.Run(_folder.Path, null, "devices", "--output", "json");
 
@@ -37,6 +37,9 @@ public sealed class ToolTests : IDisposable
         JsonElement cpu = document.RootElement.GetProperty("backends").EnumerateArray().Single(b => b.GetProperty("backend").GetString() == "cpu");
         Assert.True(cpu.GetProperty("usable").GetBoolean());
         Assert.True(cpu.GetProperty("threads").GetInt32() >= 1);
+        JsonElement simt = document.RootElement.GetProperty("backends").EnumerateArray().Single(b => b.GetProperty("backend").GetString() == "simt");
+        Assert.True(simt.GetProperty("usable").GetBoolean());
+        Assert.Equal("sm_80", simt.GetProperty("level").GetString());
     }
 
     [Theory]

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <set>
 #include <string>
@@ -194,6 +195,40 @@ TEST(Memory, OnlyLivePointersOfTheDeviceAreFreed) {
   CUDAMOE_EXPECT_REFUSED(cudamoe_memory_free(other.device(), memory), "is not a live allocation of this device");
   CUDAMOE_EXPECT_OK(cudamoe_memory_free(own.device(), memory));
   CUDAMOE_EXPECT_REFUSED(cudamoe_memory_free(own.device(), memory), "is not a live allocation of this device");
+}
+
+TEST(HostMemory, IsAlignedAndOnlyItsDeviceFreesIt) {
+  for (const char* spec : {"cpu:threads=1", "simt"}) {
+    TestDevice own(spec), other(spec);
+    for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{5000}, int64_t{5} << 20}) {
+      void* memory = nullptr;
+      CUDAMOE_ASSERT_OK(cudamoe_host_allocate(own.device(), bytes, &memory));
+      ASSERT_NE(memory, nullptr);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(memory) % 64, 0u);
+      std::memset(memory, 0xCD, static_cast<size_t>(bytes));
+      CUDAMOE_EXPECT_REFUSED(cudamoe_host_free(other.device(), memory), "is not live host memory of this device");
+      CUDAMOE_EXPECT_REFUSED(cudamoe_memory_free(own.device(), memory), "is not a live allocation of this device");
+      CUDAMOE_EXPECT_OK(cudamoe_host_free(own.device(), memory));
+      CUDAMOE_EXPECT_REFUSED(cudamoe_host_free(own.device(), memory), "is not live host memory of this device");
+    }
+    void* memory = nullptr;
+    CUDAMOE_EXPECT_REFUSED(cudamoe_host_allocate(own.device(), -1, &memory), "bytes is -1");
+    CUDAMOE_EXPECT_REFUSED(cudamoe_host_allocate(own.device(), 1, nullptr), "pointer is null");
+    CUDAMOE_EXPECT_REFUSED(cudamoe_host_allocate(nullptr, 1, &memory), "device is null");
+    CUDAMOE_EXPECT_OK(cudamoe_host_free(own.device(), nullptr));
+    EXPECT_EQ(cudamoe_host_allocate(own.device(), own.info().memory_bytes + 1, &memory), CUDAMOE_ERROR_OUT_OF_MEMORY);
+    EXPECT_EQ(memory, nullptr);
+    EXPECT_EQ(own.info().live_allocations, 0);
+  }
+}
+
+TEST(HostMemory, KeepsItsDeviceOpen) {
+  cudamoe_device* device = open_cpu();
+  void* memory = nullptr;
+  CUDAMOE_ASSERT_OK(cudamoe_host_allocate(device, 8, &memory));
+  CUDAMOE_EXPECT_REFUSED(cudamoe_device_close(device), "1 host allocations are still live");
+  CUDAMOE_EXPECT_OK(cudamoe_host_free(device, memory));
+  CUDAMOE_EXPECT_OK(cudamoe_device_close(device));
 }
 
 TEST(Memory, CopyAndFillCheckTheirArguments) {

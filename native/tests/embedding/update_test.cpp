@@ -380,6 +380,33 @@ TEST(EmbeddingUpdate, SameBitsForAnyOrderAndRepeats) {
   }
 }
 
+TEST(EmbeddingUpdate, NormThatIsNotFiniteChangesNothing) {
+  TestDevice device;
+  Random random(11);
+  const EmbeddingData data = make_case(random, mixed_shape(16));
+  for (const int32_t optimizer : kOptimizers) {
+    EmbeddingOptimizer settings;
+    settings.optimizer = optimizer;
+    for (const double value : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 1e300}) {
+      const EmbeddingCase untouched(device, data, optimizer, 0.5f), without(device, data, optimizer, 0.5f),
+          with(device, data, optimizer, 0.5f);
+      const Buffer<float> gradient(device, random.integers(data.batch * data.width, 1, 4));
+      const Buffer<double> norm(device, std::vector<double>{value});
+      CUDAMOE_ASSERT_OK(without.update(without.update_args(settings, gradient, data.width)));
+      cudamoe_embedding_update_args args = with.update_args(settings, gradient, data.width);
+      args.norm = norm.data();
+      CUDAMOE_ASSERT_OK(with.update(args));
+      const EmbeddingCase& expected = std::isfinite(value) ? without : untouched;
+      for (int32_t t = 0; t < static_cast<int32_t>(data.tables.size()); ++t) {
+        EXPECT_FALSE(same_bits(without.weights(t), untouched.weights(t)));
+        EXPECT_TRUE(same_bits(with.weights(t), expected.weights(t))) << value;
+        EXPECT_TRUE(same_bits(with.state1(t), expected.state1(t))) << value;
+        EXPECT_TRUE(same_bits(with.state2(t), expected.state2(t))) << value;
+      }
+    }
+  }
+}
+
 // Weights and a state kept in one wide row: the rows of the two interleave.
 TEST(EmbeddingUpdate, StateMayLieBesideTheWeights) {
   TestDevice device;

@@ -86,26 +86,34 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
         double scale = Math.Max(1e-3, gradient.Max(Math.Abs));
         foreach (int i in Enumerable.Range(0, values.Length).OrderBy(_ => random.Next()).Take(samples))
         {
+            double expected = Difference(i, Step);
+            // Where a gate's choice changes within the step there is no derivative; a smaller one does not reach it.
+            if (!Near(expected, gradient[i]))
+                expected = Difference(i, Step / 100);
+            Assert.True(Near(expected, gradient[i]), $"{parameter.Name}[{i}]: gradient {gradient[i]}, finite difference {expected}");
+        }
+
+        bool Near(double expected, double actual) => Math.Abs(expected - actual) <= (1e-4 * scale) + 1e-6;
+
+        double Difference(int i, double step)
+        {
             double saved = values[i];
-            values[i] = saved + Step;
+            values[i] = saved + step;
             double up = loss();
-            values[i] = saved - Step;
+            values[i] = saved - step;
             double down = loss();
             values[i] = saved;
-            double expected = (up - down) / (2 * Step);
-            Assert.True(Math.Abs(expected - gradient[i]) <= 1e-4 * scale + 1e-6, $"{parameter.Name}[{i}]: gradient {gradient[i]}, finite difference {expected}");
+            return (up - down) / (2 * step);
         }
     }
 
-    // The executor has no layer normalisation in this version.
     private static TheoryData<string, string> EachOnEachDevice()
     {
         TheoryData<string, string> cases = [];
-        foreach ((string name, (ArchitectureDescription architecture, _, _)) in Architectures())
+        foreach (string name in Architectures().Keys)
         {
             cases.Add(TestDevices.Cpu, name);
-            if (!architecture.LayerNorm)
-                cases.Add(TestDevices.Simt, name);
+            cases.Add(TestDevices.Simt, name);
         }
 
         return cases;

@@ -17,7 +17,7 @@ public sealed class TrainerTests(ITestOutputHelper output)
         { TestDevices.Cpu, BalancerType.Mgda, "top2" },
         { TestDevices.Cpu, BalancerType.MultiBalance, "noisy" },
         { TestDevices.Simt, BalancerType.Equal, "dense" },
-        { TestDevices.Simt, BalancerType.Static, "top2" },
+        { TestDevices.Simt, BalancerType.MultiBalance, "top2" },
     };
 
     public static TheoryData<BalancerType, string> Kinds { get; } = new()

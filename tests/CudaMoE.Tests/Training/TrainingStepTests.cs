@@ -17,7 +17,7 @@ public sealed class TrainingStepTests
     [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, false)]
     [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, true)]
     [InlineData(TestDevices.Simt, BalancerType.Equal, false)]
-    [InlineData(TestDevices.Simt, BalancerType.Equal, true)]
+    [InlineData(TestDevices.Simt, BalancerType.MultiBalance, true)]
     public void Run_SteadyState_AllocatesNoManagedMemory(string deviceName, BalancerType balancer, bool sparse)
     {
         using Device device = Device.Open(deviceName);
@@ -65,12 +65,15 @@ public sealed class TrainingStepTests
     }
 
     [Theory]
-    [InlineData(RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(RepresentationPlace.TrunkInput, GateSharing.PerTask)]
-    public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(RepresentationPlace place, GateSharing sharing)
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string deviceName, RepresentationPlace place, GateSharing sharing)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         GateDescription gate = new() { Sharing = sharing };
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.Mgda, Place = place }, gate);
@@ -93,12 +96,15 @@ public sealed class TrainingStepTests
     }
 
     [Theory]
-    [InlineData(RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(RepresentationPlace.TrunkInput, GateSharing.PerTask)]
-    public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(RepresentationPlace place, GateSharing sharing)
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [InlineData(TestDevices.Cpu, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    [InlineData(TestDevices.Simt, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string deviceName, RepresentationPlace place, GateSharing sharing)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.Mgda, Place = place }, new() { Sharing = sharing });
         float[] weights = [0.7f, 1.9f, 0.2f];
