@@ -28,7 +28,12 @@ CUDAMOE_DEVICE float infinity() { return float_of_bits(0x7F800000u); }
 CUDAMOE_DEVICE float quiet_nan() { return float_of_bits(0x7FC00000u); }
 
 // One rounding.
-CUDAMOE_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+CUDAMOE_DEVICE float fma(float a, float b, float c) {
+#if !defined(__CUDACC__)
+  simt::count_operations(2);
+#endif
+  return ::fmaf(a, b, c);
+}
 CUDAMOE_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
 CUDAMOE_DEVICE float sqrt(float x) { return ::sqrtf(x); }
 CUDAMOE_DEVICE double sqrt(double x) { return ::sqrt(x); }
@@ -37,6 +42,44 @@ CUDAMOE_DEVICE float floor(float x) { return ::floorf(x); }
 // The larger, the smaller; of a number and a NaN the number.
 CUDAMOE_DEVICE float max(float a, float b) { return ::fmaxf(a, b); }
 CUDAMOE_DEVICE float min(float a, float b) { return ::fminf(a, b); }
+
+// The functions below by the numbers that they have where one external function computes them (CUDAMOE_PLAIN).
+enum class Transcendental : int32_t { kExp, kLog, kLog1p, kExpm1, kTanh, kErf, kErfc, kSinPi, kCosPi, kPow };
+
+#if defined(CUDAMOE_PLAIN)
+
+}  // namespace cudamoe::kernels
+
+#if defined(__CUDACC__)
+extern "C" __device__ double cudamoe_transcendental(int32_t function, double x, double y);
+#else
+extern "C" double cudamoe_transcendental(int32_t function, double x, double y);
+#endif
+
+namespace cudamoe::kernels {
+
+// y counts for kPow only.
+CUDAMOE_DEVICE double transcendental(Transcendental function, double x, double y = 0) {
+  return cudamoe_transcendental(static_cast<int32_t>(function), x, y);
+}
+CUDAMOE_DEVICE float transcendental(Transcendental function, float x) {
+  return static_cast<float>(transcendental(function, static_cast<double>(x)));
+}
+CUDAMOE_DEVICE float exp(float x) { return transcendental(Transcendental::kExp, x); }
+CUDAMOE_DEVICE float log(float x) { return transcendental(Transcendental::kLog, x); }
+CUDAMOE_DEVICE float log1p(float x) { return transcendental(Transcendental::kLog1p, x); }
+CUDAMOE_DEVICE float tanh(float x) { return transcendental(Transcendental::kTanh, x); }
+CUDAMOE_DEVICE float erf(float x) { return transcendental(Transcendental::kErf, x); }
+CUDAMOE_DEVICE float erfc(float x) { return transcendental(Transcendental::kErfc, x); }
+CUDAMOE_DEVICE float sin_pi(float x) { return transcendental(Transcendental::kSinPi, x); }
+CUDAMOE_DEVICE float cos_pi(float x) { return transcendental(Transcendental::kCosPi, x); }
+CUDAMOE_DEVICE double sin_pi(double x) { return transcendental(Transcendental::kSinPi, x); }
+CUDAMOE_DEVICE double cos_pi(double x) { return transcendental(Transcendental::kCosPi, x); }
+CUDAMOE_DEVICE double log(double x) { return transcendental(Transcendental::kLog, x); }
+CUDAMOE_DEVICE double pow(double x, double y) { return transcendental(Transcendental::kPow, x, y); }
+CUDAMOE_DEVICE double expm1(double x) { return transcendental(Transcendental::kExpm1, x); }
+
+#else
 
 // At most 2 ulp.
 CUDAMOE_DEVICE float exp(float x) { return ::expf(x); }
@@ -75,6 +118,8 @@ CUDAMOE_DEVICE double expm1(double x) { return ::expm1(x); }
 CUDAMOE_DEVICE double pow(double x, double y) { return ::pow(x, y); }
 // At most 4 ulp.
 CUDAMOE_DEVICE float erfc(float x) { return ::erfcf(x); }
+
+#endif
 
 CUDAMOE_DEVICE bool is_nan(float x) { return x != x; }
 CUDAMOE_DEVICE bool is_nan(double x) { return x != x; }

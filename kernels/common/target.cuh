@@ -1,5 +1,9 @@
 // The two compilers that kernels are written for: nvcc makes machine code for GPUs; a C++ compiler makes the same kernels for the host
 // executor in native/simt. Only kernels/common tells them apart.
+//
+// With CUDAMOE_PLAIN defined (`./build.sh cuda-ptx`) asynchronous copies are plain ones and functions that hardware and libraries
+// approximate are calls of one external function, so that programs that compare or interpret PTX need to know the classic instructions
+// only.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include "simt/block.h"
 #include "simt/launch.h"
 #include "simt/swizzle.h"
+#include "simt/traffic.h"
 #include "simt/tsan.h"
 
 namespace cudamoe::simt {
@@ -125,7 +126,9 @@ void Block::move(const BulkCopy& copy) {
     const auto bytes = static_cast<size_t>(map.element_bytes);
     if (!copy.to_shared) {
       if (inside) std::memcpy(global, local, bytes);
+      if (inside && traffic_listener != nullptr) traffic_listener->access(global, bytes, true);
     } else if (inside) {
+      if (traffic_listener != nullptr) traffic_listener->access(global, bytes, false);
       std::memcpy(local, global, bytes);
     } else {
       std::memset(local, 0, bytes);

@@ -5,6 +5,7 @@
 
 #include "simt/block.h"
 #include "simt/launch.h"
+#include "simt/traffic.h"
 #include "simt/tsan.h"
 
 namespace cudamoe::simt {
@@ -17,6 +18,7 @@ constexpr int64_t kMostPauses = int64_t{1} << 22;
 
 void perform(AsyncCopy& copy) {
   const Watched watched;
+  if (traffic_listener != nullptr) traffic_listener->access(copy.source, static_cast<size_t>(copy.source_bytes), false);
   if (copy.source_bytes > 0) std::memcpy(copy.destination, copy.source, static_cast<size_t>(copy.source_bytes));
   std::memset(static_cast<char*>(copy.destination) + copy.source_bytes, 0, static_cast<size_t>(copy.bytes - copy.source_bytes));
   copy.done = true;

@@ -156,6 +156,13 @@ void wgmma_wait(int pending, Site site);
 
 // ---- the rest ----
 
+// Floating-point operations of the calling thread, counted in the counting build only.
+#if defined(CUDAMOE_SIMT_COUNTS)
+void count_operations(int operations);
+#else
+inline void count_operations(int) {}
+#endif
+
 // A point where another thread may run: atomics, fences.
 void may_switch();
 // Memory that others may wait for has changed.

@@ -8,11 +8,13 @@
 #include <mutex>
 #include <numeric>
 
+#include "simt/traffic.h"
 #include "simt/tsan.h"
 
 namespace cudamoe::simt {
 
 constinit thread_local const ThreadView* current_thread = nullptr;
+constinit TrafficListener* traffic_listener = nullptr;
 
 namespace {
 
@@ -183,6 +185,7 @@ void Launch::bring_in() {
       block = std::move(idle_.back());
       idle_.pop_back();
     }
+    if (traffic_listener != nullptr) traffic_listener->begin_block();
     block->start(block_index(static_cast<int64_t>(next_++)));
     resident_.push_back(std::move(block));
   }

@@ -8,12 +8,35 @@
 // What a thread's copies brought is seen by that thread after its wait, by others after a barrier behind it.
 #pragma once
 
+#include "common/memory.cuh"
 #include "common/shared.cuh"
 #include "common/target.cuh"
 
 namespace cudamoe::kernels::ptx {
 
-#if defined(__CUDACC__)
+#if defined(CUDAMOE_PLAIN)
+
+// Copies that are done when they are issued, for readers of PTX that know only the classic instructions (target.cuh).
+template <int kBytes, class T>
+CUDAMOE_DEVICE void cp_async(Shared<T> destination, const std::type_identity_t<T>* source, int source_bytes = kBytes CUDAMOE_SITE) {
+  constexpr int kElements = kBytes / static_cast<int>(sizeof(T));
+  Vector<T, kElements> part = {};
+  if (source_bytes == kBytes) {
+    part = load<kElements>(source CUDAMOE_PASS_SITE);
+  } else {
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kElements; ++i) {
+      if (i * static_cast<int>(sizeof(T)) < source_bytes) part[i] = source[i];
+    }
+  }
+  store(destination, part CUDAMOE_PASS_SITE);
+}
+CUDAMOE_DEVICE void cp_async_commit() {}
+template <int kPending>
+CUDAMOE_DEVICE void cp_async_wait() {}
+CUDAMOE_DEVICE void cp_async_wait_all() {}
+
+#elif defined(__CUDACC__)
 
 template <int kBytes, class T>
 CUDAMOE_DEVICE void cp_async(T* destination, const T* source, int source_bytes = kBytes) {

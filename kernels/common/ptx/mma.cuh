@@ -62,6 +62,7 @@ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], sim
   for (int i = 0; i < 4; ++i) {
     for (int k = 0; k < kDepth; ++k) d[i] += row[i / 2][k] * column[i % 2][k];
   }
+  simt::count_operations(2 * 4 * kDepth);
 }
 
 }  // namespace detail

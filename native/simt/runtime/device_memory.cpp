@@ -21,6 +21,12 @@ bool DeviceMemory::contains(const void* pointer, size_t bytes) const {
   return offset <= block.bytes && bytes <= block.bytes - offset;
 }
 
+std::map<void*, size_t> DeviceMemory::blocks() const {
+  std::map<void*, size_t> all;
+  for (const auto& [begin, block] : blocks_) all.emplace(begin, block.bytes);
+  return all;
+}
+
 size_t DeviceMemory::used(int device) const {
   size_t sum = 0;
   for (const auto& [begin, block] : blocks_) sum += block.device == device ? block.bytes : 0;

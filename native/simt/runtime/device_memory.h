@@ -22,6 +22,8 @@ class DeviceMemory {
   bool release(void* pointer);
   // Whether the range lies in one block.
   bool contains(const void* pointer, size_t bytes) const;
+  // All blocks, with their sizes.
+  std::map<void*, size_t> blocks() const;
   // Bytes that a device has.
   size_t used(int device) const;
 

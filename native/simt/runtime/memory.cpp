@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "simt/runtime/runtime.h"
+#include "simt/traffic.h"
 
 using namespace cudamoe::simt;
 
@@ -96,6 +97,7 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
     return cudaSuccess;
   }
   stream->tasks.push_back({[destination, source, bytes] {
+                             if (traffic_listener != nullptr) traffic_listener->transfer(bytes, bytes);
                              std::memcpy(destination, source, bytes);
                              return std::string();
                            },
@@ -112,6 +114,7 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
   if (bytes == 0) return cudaSuccess;
   if (!runtime.device_memory.contains(destination, bytes)) return cudaErrorInvalidValue;
   stream->tasks.push_back({[destination, value, bytes] {
+                             if (traffic_listener != nullptr) traffic_listener->transfer(0, bytes);
                              std::memset(destination, value, bytes);
                              return std::string();
                            },

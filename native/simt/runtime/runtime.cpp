@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "simt/launch.h"
+#include "simt/launch_log.h"
 #include "simt/runtime/launch.h"
+#include "simt/traffic.h"
 
 namespace cudamoe::simt {
 namespace {
@@ -109,6 +111,7 @@ cudaError_t enqueue(const LaunchDescription& description, void (*body)(const voi
       description.block.z > limits.block_z || description.block.count() > limits.threads_per_block ||
       description.dynamic_shared_bytes < 0 || description.dynamic_shared_bytes > limits.shared_bytes)
     return remember(cudaErrorInvalidConfiguration);
+  log_launch(description, device->options.architecture, runtime.device_memory);
   Schedule schedule = device->options.schedule;
   if (device->launches + 1 == device->options.fault_at) {
     description.stream->tasks.push_back(
@@ -119,9 +122,13 @@ cudaError_t enqueue(const LaunchDescription& description, void (*body)(const voi
   schedule.seed += 2 * device->launches++;  // another order in every launch; its parity chooses between ahead and behind
   const int architecture = device->options.architecture;
   description.stream->tasks.push_back({[description, body, arguments = std::move(arguments), schedule, architecture] {
-                                         return Launch::run({description.name, description.grid, description.block,
-                                                             description.dynamic_shared_bytes, body, arguments.get(), schedule,
-                                                             architecture, false});
+                                         if (traffic_listener != nullptr)
+                                           traffic_listener->begin_launch(Runtime::instance().device_memory.blocks());
+                                         std::string failure = Launch::run({description.name, description.grid, description.block,
+                                                                            description.dynamic_shared_bytes, body, arguments.get(),
+                                                                            schedule, architecture, false});
+                                         if (traffic_listener != nullptr) traffic_listener->end_launch();
+                                         return failure;
                                        },
                                        nullptr, 0});
   return cudaSuccess;

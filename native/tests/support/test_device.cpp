@@ -17,12 +17,25 @@ std::string test_device_spec() {
   return spec == nullptr || *spec == '\0' ? "cpu" : spec;
 }
 
-bool test_device_is_slow() { return test_device_spec().rfind("simt", 0) == 0; }
+namespace {
+
+bool test_device_is_simt() { return test_device_spec().rfind("simt", 0) == 0; }
+
+}  // namespace
+
+std::string test_device_spec_of(const char* cpu, const char* simt) {
+  return test_device_is_simt() ? simt : test_device_spec().rfind("cpu", 0) == 0 ? cpu : test_device_spec();
+}
+
+bool test_device_is_slow() {
+  const char* small = std::getenv("CUDAMOE_TEST_SMALL");
+  return test_device_is_simt() || (small != nullptr && *small != '\0');
+}
 
 bool test_device_reaches_host_memory() { return test_device_spec().rfind("cuda", 0) != 0; }
 
 std::vector<std::string> equivalent_device_specs() {
-  if (test_device_is_slow()) {
+  if (test_device_is_simt()) {
     return {"simt:order=forward,copies=early",      "simt:order=reverse,copies=late",       "simt:order=random,copies=random,seed=1",
             "simt:order=random,copies=late,seed=2", "simt:order=ahead,copies=early,seed=2", "simt:order=ahead,copies=late,seed=3"};
   }

@@ -13,7 +13,9 @@ std::string last_error();
 
 // The device that this run of the tests is about: CUDAMOE_TEST_DEVICE, "cpu" when it is not set. The same cases run on every backend.
 std::string test_device_spec();
-// Whether that is the executor, which is a thousand times slower: its cases are small.
+// A particular way to open it, where that is the cpu or the executor; a GPU is opened as it was asked for.
+std::string test_device_spec_of(const char* cpu, const char* simt);
+// Whether cases are small: on the executor, which is a thousand times slower, and where CUDAMOE_TEST_SMALL is set (a sanitizer of the GPU).
 bool test_device_is_slow();
 // Whether operations on it can use any memory of the process: backends of a GPU cannot. The executor's kernels can, though its own device
 // memory is closed to the host.
