@@ -315,6 +315,22 @@ TEST(Combine, ExactAndRandomDataOverShapes) {
   }
 }
 
+TEST(Combine, AlignedRows) {
+  TestDevice device;
+  Random random(29);
+  for (int variant = 0; variant < 4; ++variant) {
+    Case c;
+    c.shape = {37, 2, 3, 72};
+    c.sparse = variant % 2 == 1;
+    c.bf16 = variant / 2 == 1;
+    c.wants_dgates = true;
+    c.activation = CUDAMOE_ACTIVATION_RELU;
+    fill(c, random, true);
+    SCOPED_TRACE(name(c));
+    check(device, c, true);
+  }
+}
+
 TEST(Combine, EveryActivationInBothLayouts) {
   TestDevice device;
   Random random(22);

@@ -94,7 +94,7 @@ TEST(EmbeddingForward, RandomDataIsWithinRoundingOfTheReference) {
 }
 
 TEST(EmbeddingForward, EveryBlockOfALargeBatchIsPooled) {
-  TestDevice device(test_device_is_slow() ? "simt:order=random" : "cpu:threads=3");
+  TestDevice device(test_device_spec_of("cpu:threads=3", "simt:order=random"));
   Random random(2);
   CaseShape shape;
   shape.batch = test_device_is_slow() ? 1031 : 5003;

@@ -63,8 +63,8 @@ TEST(EmbeddingGradient, IntegerDataIsExactForAllDimensions) {
 }
 
 TEST(EmbeddingGradient, ManyLookupsManyTilesAndLargeTables) {
-  const std::vector<std::string> specs =
-      test_device_is_slow() ? std::vector<std::string>{"simt:order=random"} : std::vector<std::string>{"cpu:threads=1", "cpu:threads=4"};
+  std::vector<std::string> specs{test_device_spec_of("cpu:threads=1", "simt:order=random")};
+  if (test_device_spec() == "cpu") specs.push_back("cpu:threads=4");
   for (const std::string& spec : specs) {
     TestDevice device(spec);
     Random random(1);
@@ -88,6 +88,21 @@ TEST(EmbeddingGradient, ManyLookupsManyTilesAndLargeTables) {
                       0);
     }
   }
+}
+
+// Many look-ups are sorted in larger tiles on a GPU.
+TEST(EmbeddingGradient, MoreThanAQuarterOfAMillionLookups) {
+  TestDevice device;
+  Random random(31);
+  CaseShape shape;
+  shape.batch = (1 << 16) + 3;
+  shape.dims = {1};
+  shape.rows = {700};
+  shape.bag_sizes = {4};
+  const EmbeddingData data = make_case(random, shape);
+  const EmbeddingCase on_device(device, data);
+  const Buffer<float> gradient(device, random.integers(data.batch * data.width));
+  expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(data, gradient.get(), data.width, false), 0);
 }
 
 TEST(EmbeddingGradient, OneRowLookedUpAHundredThousandTimes) {

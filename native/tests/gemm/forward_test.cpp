@@ -11,6 +11,7 @@ struct Options {
   int32_t x_dtype = CUDAMOE_F32, packed_dtype = CUDAMOE_F32, y_dtype = CUDAMOE_F32;
   int32_t activation = CUDAMOE_ACTIVATION_NONE;
   bool bias = false, preactivation = false, accumulate = false, shared_x = false;
+  bool aligned = false;  // rows of x begin at multiples of 16 bytes
   Data data = Data::kReals;
 };
 
@@ -26,7 +27,10 @@ void check_forward(TestDevice& device, Random& random, GemmShape shape, const Op
                (options.preactivation ? ", preactivation" : "") + (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
   const int64_t x_groups = options.shared_x ? 1 : shape.strided_groups();
-  Matrix x(device, options.x_dtype, Matrix::loose(random, x_groups, shape.x_rows, shape.k), random.integer(0, 3));
+  const int64_t aligned_stride = (shape.k + 7) / 8 * 8;
+  const Matrix::Layout aligned{x_groups, shape.x_rows, shape.k, aligned_stride, shape.x_rows * aligned_stride};
+  Matrix x(device, options.x_dtype, options.aligned ? aligned : Matrix::loose(random, x_groups, shape.x_rows, shape.k),
+           options.aligned ? 0 : random.integer(0, 3));
   x.fill(random_values(random, options.data, x.layout().elements()));
   const PackedWeights weights(device, random, shape, 0, options.packed_dtype, options.data);
   Matrix y(device, options.y_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
@@ -211,6 +215,26 @@ TEST(GemmForward, OneColumnIsADotProduct) {
         check_forward(device, random, {.groups = 2, .rows = rows, .n = 1, .k = k}, random_options(random, data));
         check_forward(device, random, {.groups = 3, .rows = rows, .n = 1, .k = k, .ragged = true, .gather = true},
                       random_options(random, data));
+      }
+    }
+  }
+}
+
+// What a GPU copies into its tiles as it lies: few rows, some, many.
+TEST(GemmForward, OperandsInPlaceInEveryTile) {
+  Random random(23);
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (const int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+      for (const Data data : {Data::kIntegers, Data::kReals}) {
+        Options options;
+        options.x_dtype = options.packed_dtype = options.y_dtype = dtype;
+        options.bias = options.aligned = true;
+        options.data = data;
+        check_forward(device, random, {.groups = 2, .rows = 16, .n = 70, .k = 75}, options);
+        check_forward(device, random, {.groups = 1, .rows = 50, .n = 33, .k = 64}, options);
+        check_forward(device, random, {.groups = 2, .rows = 260, .n = 136, .k = 40}, options);
+        check_forward(device, random, {.groups = 3, .rows = 700, .n = 66, .k = 23, .ragged = true, .gather = true}, options);
       }
     }
   }

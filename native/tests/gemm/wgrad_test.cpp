@@ -216,6 +216,23 @@ TEST(GemmWgrad, OperandsInPlaceAndCopied) {
   }
 }
 
+// What a GPU copies into its tiles as it lies, in both tiles.
+TEST(GemmWgrad, OperandsInPlaceInEveryTile) {
+  Random random(49);
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (const int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+      Options options;
+      options.dz_dtype = options.x_dtype = options.compute_dtype = dtype;
+      options.bias = true;
+      options.data = Data::kIntegers;
+      options.dz_row_stride = options.x_row_stride = 144;
+      check_wgrad(device, random, {.groups = 2, .rows = 100, .n = 131, .k = 140}, options);
+      check_wgrad(device, random, {.groups = 3, .rows = 150, .n = 60, .k = 70, .ragged = true, .gather = true}, options);
+    }
+  }
+}
+
 TEST(GemmWgrad, GroupsMayShareX) {
   Random random(46);
   TestDevice device;
