@@ -10,7 +10,8 @@ Needed: the .NET SDK 10, git, Visual Studio 2022 (or its build tools) with "Desk
 or newer, Ninja, and vcpkg (https://vcpkg.io) with the environment variable VCPKG_ROOT set. From vcpkg: highway, gtest and pkgconf; for
 bench also benchmark, openblas and onednn. Run it in a "x64 Native Tools" prompt, so that the compiler is found.
 
-Not mirrored from build.sh: sanitize, coverage and soak, which need tools that Windows lacks.
+Not mirrored from build.sh: sanitize, coverage and soak, which need tools that Windows lacks. cuda-report, cuda-ptx, gpu-check and profile run in the
+Windows Subsystem for Linux: the executor, on which they rely, is for Linux.
 
 .EXAMPLE
 ./build.ps1 run
@@ -18,7 +19,7 @@ Not mirrored from build.sh: sanitize, coverage and soak, which need tools that W
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('run', 'build', 'test', 'bench', 'format', 'clean', 'help')]
+    [ValidateSet('run', 'build', 'test', 'bench', 'format', 'clean', 'cuda-report', 'cuda-ptx', 'gpu-check', 'profile', 'help')]
     [string]$Command = 'help',
 
     [Parameter(Position = 1, ValueFromRemainingArguments)]
@@ -104,6 +105,12 @@ switch ($Command) {
             Invoke-Checked "benchmark $($config.Name)" 'dotnet' @($Tool, 'bench', 'model', '--config', $config.FullName)
         }
         Invoke-Checked 'managed benchmarks' 'dotnet' @('run', '--project', (Join-Path $Root 'benchmarks/CudaMoE.Benchmarks'), '-c', 'Release', '--no-build', '--', '--filter', '*')
+    }
+    { $_ -in 'cuda-report', 'cuda-ptx', 'gpu-check', 'profile' } {
+        if (-not (Get-Command wsl -ErrorAction SilentlyContinue)) { Stop-With "$Command needs the Windows Subsystem for Linux" 3 }
+        Push-Location $Root
+        try { & wsl ./build.sh $Command @Arguments } finally { Pop-Location }
+        exit $LASTEXITCODE
     }
     'format' {
         if ($Arguments.Count -gt 0 -and $Arguments[0] -ne '--check') { Stop-With "format takes --check, not $($Arguments[0])" 2 }

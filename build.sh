@@ -17,6 +17,13 @@ Usage: ./build.sh <command> [options]
                       arguments are passed on to the tool instead (`./build.sh run devices`)
   build               build the native library, the C# projects and the tool; where there is nvcc, the CUDA library too
   cuda [--install]    build libcudamoe_cuda for GPUs; --install installs the CUDA toolchain when it is missing
+  cuda-report [--update]
+                      compare registers, instructions and bytes of every kernel with what was accepted;
+                      --update writes that and docs/cuda-report.md
+  cuda-ptx            write a PTX file for each kernel, with classic instructions only
+  gpu-check [--device SPEC]
+                      on a machine with a GPU: test, sanitize and measure everything on it; one report
+  profile             write the command lines for Nsight Compute and Nsight Systems
   test [--native|--managed]
                       run all tests (or one side) and print their number
   bench [--native|--model|--managed|--peers] [arguments]
@@ -59,6 +66,22 @@ case "$command" in
     build_managed
     ;;
   cuda) cuda_command "$@" ;;
+  cuda-report)
+    . tools/cuda-report.sh
+    cuda_report "$@"
+    ;;
+  cuda-ptx)
+    . tools/cuda-ptx.sh
+    cuda_ptx "$@"
+    ;;
+  gpu-check)
+    . tools/gpu-check.sh
+    gpu_check "$@"
+    ;;
+  profile)
+    . tools/profile.sh
+    profile "$@"
+    ;;
   test)
     . tools/test.sh
     test_all "$@"

@@ -1,0 +1,67 @@
+namespace CudaMoE.CudaReport;
+
+/// <summary>Puts together what cuobjdump says of a library and what was launched.</summary>
+internal static class FigureCollector
+{
+    public static List<KernelFigures> Collect(string cuobjdump, string library, LaunchLog launches)
+    {
+        var usages = new List<ResourceReader.Usage>();
+        Tool.Read(cuobjdump, ["-res-usage", library], text => usages.AddRange(ResourceReader.Read(text)));
+        // Disassembling takes most of the time: one process for each architecture.
+        var code = new Dictionary<(string Architecture, string Name), Instructions>();
+        Parallel.ForEach(usages.Select(u => u.Architecture).Distinct(), architecture =>
+            Tool.Read(cuobjdump, ["-sass", "-arch", architecture, library], text =>
+            {
+                foreach (SassReader.Function function in SassReader.Read(text))
+                {
+                    lock (code)
+                        code[(function.Architecture, function.Name)] = function.Code;
+                }
+            }));
+        Dictionary<string, string> names = KernelNames.Demangle(usages.Select(u => u.Name).ToList());
+        return Combine(usages, names, (architecture, name) => code[(architecture, name)], launches);
+    }
+
+    internal static List<KernelFigures> Combine(
+        IEnumerable<ResourceReader.Usage> usages, IReadOnlyDictionary<string, string> names, Func<string, string, Instructions> code, LaunchLog launches)
+    {
+        var figures = new List<KernelFigures>();
+        foreach (ResourceReader.Usage usage in usages)
+        {
+            string kernel = names[usage.Name];
+            int threads = 0, dynamicShared = 0, warps = 0;
+            foreach (LaunchLog.Launch launch in launches.Of(kernel))
+            {
+                int resident = Occupancy.ResidentWarps(usage.Architecture, usage.Registers, usage.Shared + launch.DynamicSharedBytes, launch.Threads);
+                if (threads != 0 && (resident > warps || (resident == warps && launch.DynamicSharedBytes <= dynamicShared)))
+                    continue;
+                (threads, dynamicShared, warps) = (launch.Threads, launch.DynamicSharedBytes, resident);
+            }
+            figures.Add(new KernelFigures
+            {
+                Kernel = kernel,
+                Source = SourceOf(usage.Source),
+                Architecture = usage.Architecture,
+                Registers = usage.Registers,
+                StackBytes = usage.Stack,
+                LocalBytes = usage.Local,
+                StaticSharedBytes = usage.Shared,
+                DynamicSharedBytes = dynamicShared,
+                Threads = threads,
+                ResidentWarps = warps,
+                Code = code(usage.Architecture, usage.Name),
+            });
+        }
+        return [.. figures
+            .OrderBy(f => f.Source, StringComparer.Ordinal)
+            .ThenBy(f => f.Kernel, StringComparer.Ordinal)
+            .ThenBy(f => f.Architecture, StringComparer.Ordinal)];
+    }
+
+    // "gemm/pack.cu" of "/x/kernels/gemm/pack.cu".
+    private static string SourceOf(string path)
+    {
+        int at = path.LastIndexOf("/kernels/", StringComparison.Ordinal);
+        return at < 0 ? path : path[(at + "/kernels/".Length)..];
+    }
+}

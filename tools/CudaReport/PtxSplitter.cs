@@ -1,0 +1,61 @@
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace CudaMoE.CudaReport;
+
+/// <summary>
+/// Takes modules of PTX apart: each kernel becomes a file of its own with the declarations that it names, and with a launch of it, the smallest
+/// that the tests make, so that a reader or an emulator knows grid, block, shared memory and parameters.
+/// </summary>
+internal static partial class PtxSplitter
+{
+    /// <summary>The number of files written.</summary>
+    public static int Split(string input, string output, LaunchLog launches)
+    {
+        Directory.CreateDirectory(output);
+        foreach (string old in Directory.GetFiles(output, "*.ptx"))
+            File.Delete(old);
+        int files = 0;
+        foreach (string path in Directory.GetFiles(input, "*.ptx").Order(StringComparer.Ordinal))
+        {
+            PtxModule module = PtxModule.Parse(File.ReadAllText(path));
+            Dictionary<string, string> names = KernelNames.Demangle(module.Entries.Select(e => e.Name).ToList());
+            foreach (PtxModule.Part entry in module.Entries)
+            {
+                string kernel = names[entry.Name];
+                string name = Path.GetFileNameWithoutExtension(path) + "." + FileName(KernelNames.WithoutParameters(kernel)) + ".ptx";
+                File.WriteAllText(Path.Combine(output, name), Describe(kernel, launches) + module.WithOnly(entry));
+                files++;
+            }
+        }
+        return files;
+    }
+
+    internal static string Describe(string kernel, LaunchLog launches)
+    {
+        var text = new StringBuilder($"// {kernel}\n");
+        LaunchLog.Launch? small = launches.Of(kernel).Where(l => l.Architecture == 80).OrderBy(l => l.Blocks).FirstOrDefault();
+        if (small is null)
+            return text.ToString();
+        text.Append(CultureInfo.InvariantCulture, $"// A launch: grid ({small.Grid}), block ({small.Block}), {small.DynamicSharedBytes} bytes of dynamic shared memory.\n");
+        string[] sizes = small.Buffers.Split(',', StringSplitOptions.RemoveEmptyEntries);
+        for (int i = 0; i < sizes.Length; i++)
+            text.Append(CultureInfo.InvariantCulture, $"// buffer{i}: {sizes[i]} bytes of global memory\n");
+        string[] parameters = small.Parameters.Split(';');
+        for (int i = 0; i < parameters.Length; i++)
+            text.Append(CultureInfo.InvariantCulture, $"// parameter {i}, words: {Shorten(parameters[i])}\n");
+        return text.ToString();
+    }
+
+    // Zeros at the end go without saying, and are most of a table of tensors.
+    private static string Shorten(string words) => TrailingZeros().Replace(words, match => match.Length > 16 ? " and zeros" : match.Value);
+
+    private static string FileName(string kernel) => Unwanted().Replace(kernel, "_").Trim('_');
+
+    [GeneratedRegex(@"( 0)+$")]
+    private static partial Regex TrailingZeros();
+
+    [GeneratedRegex(@"[^A-Za-z0-9]+")]
+    private static partial Regex Unwanted();
+}
