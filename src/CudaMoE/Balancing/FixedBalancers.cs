@@ -27,6 +27,20 @@ public abstract class FixedBalancer : IBalancer
     public bool NeedsGram(long atStep) => false;
 
     /// <inheritdoc/>
+    public ColumnKind NeedsColumns => ColumnKind.None;
+
+    /// <inheritdoc/>
+    public bool NeedsLossesAfterStep => false;
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<float> ColumnWeights => [];
+
+    /// <inheritdoc/>
+    public void ObserveAfterStep(in BalancerInput after)
+    {
+    }
+
+    /// <inheritdoc/>
     public void Weights(in BalancerInput input, Span<double> weights)
     {
         input.Check(Tasks, needsGram: false, weights.Length);

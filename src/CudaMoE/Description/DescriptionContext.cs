@@ -20,6 +20,8 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<LabelTransform>), typeof(SnakeCaseEnumConverter<OptimizerType>), typeof(SnakeCaseEnumConverter<ScheduleType>),
         typeof(SnakeCaseEnumConverter<BalancerType>), typeof(SnakeCaseEnumConverter<RepresentationPlace>), typeof(SnakeCaseEnumConverter<GramScale>),
         typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
+        typeof(SnakeCaseEnumConverter<GradientNormalization>),
+        typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
 internal sealed partial class DescriptionContext : JsonSerializerContext

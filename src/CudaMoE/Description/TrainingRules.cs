@@ -13,7 +13,7 @@ internal static class TrainingRules
         CheckOptimizer(
             training.EmbeddingOptimizer, "training.embedding_optimizer", "embedding tables",
             [OptimizerType.Sgd, OptimizerType.Adagrad, OptimizerType.RowwiseAdagrad, OptimizerType.RowwiseAdam], momentum: false);
-        CheckBalancer(description);
+        BalancerRules.Check(description);
         if (training.EarlyStopping is { } stopping)
             CheckEarlyStopping(stopping, description);
     }
@@ -29,25 +29,6 @@ internal static class TrainingRules
 
         if (optimizer.Momentum != 0 && (!momentum || optimizer.Type != OptimizerType.Sgd))
             throw Error(path + ".momentum", $"has no effect here; only sgd of dense parameters has it; remove it");
-    }
-
-    private static void CheckBalancer(ModelDescription description)
-    {
-        const string path = "training.balancer";
-        BalancerDescription balancer = description.Training.Balancer;
-        int tasks = description.Tasks.Count;
-        if (balancer.Floor * tasks >= 1)
-            throw Error(path + ".floor", $"is {balancer.Floor}; it must be below 1 / tasks = {1d / tasks:G4}");
-        if (balancer.Normalize && balancer.Type != BalancerType.Mgda)
-            throw Error(path + ".normalize", $"has no effect here; only type mgda has it; remove it");
-        bool usesGradients = balancer.Type is BalancerType.Mgda or BalancerType.MultiBalance;
-        if (!usesGradients || tasks == 1)
-            return;
-        ArchitectureDescription architecture = description.Architecture;
-        if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 })
-            throw Error(path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static");
-        if (ArchitectureRules.TowersShareInput(architecture) && balancer.Place == RepresentationPlace.TrunkInput)
-            throw Error(path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");
     }
 
     private static void CheckEarlyStopping(EarlyStoppingDescription stopping, ModelDescription description)

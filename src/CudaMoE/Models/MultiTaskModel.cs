@@ -1,3 +1,4 @@
+using CudaMoE.Balancing;
 using CudaMoE.Data;
 using CudaMoE.Description;
 using CudaMoE.Layers;
@@ -21,6 +22,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly DenseOptimizer? _optimizer;
     private readonly IReadOnlyList<string> _taskNames;
     private readonly Slot[] _trunkGradients = [];
+    private readonly GradientColumns? _columns;
     private readonly float[] _weightValues;
     private nint _taskWeights;
     private nint _ones;
@@ -84,6 +86,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 }
             }
 
+            if (training && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
+                _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
             int tasks = outputs.Count;
             _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
             _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
@@ -179,7 +183,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
-        Description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
+        BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
 
     /// <summary>Must be called after parameters were changed from outside.</summary>
     public void ParametersChanged() => _packed = false;
@@ -233,6 +237,27 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _towers.Gram(rows, gram);
     }
 
+    /// <summary>Columns of a task's gradient where the balancer looks.</summary>
+    public int GradientWidth => HasTrunkInputGradients ? (int)_input.Output.Columns : _trunk.Width;
+
+    /// <summary>Sums over the rows of the task gradients that <see cref="ComputeGram"/> looked at; only for balancers that ask for them.</summary>
+    /// <param name="kind">Which sums.</param>
+    /// <param name="columns">Receives [tasks, <see cref="GradientWidth"/>], for halves twice as much.</param>
+    public void ComputeColumns(ColumnKind kind, Span<double> columns)
+    {
+        RequireTraining();
+        long rows = (_batch ?? throw NoBatch()).Rows;
+        (_columns ?? throw NoColumns()).Sum(rows, kind, columns);
+    }
+
+    /// <summary>Multiplies the columns of the task gradients by factors [tasks, <see cref="GradientWidth"/>]; after <see cref="ComputeGram"/>, before <see cref="BackwardTrunk"/>.</summary>
+    public void ScaleColumns(ReadOnlySpan<float> factors)
+    {
+        RequireTraining();
+        long rows = (_batch ?? throw NoBatch()).Rows;
+        (_columns ?? throw NoColumns()).Scale(rows, factors);
+    }
+
     /// <summary>Second part of the backward: combines the task gradients and goes down to the embeddings.</summary>
     /// <param name="weights">[tasks] factor of each task's gradient on the representation; empty = all 1.</param>
     /// <param name="gramIsFresh">Whether <see cref="ComputeGram"/> ran on this batch.</param>
@@ -246,7 +271,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             weights.CopyTo(_weightValues);
             _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
             device = (float*)_taskWeights;
-            if (Description.Training.Balancer.Heads == HeadGradient.Scaled)
+            if (BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled)
                 _towers.ScaleParameterGradients(_taskNames, device);
         }
 
@@ -300,6 +325,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _context.Dispose();
 
+    /// <summary>What the towers read, [rows, width] or [rows, tasks * width].</summary>
+    internal Tensor Representations => _trunk.Representation.View(_batch?.Rows ?? 0);
+
     /// <summary>Gradient of the representation as the towers left it, or after <see cref="BackwardTrunk"/> as it was combined.</summary>
     internal Tensor RepresentationGradients => _trunk.RepresentationGradient.View(_batch?.Rows ?? 0);
 
@@ -315,6 +343,21 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _input.Embedding.Forward(batch);
         _input.Embedding.Update(learningRate, step, norm: null);
     }
+
+    /// <summary>Where the balancer finds the gradient of each task.</summary>
+    private Slot[] GradientsLookedAt() => HasTrunkInputGradients
+        ? _trunkGradients[..Outputs.Count]
+        : [.. Enumerable.Range(0, Outputs.Count).Select(t => _towers.Parts.Slice((long)t * _trunk.Width, _trunk.Width))];
+
+    /// <summary>What those are gradients of.</summary>
+    private Slot[] RepresentationsLookedAt() =>
+    [
+        .. Enumerable.Range(0, Outputs.Count).Select(t => HasTrunkInputGradients
+            ? _input.Output
+            : _trunk.Shared ? _trunk.Representation : _trunk.Representation.Slice((long)t * _trunk.Width, _trunk.Width)),
+    ];
+
+    private static InvalidOperationException NoColumns() => new("the description's balancer does not look at the columns of gradients");
 
     private static InvalidOperationException NoBatch() => new("Forward has not run");
 
@@ -363,7 +406,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             }
         }
 
-        bool scaled = Description.Training.Balancer.Heads == HeadGradient.Scaled;
+        bool scaled = BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled;
         _trunk.BackwardParameters(rows, _step, scaled ? weights : null);
     }
 }

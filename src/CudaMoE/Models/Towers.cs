@@ -34,7 +34,9 @@ internal sealed unsafe class Towers
         _trunk = trunk;
         _tasks = outputs.Count;
         Outputs = outputs;
-        _together = outputs.All(n => n == outputs[0]);
+        // Where a balancer looks at the gradients themselves, those of a shared representation must be formed, tower by tower.
+        bool formed = trunk.Shared && BalancerFacts.Of(description.Training.Balancer.Type).Family == BalancerFamily.Columns;
+        _together = outputs.All(n => n == outputs[0]) && !formed;
         _starts = new long[_tasks + 1];
         ArchitectureDescription architecture = description.Architecture;
         if (_together)
@@ -86,7 +88,7 @@ internal sealed unsafe class Towers
     public List<Slot> LogitGradients { get; } = [];
 
     /// <summary>Where the task parts of the representation's gradient are stored, side by side.</summary>
-    private Slot Parts => _taskGradients ?? _trunk.RepresentationGradient;
+    public Slot Parts => _taskGradients ?? _trunk.RepresentationGradient;
 
     private long FirstWidth => _towers[0].First.Plan.N;
 

@@ -279,7 +279,7 @@ internal sealed class TrainingRun : IDisposable
 
     private void LogStep(Batch batch)
     {
-        double[] losses = [.. _model.Losses];
+        double[] losses = [.. _trainingStep.Losses];
         for (int t = 0; t < losses.Length; t++)
         {
             if (_model.LossWeights[t] == 0)

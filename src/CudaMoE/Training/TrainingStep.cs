@@ -6,11 +6,11 @@ using CudaMoE.Models;
 namespace CudaMoE.Training;
 
 /// <summary>
-/// One optimisation step of a model: forward, losses, balanced backward, update. It allocates nothing.
+/// One optimisation step of a model: forward, losses, balanced backward, update, and for balancers that ask for it the new losses of the same batch. It allocates nothing.
 /// </summary>
 /// <remarks>
 /// On a device whose memory the host cannot read, steps are queued: the losses of a step are read by <see cref="Finish"/>, which waits for the
-/// device, or some steps later when no more can be kept. Balancers that ask for a Gram matrix wait for it in each of their steps.
+/// device, or some steps later when no more can be kept. Balancers that ask for a Gram matrix or look at losses wait for them in each of their steps.
 /// </remarks>
 /// <remarks>Not thread-safe.</remarks>
 public sealed class TrainingStep
@@ -24,9 +24,11 @@ public sealed class TrainingStep
     private readonly double[] _ownWeights;
     private readonly double[] _losses;
     private readonly bool _balances;
+    private readonly bool _looksAtLosses;
     private readonly long _totalSteps;
     private int _unread;
     private long _lastStep;
+    private readonly double[] _columns;
 
     /// <summary>Prepares steps of <paramref name="model"/>.</summary>
     /// <param name="model">A model built for training.</param>
@@ -45,9 +47,12 @@ public sealed class TrainingStep
         _losses = new double[tasks];
         Totals = new(tasks);
         _ownWeights = [.. model.Description.Tasks.Select(t => t.Weight)];
-        Balancer = BalancerFactory.Create(_training.Balancer, _ownWeights);
+        Balancer = BalancerFactory.Create(_training.Balancer, _ownWeights, _training.Seed, Math.Max(1, totalSteps / _training.Epochs));
+        _columns = new double[Balancer.NeedsColumns == ColumnKind.None ? 0 : tasks * model.GradientWidth * (Balancer.NeedsColumns == ColumnKind.Halves ? 2 : 1)];
         // Equal weights are 1, and static ones multiply the losses themselves: the representation's gradient needs no weights then.
-        _balances = _training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
+        BalancerFamily family = BalancerFacts.Of(_training.Balancer.Type).Family;
+        _balances = family != BalancerFamily.Fixed;
+        _looksAtLosses = family == BalancerFamily.Losses;
     }
 
     /// <summary>The balancer and its state.</summary>
@@ -88,8 +93,18 @@ public sealed class TrainingStep
         double factor = LearningRateSchedule.Factor(_training.Schedule, step, _totalSteps);
         LearningRate = _training.Optimizer.LearningRate * factor;
         _model.Update((float)LearningRate, (float)(_training.EmbeddingOptimizer.LearningRate * factor), step);
-        if (_unread == _model.LossesKept)
+        if (Balancer.NeedsLossesAfterStep)
+        {
+            // What was queued is read first: the losses that can be kept are counted by the runs of the losses.
             Finish();
+            _model.Forward(batch, step);
+            _model.ComputeLosses();
+            Balancer.ObserveAfterStep(new BalancerInput(step - 1, _model.Losses, default, _valid));
+        }
+        else if (_unread == _model.LossesKept)
+        {
+            Finish();
+        }
     }
 
     /// <summary>Waits for the device, and reads the losses of all steps that were run.</summary>
@@ -107,13 +122,17 @@ public sealed class TrainingStep
         HasGram = Balancer.NeedsGram(index);
         if (HasGram)
             _model.ComputeGram(_gram);
+        if (HasGram && _columns.Length > 0)
+            _model.ComputeColumns(Balancer.NeedsColumns, _columns);
         for (int t = 0; t < _valid.Length; t++)
             _valid[t] = batch.HasLabels(t);
-        // The Gram matrix was waited for, so this step's losses are at hand then; without it no balancer looks at them.
-        ReadOnlySpan<double> losses = HasGram ? _model.Losses : _losses;
-        Balancer.Weights(new BalancerInput(index, losses, HasGram ? _gram : [], _valid), _weights);
+        // The Gram matrix was waited for, so this step's losses are at hand then; a balancer of losses waits for them; between two evaluations none is looked at.
+        ReadOnlySpan<double> losses = HasGram || _looksAtLosses ? _model.Losses : _losses;
+        Balancer.Weights(new BalancerInput(index, losses, HasGram ? _gram : [], _valid, HasGram ? _columns : []), _weights);
         for (int t = 0; t < _weights.Length; t++)
             _deviceWeights[t] = (float)_weights[t];
+        if (!Balancer.ColumnWeights.IsEmpty)
+            _model.ScaleColumns(Balancer.ColumnWeights);
         _model.BackwardTrunk(_deviceWeights, HasGram);
     }
 

@@ -172,7 +172,7 @@ public sealed class BalancerTests(ITestOutputHelper output)
         double[] weights = Run(balancer, Gram);
         Close([0.405963, 0.445249, 0.148788], weights, 1e-6);
         Close([-0.410142, 0.296461, 0.960713, 0.263026], Combine(weights, Gradients), 1e-6);
-        IBalancer normalized = BalancerFactory.Create(new() { Type = BalancerType.Mgda, Normalize = true }, [1, 1, 1]);
+        IBalancer normalized = BalancerFactory.Create(new() { Type = BalancerType.Mgda, Normalize = GradientNormalization.Norm }, [1, 1, 1]);
         Close([3 * 0.378409, 3 * 0.379114, 3 * 0.242476], Run(normalized, Gram), 4e-6);
     }
 

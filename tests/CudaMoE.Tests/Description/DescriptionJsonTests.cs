@@ -59,9 +59,9 @@ public sealed class DescriptionJsonTests(ITestOutputHelper output)
         Assert.Null(model.Data);
 
         ModelDescription partial = DescriptionJson.Parse(Samples.Small(
-            training: "\"embedding_optimizer\": { \"type\": \"sgd\" }, \"balancer\": { \"every\": 2 }", data: "\"train\": [\"a.csv\"]"));
+            training: "\"embedding_optimizer\": { \"type\": \"sgd\" }, \"balancer\": { \"type\": \"mgda\", \"every\": 2 }", data: "\"train\": [\"a.csv\"]"));
         Assert.Equal(new OptimizerDescription { Type = OptimizerType.Sgd }, partial.Training.EmbeddingOptimizer);
-        Assert.Equal(new BalancerDescription { Every = 2 }, partial.Training.Balancer);
+        Assert.Equal(new BalancerDescription { Type = BalancerType.Mgda, Every = 2 }, partial.Training.Balancer);
         Assert.Equal(new FileFormat().Quote, partial.Data!.Format.Quote);
         Assert.True(partial.Data.Format.Trim);
     }

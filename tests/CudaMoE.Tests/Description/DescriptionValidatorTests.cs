@@ -37,7 +37,7 @@ public sealed class DescriptionValidatorTests
         { "no hidden layers", WithArchitecture(new() { Type = ModelType.SharedBottom }) },
         { "sigmoid dense renormalised", WithGate(new() { Score = ScoreMode.Sigmoid, Renormalize = true }) },
         { "noisy", WithGate(new() { TopK = 4, Score = ScoreMode.Noisy }) },
-        { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = true }) },
+        { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = GradientNormalization.Norm }) },
         { "single task with static weights", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Static } } } },
         { "stopping on one task", WithStopping(Stopping with { Metric = "spend/rmse" }) },
         { "stopping with weights", WithStopping(Stopping with { Metric = "auc", TaskWeights = [1, 0] }) },
@@ -275,7 +275,23 @@ public sealed class DescriptionValidatorTests
         Add("balancer.rho", "is -1", new() { Balancer = new() { Rho = -1 } });
         Add("balancer.every", "is 0", new() { Balancer = new() { Every = 0 } });
         Add("balancer.floor", "is 0.5; it must be below 1 / tasks = 0.5", new() { Balancer = new() { Floor = 0.5 } });
-        Add("balancer.normalize", "has no effect", new() { Balancer = new() { Normalize = true } });
+        Add("balancer.normalize", "has no effect with type equal; only mgda, moco have it", new() { Balancer = new() { Normalize = GradientNormalization.Norm } });
+        Add("balancer.alpha", "only grad_norm, cagrad, fair_grad, meta_balance, grad_drop have it", new() { Balancer = new() { Type = BalancerType.Mgda, Alpha = 1 } });
+        Add("balancer.alpha", "is 0; with fair_grad it must be above 0", new() { Balancer = new() { Type = BalancerType.FairGrad, Alpha = 0 } });
+        Add("balancer.alpha", "is 2; with grad_drop it must be at most 1", new() { Balancer = new() { Type = BalancerType.GradDrop, Alpha = 2 } });
+        Add("balancer.target", "is 2; there are 2 tasks", new() { Balancer = new() { Type = BalancerType.MetaBalance, Target = 2 } });
+        Add("balancer.minimum", "has 1 entries; it must have one a task, 2", new() { Balancer = new() { Type = BalancerType.PeLtr, Minimum = [0.1] } });
+        Add("balancer.minimum", "has the sum 1", new() { Balancer = new() { Type = BalancerType.PeLtr, Minimum = [0.5, 0.5] } });
+        Add("balancer.gram_scale", "is cosine; with nash_mtl it must be one of mean, none", new() { Balancer = new() { Type = BalancerType.NashMtl, GramScale = GramScale.Cosine } });
+        Add("balancer.gram_scale", "is mean; with multi_balance", new() { Balancer = new() { Type = BalancerType.MultiBalance, GramScale = GramScale.Mean } });
+        Add("balancer.normalize", "with moco it must be one of none, loss_norm", new() { Balancer = new() { Type = BalancerType.Moco, Normalize = GradientNormalization.Loss } });
+        Add("balancer.floor", "may be negative", new() { Balancer = new() { Type = BalancerType.ImtlG, Floor = 0.1 } });
+        Add("balancer.floor", "has no effect with type equal", new() { Balancer = new() { Floor = 0.1 } });
+        Add("balancer.every", "has no effect with type dwa", new() { Balancer = new() { Type = BalancerType.Dwa, Every = 2 } });
+        Add("balancer.every", "has no effect with type grad_drop", new() { Balancer = new() { Type = BalancerType.GradDrop, Every = 2 } });
+        Add("balancer.place", "looks at no gradients", new() { Balancer = new() { Type = BalancerType.Uw, Place = RepresentationPlace.TrunkInput } });
+        Add("balancer.heads", "would turn a tower's training round", new() { Balancer = new() { Type = BalancerType.AlignedMtl, Heads = HeadGradient.Scaled } });
+        Add("balancer.heads", "has no effect with type static", new() { Balancer = new() { Type = BalancerType.Static, Heads = HeadGradient.Scaled } });
         cases.Add(
             "training.balancer.type",
             WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.MultiBalance } } },

@@ -28,11 +28,25 @@ public sealed class TrainerTests(ITestOutputHelper output)
         { BalancerType.MultiBalance, "noisy" },
     };
 
+    public static TheoryData<BalancerType> Balancers => [.. Enum.GetValues<BalancerType>()];
+
     [Theory]
-    [InlineData(BalancerType.Equal)]
-    [InlineData(BalancerType.Static)]
-    [InlineData(BalancerType.Mgda)]
-    [InlineData(BalancerType.MultiBalance)]
+    [MemberData(nameof(Balancers))]
+    public void Resume_EveryBalancer_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root, rows: 500);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer));
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        using CancellationTokenSource source = new();
+        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StepWatcher(9, source.Cancel), source.Token);
+        Assert.Equal(RunStatus.Cancelled, part.Status);
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
+        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+    }
+
+    [Theory]
+    [MemberData(nameof(Balancers))]
     public void Train_LearnablePattern_IsLearned(BalancerType balancer)
     {
         using TemporaryFolder folder = new();

@@ -37,10 +37,10 @@ public sealed class MultiBalanceBalancer : GramBalancer
     public MultiBalanceBalancer(BalancerDescription description, IReadOnlyList<double> taskWeights)
         : base("multi_balance", taskWeights, description.Every, description.Floor, description.TimesTasks)
     {
-        _gamma = description.Gamma;
-        _beta = description.Beta;
-        _rho = description.Rho;
-        _gramScale = description.GramScale;
+        _gamma = description.Gamma ?? 0.01;
+        _beta = description.Beta ?? 0.1;
+        _rho = description.Rho ?? 0.1;
+        _gramScale = description.GramScale ?? GramScale.Cosine;
         int tasks = taskWeights.Count;
         _average = new double[tasks];
         _lambda = new double[tasks];
@@ -55,7 +55,7 @@ public sealed class MultiBalanceBalancer : GramBalancer
 
     private protected override bool IsVanishing(int task, double norm) => norm < VanishingShare * _average[task];
 
-    private protected override double Solve(Span<double> lambda, Span<double> scale)
+    private protected override double Solve(in BalancerInput input, Span<double> lambda, Span<double> scale)
     {
         int tasks = Tasks;
         ReadOnlySpan<double> norms = Diagnostics.Norms;
@@ -75,14 +75,16 @@ public sealed class MultiBalanceBalancer : GramBalancer
 
     private protected override void SaveOwn(Dictionary<string, IReadOnlyList<double>> state)
     {
+        base.SaveOwn(state);
         state.Add(AverageKey, [.. _average]);
         state.Add(LambdaKey, [.. _lambda]);
     }
 
     private protected override void LoadOwn(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
     {
-        Copy(Take(state, AverageKey, Tasks), _average);
-        Copy(Take(state, LambdaKey, Tasks), _lambda);
+        base.LoadOwn(state);
+        Take(state, AverageKey, _average);
+        Take(state, LambdaKey, _lambda);
     }
 
     /// <summary>One projected-gradient step of 1/2 |V lambda|^2 + rho (V lambda) . (V lambda_0) over the usable tasks.</summary>

@@ -1,0 +1,101 @@
+using System.Text.Json;
+using static CudaMoE.Description.DescriptionValidator;
+
+namespace CudaMoE.Description;
+
+/// <summary>The rules of the balancer.</summary>
+internal static class BalancerRules
+{
+    private const string Path = "training.balancer";
+
+    public static void Check(ModelDescription description)
+    {
+        BalancerDescription balancer = description.Training.Balancer;
+        int tasks = description.Tasks.Count;
+        BalancerFacts facts = BalancerFacts.Of(balancer.Type);
+        CheckKeys(balancer, facts);
+        CheckConstants(balancer, tasks);
+        CheckFrame(balancer, facts, tasks);
+        if (facts.UsesGradients && tasks > 1)
+            CheckPlace(balancer, description.Architecture);
+    }
+
+    /// <summary>Refuses constants that the method does not have.</summary>
+    private static void CheckKeys(BalancerDescription balancer, BalancerFacts facts)
+    {
+        Check("gamma", balancer.Gamma);
+        Check("beta", balancer.Beta);
+        Check("rho", balancer.Rho);
+        Check("alpha", balancer.Alpha);
+        Check("temperature", balancer.Temperature);
+        Check("period", balancer.Period);
+        Check("warmup", balancer.Warmup);
+        Check("decay", balancer.Decay);
+        Check("target", balancer.Target);
+        Check("minimum", balancer.Minimum);
+        Check("gram_scale", balancer.GramScale);
+        Check("normalize", balancer.Normalize);
+        Check("simplex", balancer.Simplex);
+        Check("eigenvalue_scale", balancer.EigenvalueScale);
+
+        void Check(string key, object? value)
+        {
+            if (value is null || facts.Keys.Contains(key))
+                return;
+            string having = string.Join(", ", BalancerFacts.With(key).Select(Name));
+            throw Error($"{Path}.{key}", $"has no effect with type {Name(balancer.Type)}; only {having} have it; remove it");
+        }
+    }
+
+    private static void CheckConstants(BalancerDescription balancer, int tasks)
+    {
+        if (balancer is { Type: BalancerType.FairGrad, Alpha: 0 })
+            throw Error(Path + ".alpha", $"is 0; with fair_grad it must be above 0");
+        if (balancer is { Type: BalancerType.MetaBalance or BalancerType.GradDrop, Alpha: > 1 })
+            throw Error(Path + ".alpha", $"is {balancer.Alpha}; with {Name(balancer.Type)} it must be at most 1");
+        if (balancer.Target >= tasks)
+            throw Error(Path + ".target", $"is {balancer.Target}; there are {tasks} tasks, counted from 0");
+        GramScale[] scales = balancer.Type == BalancerType.MultiBalance ? [GramScale.Cosine, GramScale.None, GramScale.Trace] : [GramScale.Mean, GramScale.None];
+        if (balancer.GramScale is { } scale && !scales.Contains(scale))
+            throw Error(Path + ".gram_scale", $"is {Name(scale)}; with {Name(balancer.Type)} it must be one of {string.Join(", ", scales.Select(Name))}");
+        if (balancer is { Type: BalancerType.Moco, Normalize: GradientNormalization.Norm or GradientNormalization.Loss })
+            throw Error(Path + ".normalize", $"is {Name(balancer.Normalize.Value)}; with moco it must be one of none, loss_norm");
+        if (balancer.Minimum is { } minimum)
+        {
+            if (minimum.Count != tasks)
+                throw Error(Path + ".minimum", $"has {minimum.Count} entries; it must have one a task, {tasks}");
+            if (minimum.Sum() >= 1)
+                throw Error(Path + ".minimum", $"has the sum {minimum.Sum()}; it must be below 1");
+        }
+    }
+
+    /// <summary>The keys that belong to families.</summary>
+    private static void CheckFrame(BalancerDescription balancer, BalancerFacts facts, int tasks)
+    {
+        if (balancer.Floor * tasks >= 1)
+            throw Error(Path + ".floor", $"is {balancer.Floor}; it must be below 1 / tasks = {1d / tasks:G4}");
+        if (balancer.Floor > 0 && facts.MayBeNegative)
+            throw Error(Path + ".floor", $"is {balancer.Floor}, but the weights of {Name(balancer.Type)} may be negative; remove it");
+        if (balancer.Floor > 0 && facts.Family == BalancerFamily.Fixed)
+            throw Error(Path + ".floor", $"has no effect with type {Name(balancer.Type)}; remove it");
+        if (balancer.Every > 1 && (!facts.UsesGradients || balancer.Type == BalancerType.GradDrop))
+            throw Error(Path + ".every", $"has no effect with type {Name(balancer.Type)}; it is for balancers that look at gradients, but grad_drop; remove it");
+        if (balancer.Place != RepresentationPlace.TowerInput && !facts.UsesGradients)
+            throw Error(Path + ".place", $"has no effect with type {Name(balancer.Type)}, which looks at no gradients; remove it");
+        if (balancer.Heads == HeadGradient.Scaled && facts.MayBeNegative)
+            throw Error(Path + ".heads", $"is scaled, but the weights of {Name(balancer.Type)} may be negative and would turn a tower's training round; use own");
+        if (balancer.Heads is not null && facts.Family == BalancerFamily.Fixed)
+            throw Error(Path + ".heads", $"has no effect with type {Name(balancer.Type)}; remove it");
+    }
+
+    private static void CheckPlace(BalancerDescription balancer, ArchitectureDescription architecture)
+    {
+        if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 })
+            throw Error(Path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static, or a balancer of losses");
+        if (ArchitectureRules.TowersShareInput(architecture) && balancer.Place == RepresentationPlace.TrunkInput)
+            throw Error(Path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");
+    }
+
+    private static string Name<T>(T value)
+        where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());
+}

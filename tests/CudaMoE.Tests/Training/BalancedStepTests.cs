@@ -1,0 +1,218 @@
+using CudaMoE.Balancing;
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+using CudaMoE.Tests.Models;
+using CudaMoE.Training;
+
+namespace CudaMoE.Tests.Training;
+
+/// <summary>What a step promises of every balancer, and of those that look at more than the Gram matrix.</summary>
+public sealed class BalancedStepTests
+{
+    public static TheoryData<BalancerType, bool> EveryBalancer
+    {
+        get
+        {
+            TheoryData<BalancerType, bool> data = new() { { BalancerType.MultiBalance, true } };
+            foreach (BalancerType type in Enum.GetValues<BalancerType>())
+                data.Add(type, false);
+            return data;
+        }
+    }
+
+    public static TheoryData<RepresentationPlace, GateSharing, bool> Columns => new()
+    {
+        { RepresentationPlace.TowerInput, GateSharing.PerTask, false },
+        { RepresentationPlace.TowerInput, GateSharing.Shared, false },
+        { RepresentationPlace.TrunkInput, GateSharing.PerTask, false },
+        { RepresentationPlace.TowerInput, GateSharing.Shared, true },
+    };
+
+    [Theory]
+    [MemberData(nameof(EveryBalancer))]
+    public void Run_SteadyState_AllocatesNoManagedMemory(BalancerType balancer, bool sparse)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using MultiTaskModel model = Model(device, new() { Type = balancer }, sparse ? new() { TopK = 2 } : new());
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 64, new Random(1));
+        TrainingStep step = new(model, 100);
+        for (int i = 1; i <= 50; i++)
+            step.Run(batch, i);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 51; i <= 100; i++)
+            step.Run(batch, i);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Theory]
+    [MemberData(nameof(Columns))]
+    public void ComputeColumns_EveryPlace_AreSumsOfTheTasksGradients(RepresentationPlace place, GateSharing sharing, bool halves)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
+        BalancerType type = halves ? BalancerType.Modo : BalancerType.DbMtl;
+        using MultiTaskModel model = Model(device, new() { Type = type, Place = place }, new() { Sharing = sharing });
+        int width = model.GradientWidth;
+        double[][] gradients = [.. Enumerable.Range(0, 3).Select(t => TaskGradient(model, batch, t, place, sharing))];
+        Forward(model, batch);
+        model.BackwardTowers();
+        double[] gram = new double[9];
+        model.ComputeGram(gram);
+        double[] columns = new double[3 * width * (halves ? 2 : 1)];
+        model.ComputeColumns(halves ? ColumnKind.Halves : ColumnKind.Sum, columns);
+        for (int t = 0; t < 3; t++)
+        {
+            Assert.Equal(gradients[t].Sum(v => v * v), gram[t * 4], 1e-5 * gram[t * 4]);
+            for (int k = 0; k < width; k++)
+            {
+                double expected = Enumerable.Range(0, 50).Where(row => !halves || row % 2 == 0).Sum(row => gradients[t][(row * width) + k]) * (halves ? 2 : 1);
+                Assert.Equal(expected, columns[(t * width) + k], 1e-6);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Columns))]
+    public void ScaleColumns_Factors_AreThoseOfTheFeatureGradientsParts(RepresentationPlace place, GateSharing sharing, bool leak)
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
+        using MultiTaskModel model = Model(device, new() { Type = BalancerType.GradDrop, Place = place }, new() { Sharing = sharing });
+        int width = model.GradientWidth;
+        float[] keepSecond = [.. Enumerable.Range(0, 3 * width).Select(i => i / width == 1 ? leak ? 0.5f : 1f : 0f)];
+        float[] expected = FeatureGradient(model, batch, [0, leak ? 0.5f : 1, 0]);
+        float[] actual = FeatureGradient(model, batch, [1, 1, 1], keepSecond);
+        for (int i = 0; i < expected.Length; i++)
+            Assert.Equal(expected[i], actual[i], 1e-6);
+    }
+
+    [Fact]
+    public void ScaleColumns_SignedSums_TakeTheSignOfTheRepresentation()
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
+        using MultiTaskModel model = Model(device, new() { Type = BalancerType.GradDrop }, new());
+        Forward(model, batch);
+        model.BackwardTowers();
+        int width = model.GradientWidth;
+        double[] columns = new double[3 * width];
+        model.ComputeColumns(ColumnKind.Signed, columns);
+        double[] gradients = Values(model.RepresentationGradients);
+        double[] representation = Values(model.Representations);
+        Assert.Contains(representation, value => value < 0);
+        for (int k = 0; k < 3 * width; k++)
+            Assert.Equal(Enumerable.Range(0, 50).Sum(row => gradients[(row * 3 * width) + k] * Math.Sign(representation[(row * 3 * width) + k])), columns[k], 1e-9);
+    }
+
+    [Fact]
+    public void Heads_Scaled_MultiplyTheTowersGradientsByWeightsOfAnySign()
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
+        using MultiTaskModel model = Model(device, new() { Type = BalancerType.Mgda, Heads = HeadGradient.Scaled }, new());
+        float[][] plain = Towers([1, 1, 1]);
+        float[][] scaled = Towers([2, -0.5f, 0]);
+        for (int t = 0; t < 3; t++)
+            Assert.Equal(plain[t].Select(value => value * new[] { 2, -0.5f, 0 }[t]), scaled[t]);
+
+        unsafe float[][] Towers(float[] weights)
+        {
+            Forward(model, batch);
+            model.BackwardTowers();
+            model.BackwardTrunk(weights, gramIsFresh: false);
+            return [.. TestModels.BinaryTasks.Select(task => model.Parameters.Where(p => p.Name.StartsWith($"towers.{task.Name}.", StringComparison.Ordinal))
+                .SelectMany(p => new Span<float>((void*)p.Gradient, (int)p.Count).ToArray()).ToArray())];
+        }
+    }
+
+    [Fact]
+    public void Run_Famo_ReportsTheLossesBeforeTheUpdate()
+    {
+        using Device device = Device.Open("cpu:threads=2");
+        using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
+        using MultiTaskModel model = Model(device, new() { Type = BalancerType.Famo }, new());
+        model.Forward(batch);
+        model.ComputeLosses();
+        double[] before = [.. model.Losses];
+        TrainingStep step = new(model, 10);
+        step.Run(batch, 1);
+        Assert.Equal(before, step.Losses.ToArray());
+        double[] after = [.. model.Losses];
+        Assert.True(after.Sum() < before.Sum());
+        model.Forward(batch);
+        model.ComputeLosses();
+        Assert.Equal(after, model.Losses.ToArray());
+    }
+
+    private static MultiTaskModel Model(Device device, BalancerDescription balancer, GateDescription gate)
+    {
+        ArchitectureDescription architecture = new()
+        {
+            Type = ModelType.Mmoe,
+            Projection = 12,
+            Experts = new() { Count = 5, Layers = [7] },
+            Gate = gate,
+            Tower = [4],
+            Activation = ActivationKind.Tanh,
+        };
+        ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, new() { Seed = 9, Balancer = balancer });
+        return new(device, description, TestModels.Layout, [1, 1, 1], 64, training: true);
+    }
+
+    private static void Forward(MultiTaskModel model, Batch batch)
+    {
+        model.Forward(batch);
+        model.ComputeLosses();
+    }
+
+    /// <summary>The gradient of one task's loss at the place, flattened.</summary>
+    private static double[] TaskGradient(MultiTaskModel model, Batch batch, int task, RepresentationPlace place, GateSharing sharing)
+    {
+        Forward(model, batch);
+        model.BackwardTowers();
+        if (place == RepresentationPlace.TowerInput && sharing == GateSharing.PerTask)
+        {
+            Tensor all = model.RepresentationGradients;
+            return Values(all.Slice(task * all.Columns / 3, all.Columns / 3));
+        }
+
+        float[] weights = new float[3];
+        weights[task] = 1;
+        model.BackwardTrunk(weights, gramIsFresh: false);
+        return Values(place == RepresentationPlace.TowerInput ? model.RepresentationGradients : model.TrunkInputGradients);
+    }
+
+    private static unsafe double[] Values(Tensor tensor)
+    {
+        List<double> values = [];
+        for (int row = 0; row < tensor.Rows; row++)
+        {
+            for (int column = 0; column < tensor.Columns; column++)
+                values.Add(((float*)tensor.Pointer)[(row * tensor.RowStride) + column]);
+        }
+
+        return [.. values];
+    }
+
+    private static unsafe float[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights, float[]? columns = null)
+    {
+        Forward(model, batch);
+        model.BackwardTowers();
+        model.ComputeGram(new double[9]);
+        if (columns != null)
+            model.ScaleColumns(columns);
+        model.BackwardTrunk(weights, gramIsFresh: true);
+        Tensor gradient = model.FeatureGradients!.Value;
+        List<float> values = [];
+        for (int row = 0; row < gradient.Rows; row++)
+        {
+            // The columns behind the tables belong to dense features, whose gradient nobody needs.
+            for (int column = 0; column < TestModels.Layout.Sparse.Sum(s => s.Dimension); column++)
+                values.Add(((float*)gradient.Pointer)[(row * gradient.RowStride) + column]);
+        }
+
+        return [.. values];
+    }
+}
