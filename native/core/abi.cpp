@@ -29,6 +29,10 @@ Check& check_stream(Check& check, const cudamoe_stream* stream) {
   return check;
 }
 
+Check& check_not_captured(Check& check, const cudamoe_stream* stream) {
+  return check.require(!stream->captured, "the stream is being captured; end that with cudamoe_capture_end first");
+}
+
 namespace {
 
 Check& check_device(Check& check, const cudamoe_device* device) {
@@ -283,7 +287,13 @@ cudamoe_status cudamoe_memory_copy(cudamoe_stream* stream, void* destination, co
     check.data("destination", destination, 1, bytes).data("source", source, 1, bytes);
     check.disjoint("destination", destination, bytes, "source", source, bytes);
     if (!check.ok()) return check.status();
-    return stream->owner->backend->copy(stream->stream, destination, source, bytes, direction);
+    check.require(!stream->captured || direction == CUDAMOE_DEVICE_TO_DEVICE,
+                  "direction is %d; while the stream is being captured it must be CUDAMOE_DEVICE_TO_DEVICE", direction);
+    if (!check.ok()) return check.status();
+    const auto copy = [=] { return stream->owner->backend->copy(stream->stream, destination, source, bytes, direction); };
+    if (stream->recording == nullptr) return copy();
+    stream->recording->add(copy);
+    return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);
   }
@@ -295,7 +305,10 @@ cudamoe_status cudamoe_memory_fill(cudamoe_stream* stream, void* destination, in
     Check check(function);
     check_stream(check, stream).range("value", value, 0, 255).count("bytes", bytes).data("destination", destination, 1, bytes);
     if (!check.ok()) return check.status();
-    return stream->owner->backend->fill(stream->stream, destination, value, bytes);
+    const auto fill = [=] { return stream->owner->backend->fill(stream->stream, destination, value, bytes); };
+    if (stream->recording == nullptr) return fill();
+    stream->recording->add(fill);
+    return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);
   }
@@ -335,11 +348,18 @@ cudamoe_status cudamoe_stream_destroy(cudamoe_stream* stream) {
   try {
     Check check(function);
     check_stream(check, stream);
+    if (check.ok()) {
+      check.require(stream->captures.load() == 0, "%lld captures are still live; destroy them first",
+                    static_cast<long long>(stream->captures.load()));
+    }
     if (!check.ok()) return check.status();
     cudamoe_device* owner = stream->owner;
     void* inner = stream->stream;
+    const bool captured = stream->captured && stream->recording == nullptr;
     if (!streams().destroy(stream)) check_stream(check, stream);
     if (!check.ok()) return check.status();
+    if (void* dropped = nullptr; captured && owner->backend->capture_end(inner, &dropped) == CUDAMOE_OK)
+      owner->backend->capture_destroy(inner, dropped);
     owner->backend->stream_destroy(inner);
     owner->streams.fetch_sub(1);
     return CUDAMOE_OK;
@@ -353,6 +373,7 @@ cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream) {
   try {
     Check check(function);
     check_stream(check, stream);
+    if (check.ok()) check_not_captured(check, stream);
     if (!check.ok()) return check.status();
     return stream->owner->backend->stream_synchronize(stream->stream);
   } catch (...) {

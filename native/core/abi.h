@@ -2,12 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "core/backend.h"
 #include "core/check.h"
+#include "core/recording.h"
 
 struct cudamoe_device {
   const cudamoe::Backend* backend = nullptr;
@@ -22,12 +24,17 @@ struct cudamoe_device {
 struct cudamoe_stream {
   cudamoe_device* owner = nullptr;
   void* stream = nullptr;
+  bool captured = false;                          // between cudamoe_capture_begin and cudamoe_capture_end
+  std::unique_ptr<cudamoe::Recording> recording;  // where calls go meanwhile, when the backend has no captures of its own
+  std::atomic<int64_t> captures{0};
 };
 
 namespace cudamoe {
 
 // Not null and live. Reads nothing through a pointer that is not a live stream.
 Check& check_stream(Check& check, const cudamoe_stream* stream);
+// Of a live stream: that it is not being captured.
+Check& check_not_captured(Check& check, const cudamoe_stream* stream);
 
 // An operation: check_arguments(check, args, stream) states the rules and must not read device memory; then the backend runs.
 template <class Args, class CheckArguments>
@@ -41,6 +48,10 @@ cudamoe_status run_operation(const char* function, cudamoe_stream* stream, const
     auto* run = stream->owner->backend->*entry;
     if (run == nullptr)
       return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: the %s backend does not have this operation", function, stream->owner->backend->name);
+    if (stream->recording != nullptr) {
+      stream->recording->add(run, stream->stream, *args);
+      return CUDAMOE_OK;
+    }
     return run(stream->stream, *args);
   } catch (...) {
     return fail_from_exception(function);

@@ -60,7 +60,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 3;
+inline constexpr uint32_t kBackendVersion = 4;
 
 // What the library gives to a plug-in that it opens.
 struct Host {
@@ -89,6 +89,13 @@ struct Backend {
   cudamoe_status (*stream_synchronize)(void* stream);
   cudamoe_status (*copy)(void* stream, void* destination, const void* source, int64_t bytes, int32_t direction);
   cudamoe_status (*fill)(void* stream, void* destination, int32_t value, int64_t bytes);
+
+  // Between capture_begin and capture_end what is called on the stream is kept, to be run by capture_launch on the same stream. All null
+  // for a backend whose operations run when they are called: then the ABI layer keeps the calls.
+  cudamoe_status (*capture_begin)(void* stream);
+  cudamoe_status (*capture_end)(void* stream, void** capture);
+  cudamoe_status (*capture_launch)(void* stream, void* capture);
+  void (*capture_destroy)(void* stream, void* capture);
 
 #define CUDAMOE_ENTRY(name) cudamoe_status (*name)(void* stream, const cudamoe_##name##_args& args);
   CUDAMOE_OPERATIONS(CUDAMOE_ENTRY)

@@ -21,6 +21,8 @@ bool is_sticky(cudaError_t error) {
     case cudaErrorInvalidDevice:
     case cudaErrorInvalidResourceHandle:
     case cudaErrorNotReady:
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
       return false;
     default:
       return cudaDeviceSynchronize() == error;
@@ -53,14 +55,16 @@ cudamoe_status device_open(const char* options, void** device) {
   const cudamoe_status found = find_device(options, &ordinal);
   if (found != CUDAMOE_OK) return found;
   try {
-    cudaDeviceProp properties;
+    cudaDeviceProp properties{};
     cudaError_t error = cudaGetDeviceProperties(&properties, ordinal);
     if (error == cudaSuccess) error = cudaSetDevice(ordinal);
-    auto opened = std::make_unique<Device>(ordinal, error == cudaSuccess ? properties : cudaDeviceProp{});
+    auto opened = std::make_unique<Device>(ordinal, properties);
+    if (error == cudaSuccess) error = opened->memory().open(ordinal);
     const cudamoe_status status = opened->check(error, function, "opening the device");
     if (status == CUDAMOE_OK) {
       *device = opened.release();
     } else {
+      opened.reset();
       leave_device(ordinal);
     }
     return status;
@@ -71,8 +75,10 @@ cudamoe_status device_open(const char* options, void** device) {
 }
 
 void device_close(void* device) {
-  const std::unique_ptr<Device> own(static_cast<Device*>(device));
-  leave_device(own->ordinal());
+  std::unique_ptr<Device> own(&device_of(device));
+  const int ordinal = own->ordinal();
+  own.reset();
+  leave_device(ordinal);
 }
 
 void device_info(void* device, cudamoe_device_info* info) {
@@ -87,34 +93,13 @@ void device_info(void* device, cudamoe_device_info* info) {
 }
 
 cudamoe_status allocate(void* device, int64_t bytes, void** pointer) {
-  const char* function = "cudamoe_memory_allocate";
-  const Device& own = device_of(device);
+  Device& own = device_of(device);
   char what[64];
   std::snprintf(what, sizeof what, "allocating %lld bytes", static_cast<long long>(bytes));
-  void* memory = nullptr;
-  const auto size = static_cast<size_t>(bytes > 0 ? bytes : 1);
-  const cudamoe_status status = own.check(cudaMalloc(&memory, size), function, what);
-  if (status != CUDAMOE_OK) return status;
-  // Zeroed before any stream can use it.
-  cudaStream_t stream = nullptr;
-  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  if (error == cudaSuccess) {
-    error = cudaMemsetAsync(memory, 0, size, stream);
-    if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-    cudaStreamDestroy(stream);
-  }
-  if (error != cudaSuccess) {
-    cudaFree(memory);
-    return own.check(error, function, "zeroing the memory");
-  }
-  *pointer = memory;
-  return CUDAMOE_OK;
+  return own.check(own.memory().allocate(pointer, static_cast<size_t>(bytes > 0 ? bytes : 1)), "cudamoe_memory_allocate", what);
 }
 
-void release(void* device, void* pointer, int64_t) {
-  device_of(device);
-  cudaFree(pointer);
-}
+void release(void* device, void* pointer, int64_t) { device_of(device).memory().release(pointer); }
 
 cudamoe_status host_allocate(void* device, int64_t bytes, void** pointer) {
   const Device& own = device_of(device);
@@ -134,7 +119,10 @@ cudamoe_status stream_create(void* device, void** stream) {
   void *report = nullptr, *device_report = nullptr, *scratch = nullptr;
   cudaStream_t created = nullptr;
   const auto undo = [&] {
-    if (created != nullptr) cudaStreamDestroy(created);
+    if (created != nullptr) {
+      own.memory().leave(created);
+      cudaStreamDestroy(created);
+    }
     if (scratch != nullptr) cudaFree(scratch);
     if (report != nullptr) cudaFreeHost(report);
   };
@@ -143,6 +131,7 @@ cudamoe_status stream_create(void* device, void** stream) {
   if (error == cudaSuccess) error = cudaMalloc(&scratch, Stream::kScratchBytes);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaMemsetAsync(scratch, 0, Stream::kScratchBytes, created);
+  if (error == cudaSuccess) error = own.memory().join(created);
   if (error != cudaSuccess) {
     undo();
     return own.check(error, function, "creating a stream");
@@ -160,6 +149,7 @@ cudamoe_status stream_create(void* device, void** stream) {
 
 void stream_destroy(void* stream) {
   const std::unique_ptr<Stream> own(&stream_of(stream));
+  own->device().memory().leave(own->get());
   cudaStreamSynchronize(own->get());
   cudaStreamDestroy(own->get());
   cudaFree(own->scratch());
@@ -212,6 +202,7 @@ Backend make_table() {
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;
   table.fill = fill;
+  register_capture(table);
   register_attention(table);
   register_balance(table);
   register_combine(table);
@@ -221,6 +212,7 @@ Backend make_table() {
   register_loss(table);
   register_norm(table);
   register_optimizer(table);
+  name_ranges(table);
   return table;
 }
 

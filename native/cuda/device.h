@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "cuda/memory_pool.h"
 
 namespace cudamoe::kernels {
 struct DeviceReport;
@@ -23,6 +24,7 @@ class Device {
   // Compute capability times ten: 80, 86, 89, 90.
   int architecture() const { return 10 * properties_.major + properties_.minor; }
   const cudaDeviceProp& properties() const { return properties_; }
+  MemoryPool& memory() { return memory_; }
 
   // Makes it the calling thread's device. Every function that calls the runtime does so first.
   void use() const { cudaSetDevice(ordinal_); }
@@ -37,6 +39,7 @@ class Device {
   int ordinal_;
   cudaDeviceProp properties_;
   mutable std::atomic<bool> faulted_{false};
+  MemoryPool memory_;
 };
 
 class Stream {
@@ -75,6 +78,11 @@ inline Stream& stream_of(void* stream) {
 
 // The message of a record that is not empty.
 cudamoe_status fail_from_report(const kernels::DeviceReport& report);
+
+void register_capture(Backend& table);
+
+// Makes every operation of a table that is filled a range in profilers.
+void name_ranges(Backend& table);
 
 // Each family fills its entries of the table.
 void register_attention(Backend& table);

@@ -19,6 +19,9 @@ cudamoe_status find_device(const char* options, int* ordinal);
 void leave_device(int ordinal);
 // What is known of a failure beyond the runtime's error, or nothing.
 std::string failure_detail(int ordinal);
+// A named range of the calling thread's time, for profilers; nested. NVTX on a GPU, nothing on the executor.
+void range_begin(const char* name);
+void range_end();
 // Whether the host may read and write device memory.
 bool host_accessible();
 

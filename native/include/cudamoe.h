@@ -97,6 +97,7 @@ enum {
 
 typedef struct cudamoe_device cudamoe_device;
 typedef struct cudamoe_stream cudamoe_stream;
+typedef struct cudamoe_capture cudamoe_capture;
 
 typedef struct cudamoe_backend_info {
   uint32_t struct_size;
@@ -137,7 +138,8 @@ CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudam
 
 /* Allocates `bytes` >= 0 of device memory, aligned to 64 bytes (2 MiB, with huge pages asked for, from 4 MiB up), zeroed. */
 CUDAMOE_API cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
-/* Frees memory of cudamoe_memory_allocate. Null is accepted. A pointer that is not live is an error, not a crash. */
+/* Frees memory of cudamoe_memory_allocate. Null is accepted. A pointer that is not live is an error, not a crash. Work that was queued on
+ * the device's streams before may still use it; the call does not wait for it. */
 CUDAMOE_API cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer);
 /* Allocates `bytes` >= 0 of host memory, aligned to 64 bytes, that copies of the device reach without waiting (page-locked for a GPU).
  * Its content is undefined. */
@@ -155,10 +157,31 @@ CUDAMOE_API cudamoe_status cudamoe_memory_copy(cudamoe_stream* stream, void* des
 CUDAMOE_API cudamoe_status cudamoe_memory_fill(cudamoe_stream* stream, void* destination, int32_t value, int64_t bytes);
 
 CUDAMOE_API cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** stream);
+/* Its captures must have been destroyed before; else CUDAMOE_ERROR_ARGUMENT and it stays open. A capture that was begun and not ended is
+ * dropped. */
 CUDAMOE_API cudamoe_status cudamoe_stream_destroy(cudamoe_stream* stream);
 /* Waits for all work of the stream. Returns CUDAMOE_ERROR_REPORTED once, with the first offender named, when an operation met bad
  * data since the last call. */
 CUDAMOE_API cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream);
+
+/*
+ * A capture is a sequence of calls that is run again as one: on a GPU as a CUDA graph, which costs the host one launch instead of one for
+ * each kernel; on the cpu the calls, one after the other. Between cudamoe_capture_begin and cudamoe_capture_end operations, fills and
+ * copies from device to device on the stream are checked and kept, not run; size queries answer as ever. Copies from and to the host and
+ * cudamoe_stream_synchronize are refused meanwhile.
+ *   - cudamoe_capture_launch runs the sequence on the stream that it was captured on, in order with the stream's other work, any number of
+ *     times. Bad data is reported as if the operations were called.
+ *   - What the argument structs and the host arrays that they point to say is kept as it was: pointers, sizes, and numbers such as learning
+ * rates, step numbers and seeds. What lies in device memory is read when it runs: new batches go into the same buffers. So optimiser steps
+ * and noisy gates, whose numbers change with every step, are called outside of a capture.
+ *   - The memory must live as long as the capture is launched.
+ *   - Run the sequence once before it is captured: a GPU loads kernels at their first call.
+ */
+CUDAMOE_API cudamoe_status cudamoe_capture_begin(cudamoe_stream* stream);
+CUDAMOE_API cudamoe_status cudamoe_capture_end(cudamoe_stream* stream, cudamoe_capture** capture);
+CUDAMOE_API cudamoe_status cudamoe_capture_launch(cudamoe_capture* capture);
+/* Null is accepted and does nothing. */
+CUDAMOE_API cudamoe_status cudamoe_capture_destroy(cudamoe_capture* capture);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* gemm: grouped matrix products                                                                                       */

@@ -79,6 +79,10 @@ void leave_device(int ordinal) { simt::remove_device(ordinal); }
 
 std::string failure_detail(int ordinal) { return simt::device_failure(ordinal); }
 
+void range_begin(const char*) {}
+
+void range_end() {}
+
 bool host_accessible() { return false; }
 
 }  // namespace cudamoe::cuda

@@ -21,19 +21,30 @@ bool within(const std::map<void*, size_t>& blocks, const void* pointer, size_t b
   return offset <= size && bytes <= size - offset;
 }
 
+cudaError_t allocate(RuntimeDevice* device, void** pointer, size_t bytes) {
+  *pointer = nullptr;
+  if (device == nullptr) return cudaErrorInvalidDevice;
+  if (!device->failure.empty()) return cudaErrorLaunchFailure;
+  DeviceMemory& memory = Runtime::instance().device_memory;
+  const size_t limit = memory_of(*device), used = memory.used(device->ordinal);
+  if (bytes > limit || used > limit - bytes) return cudaErrorMemoryAllocation;
+  *pointer = memory.allocate(bytes, device->ordinal);
+  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+// What work reports whose memory was there when it was queued.
+std::string freed_too_early(const char* use, const void* pointer) {
+  char text[96];
+  std::snprintf(text, sizeof text, "%s device memory at %p after it was freed", use, pointer);
+  return text;
+}
+
 }  // namespace
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   Runtime& runtime = Runtime::instance();
   const std::lock_guard lock(runtime.mutex);
-  *pointer = nullptr;
-  RuntimeDevice* device = runtime.current();
-  if (device == nullptr) return cudaErrorInvalidDevice;
-  if (!device->failure.empty()) return cudaErrorLaunchFailure;
-  const size_t limit = memory_of(*device), used = runtime.device_memory.used(device->ordinal);
-  if (bytes > limit || used > limit - bytes) return cudaErrorMemoryAllocation;
-  *pointer = runtime.device_memory.allocate(bytes, device->ordinal);
-  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  return allocate(runtime.current(), pointer, bytes);
 }
 
 // Waits for the device, as the real one does.
@@ -86,22 +97,27 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   if ((from_device && !runtime.device_memory.contains(source, bytes)) || (to_device && !runtime.device_memory.contains(destination, bytes)))
     return cudaErrorInvalidValue;
+  if (stream->captured != nullptr && kind != cudaMemcpyDeviceToDevice) {
+    stream->captured->invalid = true;
+    return cudaErrorStreamCaptureUnsupported;
+  }
+  const auto move = [=](const void* from) {
+    if (from_device && !Runtime::instance().device_memory.contains(source, bytes)) return freed_too_early("a copy from", source);
+    if (to_device && !Runtime::instance().device_memory.contains(destination, bytes)) return freed_too_early("a copy to", destination);
+    std::memcpy(destination, from, bytes);
+    return std::string();
+  };
   if (!from_device && !within(runtime.host_memory, source, bytes)) {
     // Pageable host memory is read before the call returns.
     std::vector<char> copy(static_cast<const char*>(source), static_cast<const char*>(source) + bytes);
-    stream->tasks.push_back({[destination, copy = std::move(copy)] {
-                               std::memcpy(destination, copy.data(), copy.size());
-                               return std::string();
-                             },
-                             nullptr, 0});
-    return cudaSuccess;
+    stream->push({[move, copy = std::move(copy)] { return move(copy.data()); }, nullptr});
+  } else {
+    stream->push({[move, source, bytes] {
+                    if (traffic_listener != nullptr) traffic_listener->transfer(bytes, bytes);
+                    return move(source);
+                  },
+                  nullptr});
   }
-  stream->tasks.push_back({[destination, source, bytes] {
-                             if (traffic_listener != nullptr) traffic_listener->transfer(bytes, bytes);
-                             std::memcpy(destination, source, bytes);
-                             return std::string();
-                           },
-                           nullptr, 0});
   return cudaSuccess;
 }
 
@@ -113,12 +129,58 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
   if (!device->failure.empty()) return cudaErrorLaunchFailure;
   if (bytes == 0) return cudaSuccess;
   if (!runtime.device_memory.contains(destination, bytes)) return cudaErrorInvalidValue;
-  stream->tasks.push_back({[destination, value, bytes] {
-                             if (traffic_listener != nullptr) traffic_listener->transfer(0, bytes);
-                             std::memset(destination, value, bytes);
-                             return std::string();
-                           },
-                           nullptr, 0});
+  stream->push({[destination, value, bytes] {
+                  if (!Runtime::instance().device_memory.contains(destination, bytes)) return freed_too_early("a fill of", destination);
+                  if (traffic_listener != nullptr) traffic_listener->transfer(0, bytes);
+                  std::memset(destination, value, bytes);
+                  return std::string();
+                },
+                nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
+    return cudaErrorInvalidValue;
+  if (runtime.devices.count(properties->location.id) == 0) return cudaErrorInvalidDevice;
+  auto made = std::make_unique<CUmemPoolHandle_st>();
+  *pool = made.get();
+  runtime.pools.emplace(made.get(), std::move(made));
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return runtime.pools.erase(pool) == 1 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// The executor's pools hold on to nothing: freed memory is gone, so that its use is found.
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void*) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return runtime.pools.count(pool) == 1 && attribute == cudaMemPoolAttrReleaseThreshold ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return runtime.pools.count(pool) == 0 ? cudaErrorInvalidValue : allocate(runtime.owner(stream), pointer, bytes);
+}
+
+// The memory goes when the stream comes to it, after a failure of the device too.
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (runtime.owner(stream) == nullptr) return cudaErrorInvalidResourceHandle;
+  if (!runtime.device_memory.contains(pointer, 0)) return cudaErrorInvalidValue;
+  stream->push({[pointer] {
+                  Runtime::instance().device_memory.release(pointer);
+                  return std::string();
+                },
+                nullptr, 0, true});
   return cudaSuccess;
 }
 
@@ -134,6 +196,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
   properties->multiProcessorCount = 4;
   properties->major = found->second->options.architecture / 10;
   properties->minor = found->second->options.architecture % 10;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute != cudaDevAttrMemoryPoolsSupported) return cudaErrorInvalidValue;
+  *value = 1;
   return cudaSuccess;
 }
 
@@ -155,6 +223,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNotReady";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
   }
   return "unknown error";
 }
@@ -177,6 +249,10 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "device not ready";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
   }
   return "unrecognized error code";
 }

@@ -51,7 +51,10 @@ bool Runtime::run_one(RuntimeDevice& device) {
   const CUstream_st::Task task = std::move(stream->tasks.front());
   stream->tasks.pop_front();
   // After a failure nothing runs any more, but queues still empty.
-  if (task.run && device.failure.empty()) device.failure = task.run();
+  if (task.run && (device.failure.empty() || task.always)) {
+    std::string failure = task.run();
+    if (device.failure.empty()) device.failure = std::move(failure);
+  }
   return true;
 }
 
@@ -114,29 +117,40 @@ cudaError_t enqueue(const LaunchDescription& description, void (*body)(const voi
   log_launch(description, device->options.architecture, runtime.device_memory);
   Schedule schedule = device->options.schedule;
   if (device->launches + 1 == device->options.fault_at) {
-    description.stream->tasks.push_back(
+    description.stream->push(
         {[description] { return "kernel " + std::string(description.name) + " failed as the option fault asked for"; }, nullptr, 0});
     ++device->launches;
     return cudaSuccess;
   }
   schedule.seed += 2 * device->launches++;  // another order in every launch; its parity chooses between ahead and behind
   const int architecture = device->options.architecture;
-  description.stream->tasks.push_back({[description, body, arguments = std::move(arguments), schedule, architecture] {
-                                         if (traffic_listener != nullptr)
-                                           traffic_listener->begin_launch(Runtime::instance().device_memory.blocks());
-                                         std::string failure = Launch::run({description.name, description.grid, description.block,
-                                                                            description.dynamic_shared_bytes, body, arguments.get(),
-                                                                            schedule, architecture, false});
-                                         if (traffic_listener != nullptr) traffic_listener->end_launch();
-                                         return failure;
-                                       },
-                                       nullptr, 0});
+  description.stream->push({[description, body, arguments = std::move(arguments), schedule, architecture] {
+                              if (traffic_listener != nullptr) traffic_listener->begin_launch(Runtime::instance().device_memory.blocks());
+                              std::string failure =
+                                  Launch::run({description.name, description.grid, description.block, description.dynamic_shared_bytes,
+                                               body, arguments.get(), schedule, architecture, false});
+                              if (traffic_listener != nullptr) traffic_listener->end_launch();
+                              return failure;
+                            },
+                            nullptr, 0});
   return cudaSuccess;
 }
 
 }  // namespace cudamoe::simt
 
 using namespace cudamoe::simt;
+
+namespace {
+
+// What must not be called on a captured stream spoils the capture. Events would have to become edges of the graph, which the executor,
+// whose graphs are of one stream, has not.
+cudaError_t refuse_captured(cudaStream_t stream) {
+  if (stream->captured == nullptr) return cudaSuccess;
+  stream->captured->invalid = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
+
+}  // namespace
 
 cudaError_t cudaGetDeviceCount(int* count) {
   Runtime& runtime = Runtime::instance();
@@ -191,7 +205,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Runtime& runtime = Runtime::instance();
   const std::lock_guard lock(runtime.mutex);
-  return remember(runtime.owner(stream) == nullptr ? cudaErrorInvalidResourceHandle : runtime.drain(stream));
+  if (runtime.owner(stream) == nullptr) return remember(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = refuse_captured(stream); error != cudaSuccess) return remember(error);
+  return remember(runtime.drain(stream));
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -199,7 +215,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const std::lock_guard lock(runtime.mutex);
   const auto found = runtime.events.find(event);
   if (runtime.owner(stream) == nullptr || found == runtime.events.end()) return remember(cudaErrorInvalidResourceHandle);
-  stream->tasks.push_back({nullptr, found->second, found->second->recorded});
+  if (const cudaError_t error = refuse_captured(stream); error != cudaSuccess) return remember(error);
+  stream->push({nullptr, found->second, found->second->recorded});
   return cudaSuccess;
 }
 
@@ -223,12 +240,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(runtime.mutex);
   const auto found = runtime.events.find(event);
   if (runtime.owner(stream) == nullptr || found == runtime.events.end()) return remember(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = refuse_captured(stream); error != cudaSuccess) return remember(error);
   const int64_t recording = ++found->second->recorded;
-  stream->tasks.push_back({[own = found->second, recording] {
-                             own->passed = std::max(own->passed, recording);
-                             return std::string();
-                           },
-                           nullptr, 0});
+  stream->push({[own = found->second, recording] {
+                  own->passed = std::max(own->passed, recording);
+                  return std::string();
+                },
+                nullptr, 0, true});
   return cudaSuccess;
 }
 
@@ -251,4 +269,60 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const auto found = runtime.events.find(event);
   if (found == runtime.events.end()) return remember(cudaErrorInvalidResourceHandle);
   return found->second->passed >= found->second->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (runtime.owner(stream) == nullptr) return remember(cudaErrorInvalidResourceHandle);
+  if (stream->captured != nullptr) return remember(cudaErrorInvalidValue);
+  stream->captured = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  *graph = nullptr;
+  if (runtime.owner(stream) == nullptr) return remember(cudaErrorInvalidResourceHandle);
+  if (stream->captured == nullptr) return remember(cudaErrorInvalidValue);
+  std::unique_ptr<CUgraph_st> captured = std::move(stream->captured);
+  if (captured->invalid) return remember(cudaErrorStreamCaptureInvalidated);
+  *graph = captured.get();
+  runtime.graphs.emplace(captured.get(), std::move(captured));
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (runtime.graphs.count(graph) == 0) return remember(cudaErrorInvalidValue);
+  auto made = std::make_unique<CUgraphExec_st>();
+  made->tasks = graph->tasks;
+  *executable = made.get();
+  runtime.executables.emplace(made.get(), std::move(made));
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return remember(runtime.graphs.erase(graph) == 1 ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  RuntimeDevice* device = runtime.owner(stream);
+  if (device == nullptr || runtime.executables.count(executable) == 0) return remember(cudaErrorInvalidValue);
+  if (!device->failure.empty()) return remember(cudaErrorLaunchFailure);
+  if (const cudaError_t error = refuse_captured(stream); error != cudaSuccess) return remember(error);
+  for (const CUstream_st::Task& task : executable->tasks) stream->push(task);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  return remember(runtime.executables.erase(executable) == 1 ? cudaSuccess : cudaErrorInvalidValue);
 }

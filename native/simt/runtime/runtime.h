@@ -31,9 +31,26 @@ struct CUstream_st {
     std::function<std::string()> run;       // returns what went wrong
     std::shared_ptr<CUevent_st> waits_for;  // not before that recording of the event has passed
     int64_t recording = 0;
+    bool always = false;  // runs after a failure of the device too
   };
   std::deque<Task> tasks;
+  std::unique_ptr<CUgraph_st> captured;  // where work goes instead while the stream is captured
+
+  inline void push(Task task);
 };
+
+struct CUgraph_st {
+  std::deque<CUstream_st::Task> tasks;
+  bool invalid = false;  // something was called that cannot be captured
+};
+
+struct CUgraphExec_st {
+  std::deque<CUstream_st::Task> tasks;
+};
+
+struct CUmemPoolHandle_st {};
+
+void CUstream_st::push(Task task) { (captured != nullptr ? captured->tasks : tasks).push_back(std::move(task)); }
 
 namespace cudamoe::simt {
 
@@ -55,6 +72,9 @@ class Runtime {
   std::map<cudaEvent_t, std::shared_ptr<CUevent_st>> events;
   DeviceMemory device_memory;
   std::map<void*, size_t> host_memory;
+  std::map<cudaGraph_t, std::unique_ptr<CUgraph_st>> graphs;
+  std::map<cudaGraphExec_t, std::unique_ptr<CUgraphExec_st>> executables;
+  std::map<cudaMemPool_t, std::unique_ptr<CUmemPoolHandle_st>> pools;
   int next_device = 0;
 
   // The device that cudaSetDevice chose for the calling thread, or null.

@@ -123,9 +123,9 @@ class GemmArguments : public ::testing::Test {
     CUDAMOE_EXPECT_REFUSED(call(stream(), nullptr), "args is null");
     CUDAMOE_EXPECT_REFUSED(call(nullptr, &valid), "stream is null");
     // Bitwise: the buffers may hold NaN.
-    EXPECT_EQ(0, std::memcmp(y.data(), y_.data(), y.size() * sizeof(float)));
-    EXPECT_EQ(0, std::memcmp(dx.data(), dx_.data(), dx.size() * sizeof(float)));
-    EXPECT_EQ(0, std::memcmp(dw.data(), dw_.data(), dw.size() * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(y.data(), y_.get().data(), y.size() * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(dx.data(), dx_.get().data(), dx.size() * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(dw.data(), dw_.get().data(), dw.size() * sizeof(float)));
   }
 
   template <class Args>

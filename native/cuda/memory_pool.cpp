@@ -1,0 +1,94 @@
+#include "cuda/memory_pool.h"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace cudamoe::cuda {
+
+cudaError_t MemoryPool::open(int ordinal) {
+  cudaError_t error = cudaStreamCreateWithFlags(&zeroing_, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&releasing_, cudaStreamNonBlocking);
+  int supported = 0;
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, ordinal);
+  if (error != cudaSuccess || supported == 0) return error;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = ordinal;
+  error = cudaMemPoolCreate(&pool_, &properties);
+  if (error != cudaSuccess) return error;
+  uint64_t keep_all = UINT64_MAX;
+  return cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all);
+}
+
+MemoryPool::~MemoryPool() {
+  if (releasing_ != nullptr) {
+    cudaStreamSynchronize(releasing_);
+    cudaStreamDestroy(releasing_);
+  }
+  if (zeroing_ != nullptr) cudaStreamDestroy(zeroing_);
+  if (pool_ != nullptr) cudaMemPoolDestroy(pool_);
+}
+
+cudaError_t MemoryPool::allocate(void** pointer, size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  void* memory = nullptr;
+  const auto take = [&] {
+    return pool_ != nullptr ? cudaMallocFromPoolAsync(&memory, bytes, pool_, zeroing_) : cudaMalloc(&memory, bytes);
+  };
+  cudaError_t error = take();
+  if (error == cudaErrorMemoryAllocation) {
+    // What was released may still wait for the work that used it.
+    cudaGetLastError();
+    if (cudaStreamSynchronize(releasing_) == cudaSuccess) error = take();
+  }
+  if (error != cudaSuccess) return error;
+  error = cudaMemsetAsync(memory, 0, bytes, zeroing_);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(zeroing_);
+  if (error == cudaSuccess) {
+    *pointer = memory;
+  } else if (pool_ != nullptr) {
+    cudaFreeAsync(memory, zeroing_);
+  } else {
+    cudaFree(memory);
+  }
+  return error;
+}
+
+void MemoryPool::release(void* pointer) {
+  const std::lock_guard lock(mutex_);
+  if (pool_ == nullptr) {
+    cudaFree(pointer);
+    return;
+  }
+  for (const Member& member : members_) {
+    if (member.captured) continue;
+    if (cudaEventRecord(member.passed, member.stream) == cudaSuccess) cudaStreamWaitEvent(releasing_, member.passed, 0);
+  }
+  cudaFreeAsync(pointer, releasing_);
+}
+
+cudaError_t MemoryPool::join(cudaStream_t stream) {
+  cudaEvent_t passed = nullptr;
+  if (const cudaError_t error = cudaEventCreateWithFlags(&passed, cudaEventDisableTiming); error != cudaSuccess) return error;
+  const std::lock_guard lock(mutex_);
+  members_.push_back({stream, passed, false});
+  return cudaSuccess;
+}
+
+void MemoryPool::leave(cudaStream_t stream) {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& member) { return member.stream == stream; });
+  if (found == members_.end()) return;
+  cudaEventDestroy(found->passed);
+  members_.erase(found);
+}
+
+void MemoryPool::set_captured(cudaStream_t stream, bool captured) {
+  const std::lock_guard lock(mutex_);
+  for (Member& member : members_) {
+    if (member.stream == stream) member.captured = captured;
+  }
+}
+
+}  // namespace cudamoe::cuda
