@@ -76,3 +76,25 @@ internal sealed unsafe class HostMemoryHandle : SafeHandleZeroOrMinusOneIsInvali
         return ok;
     }
 }
+
+/// <summary>Owns a captured sequence of operations and keeps its stream alive.</summary>
+internal sealed class CaptureHandle : SafeHandleZeroOrMinusOneIsInvalid
+{
+    private readonly StreamHandle _stream;
+
+    public CaptureHandle(StreamHandle stream, nint handle)
+        : base(ownsHandle: true)
+    {
+        bool added = false;
+        stream.DangerousAddRef(ref added);
+        _stream = stream;
+        SetHandle(handle);
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        bool ok = NativeMethods.CaptureDestroy(handle) == 0;
+        _stream.DangerousRelease();
+        return ok;
+    }
+}

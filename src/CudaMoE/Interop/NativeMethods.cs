@@ -62,6 +62,18 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_stream_synchronize")]
     public static partial int StreamSynchronize(nint stream);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_capture_begin")]
+    public static partial int CaptureBegin(nint stream);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_capture_end")]
+    public static partial int CaptureEnd(nint stream, nint* capture);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_capture_launch")]
+    public static partial int CaptureLaunch(nint capture);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_capture_destroy")]
+    public static partial int CaptureDestroy(nint capture);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_gemm_packed_bytes")]
     public static partial int GemmPackedBytes(nint stream, GemmPackArgs* args, long* bytes);
 

@@ -77,6 +77,35 @@ public sealed unsafe class DeviceStream : IDisposable
     /// <summary>Sets every byte.</summary>
     public void Fill(nint destination, byte value, long bytes) => NativeStatus.Check(NativeMethods.MemoryFill(Native, (void*)destination, value, bytes));
 
+    /// <summary>
+    /// Keeps the operations, fills and device copies that <paramref name="calls"/> calls on this stream, without running them, to run them
+    /// again and again by one call: as a CUDA graph on a GPU.
+    /// </summary>
+    /// <remarks>
+    /// Pointers, sizes and numbers such as learning rates, steps and seeds are kept as they were; what device memory holds is read when it
+    /// runs. Copies from and to the host and <see cref="Synchronize"/> throw meanwhile. Run the calls once before they are captured: a GPU loads
+    /// kernels at their first call.
+    /// </remarks>
+    /// <exception cref="NativeException">An operation was refused, or the device failed; nothing is kept.</exception>
+    public DeviceCapture Capture(Action calls)
+    {
+        ArgumentNullException.ThrowIfNull(calls);
+        NativeStatus.Check(NativeMethods.CaptureBegin(Native));
+        nint handle;
+        try
+        {
+            calls();
+        }
+        catch
+        {
+            if (NativeMethods.CaptureEnd(Native, &handle) == 0)
+                _ = NativeMethods.CaptureDestroy(handle);
+            throw;
+        }
+        NativeStatus.Check(NativeMethods.CaptureEnd(Native, &handle));
+        return new DeviceCapture(this, new CaptureHandle(_handle, handle));
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
 }
