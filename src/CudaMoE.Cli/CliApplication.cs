@@ -18,6 +18,7 @@ internal static class CliApplication
             new InitCommand(),
             new TrainCommand(),
             new ResumeCommand(),
+            new ExperimentCommand(),
             new EvaluateCommand(),
             new PredictCommand(),
             new InspectCommand(),

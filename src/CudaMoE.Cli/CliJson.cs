@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using CudaMoE.Cli.Experiments;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli;
@@ -19,6 +20,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(TensorsResult))]
 [JsonSerializable(typeof(ProbeResult))]
 [JsonSerializable(typeof(TrainResult))]
+[JsonSerializable(typeof(ExperimentResult))]
 [JsonSerializable(typeof(EvaluateResult))]
 [JsonSerializable(typeof(PredictResult))]
 internal sealed partial class CliJson : JsonSerializerContext;
@@ -186,6 +188,16 @@ internal sealed record TrainResult
     public string? Report { get; init; }
 
     public required IReadOnlyList<TaskMetrics> Test { get; init; }
+}
+
+/// <summary>Answer of <c>experiment</c>.</summary>
+internal sealed record ExperimentResult
+{
+    public required ExperimentSummary Summary { get; init; }
+
+    public required string Markdown { get; init; }
+
+    public required string Html { get; init; }
 }
 
 /// <summary>Answer of <c>evaluate</c>.</summary>
