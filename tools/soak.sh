@@ -23,11 +23,9 @@ soak() { # --seconds N
 soak_process() {
   local seconds="$1" samples="$2" log="$3" process started=$SECONDS kib status=0
   shift 3
-  # A process in the background of a script ignores an interrupt; a monitored job does not.
-  set -m
-  "$@" >"$log" 2>&1 </dev/null &
+  # A process in the background ignores an interrupt, unless it is told otherwise.
+  env --default-signal=INT "$@" >"$log" 2>&1 </dev/null &
   process=$!
-  set +m
   trap 'kill "$process" 2>/dev/null' EXIT
   while [ $((SECONDS - started)) -lt "$seconds" ]; do
     sleep 1

@@ -30,6 +30,9 @@
   X(attention_forward)        \
   X(attention_backward)       \
   X(rotary)                   \
+  X(graph_aggregate)          \
+  X(graph_edge_gradient)      \
+  X(graph_transpose)          \
   X(loss)                     \
   X(balance_gram)             \
   X(balance_factored_gram)    \
@@ -53,6 +56,7 @@
   X(attention_forward_workspace, attention_forward)     \
   X(attention_backward_workspace, attention_backward)   \
   X(rotary_workspace, rotary)                           \
+  X(graph_transpose_workspace, graph_transpose)         \
   X(loss_workspace, loss)                               \
   X(balance_gram_workspace, balance_gram)               \
   X(optimizer_norm_workspace, optimizer_norm)
@@ -60,7 +64,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 4;
+inline constexpr uint32_t kBackendVersion = 5;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

@@ -179,6 +179,7 @@ Backend make_table() {
   register_combine(table);
   register_norm(table);
   register_attention(table);
+  register_graph(table);
   register_loss(table);
   register_balance(table);
   register_optimizer(table);

@@ -75,6 +75,7 @@ void register_gating(Backend& table);
 void register_combine(Backend& table);
 void register_norm(Backend& table);
 void register_attention(Backend& table);
+void register_graph(Backend& table);
 void register_loss(Backend& table);
 void register_balance(Backend& table);
 void register_optimizer(Backend& table);

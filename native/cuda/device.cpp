@@ -209,6 +209,7 @@ Backend make_table() {
   register_embedding(table);
   register_gating(table);
   register_gemm(table);
+  register_graph(table);
   register_loss(table);
   register_norm(table);
   register_optimizer(table);

@@ -91,6 +91,7 @@ void register_combine(Backend& table);
 void register_embedding(Backend& table);
 void register_gating(Backend& table);
 void register_gemm(Backend& table);
+void register_graph(Backend& table);
 void register_loss(Backend& table);
 void register_norm(Backend& table);
 void register_optimizer(Backend& table);

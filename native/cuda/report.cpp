@@ -24,6 +24,8 @@ const char* embedding_function(int64_t function) {
   return kNames[function];
 }
 
+const char* graph_function(int64_t edge_gradient) { return edge_gradient != 0 ? "cudamoe_graph_edge_gradient" : "cudamoe_graph_aggregate"; }
+
 }  // namespace
 
 cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
@@ -79,6 +81,18 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
       return fail(CUDAMOE_ERROR_REPORTED,
                   "cudamoe_attention_%s: key_counts[%lld] is %lld; it must be 0 to keys, %lld (and %lld more operations reported bad data)",
                   index(0) != 0 ? "backward" : "forward", index(1), index(2), index(3), others);
+    case kernels::ReportCode::kGraphOffsets:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "%s: offsets[%lld] is %lld; offsets must ascend from 0 to edges, %lld; the matrix counts as one without edges (and %lld more "
+          "operations reported bad data)",
+          graph_function(index(0)), index(1), index(2), index(3), others);
+    case kernels::ReportCode::kGraphNeighbour:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "%s: neighbours[%lld] is %lld; it must be at least 0 and below columns, %lld; such edges are left out (and %lld more operations "
+          "reported bad data)",
+          graph_function(index(0)), index(1), index(2), index(3), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

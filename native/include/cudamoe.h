@@ -726,6 +726,73 @@ CUDAMOE_API cudamoe_status cudamoe_rotary_workspace(cudamoe_stream* stream, cons
 CUDAMOE_API cudamoe_status cudamoe_rotary(cudamoe_stream* stream, const cudamoe_rotary_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* graph: sums over neighbours, the edges of each row side by side (CSR)                                                 */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A matrix of `rows` rows and `columns` columns: the edges offsets[r] .. offsets[r + 1] - 1 are those of row r, edge e leads to row
+ * neighbours[e] of x and weighs weights[e]. Offsets that do not ascend from 0 to `edges` are reported, and the matrix then counts as
+ * one without edges; neighbours out of range are reported and left out, as if their edges were not there.
+ *
+ *   y[r] (+)= sum over the edges e of row r of weights[e] * x[neighbours[e]], with mean divided by the number of the row's edges
+ *
+ * The backward on x is the same on the transposed matrix (cudamoe_graph_transpose); on the weights cudamoe_graph_edge_gradient.
+ */
+typedef struct cudamoe_graph_aggregate_args {
+  uint32_t struct_size;
+  int32_t mean, accumulate;
+  int32_t reserved;
+  int64_t rows, columns, edges, width; /* columns: rows of x, below 2^31; width: columns of x and y */
+  const int64_t* offsets;              /* [rows + 1] */
+  const int32_t* neighbours;           /* [edges] */
+  const float* weights;                /* [edges] or null = 1 */
+  const float* x;
+  int64_t x_row_stride;
+  float* y;
+  int64_t y_row_stride;
+} cudamoe_graph_aggregate_args;
+CUDAMOE_API cudamoe_status cudamoe_graph_aggregate(cudamoe_stream* stream, const cudamoe_graph_aggregate_args* args);
+
+/* dweights[e] = <dy[r], x[neighbours[e]]> for the row r of edge e, with mean divided by the number of the row's edges; 0 for what is
+ * left out. */
+typedef struct cudamoe_graph_edge_gradient_args {
+  uint32_t struct_size;
+  int32_t mean, accumulate;
+  int32_t reserved;
+  int64_t rows, columns, edges, width;
+  const int64_t* offsets;
+  const int32_t* neighbours;
+  const float* x;
+  int64_t x_row_stride;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* dweights; /* [edges] */
+} cudamoe_graph_edge_gradient_args;
+CUDAMOE_API cudamoe_status cudamoe_graph_edge_gradient(cudamoe_stream* stream, const cudamoe_graph_edge_gradient_args* args);
+
+/*
+ * The transposed matrix, in the same form: `columns` rows whose edges lead to the rows of this one, ascending. With mean each weight is
+ * divided by the number of its row's edges, so that a plain sum over the result is the mean's backward. Edges that are left out are
+ * missing: transposed_offsets[columns] may be less than `edges`; the elements behind it are -1 and 0. Rows are below 2^31.
+ */
+typedef struct cudamoe_graph_transpose_args {
+  uint32_t struct_size;
+  int32_t mean;
+  int64_t rows, columns, edges;
+  const int64_t* offsets;
+  const int32_t* neighbours;
+  const float* weights;
+  int64_t* transposed_offsets;    /* [columns + 1] */
+  int32_t* transposed_neighbours; /* [edges] */
+  float* transposed_weights;      /* [edges] or null: not wanted */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_graph_transpose_args;
+CUDAMOE_API cudamoe_status cudamoe_graph_transpose_workspace(cudamoe_stream* stream, const cudamoe_graph_transpose_args* args,
+                                                             int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_graph_transpose(cudamoe_stream* stream, const cudamoe_graph_transpose_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* loss                                                                                                                  */
 /* ------------------------------------------------------------------------------------------------------------------ */
 

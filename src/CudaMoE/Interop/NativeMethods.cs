@@ -164,6 +164,18 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_rotary")]
     public static partial int Rotary(nint stream, RotaryArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_graph_aggregate")]
+    public static partial int GraphAggregate(nint stream, GraphAggregateArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_graph_edge_gradient")]
+    public static partial int GraphEdgeGradient(nint stream, GraphEdgeGradientArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_graph_transpose_workspace")]
+    public static partial int GraphTransposeWorkspace(nint stream, GraphTransposeArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_graph_transpose")]
+    public static partial int GraphTranspose(nint stream, GraphTransposeArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_loss_workspace")]
     public static partial int LossWorkspace(nint stream, LossArgs* args, long* bytes);
 
