@@ -21,7 +21,7 @@ internal sealed class MocoBalancer : ColumnBalancer
     private readonly bool _normalize;
     private readonly bool _softmax;
     private readonly double[] _lambda;
-        private readonly double[] _products;
+    private readonly double[] _products;
     private readonly double[] _scratch;
     private readonly bool[] _used;
     private double[] _tracked = [];
