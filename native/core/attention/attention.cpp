@@ -1,10 +1,9 @@
 // Checks of attention.
 #include "core/abi.h"
+#include "core/attention/limits.h"
 
 namespace cudamoe {
 namespace {
-
-constexpr int32_t kMaxHeads = 4096;
 
 // A matrix of `rows` rows with the heads side by side.
 struct Heads {
@@ -40,7 +39,7 @@ void check_apart(Check& check, const Heads& out, const Heads& other) {
 template <class Args>
 void check_shape(Check& check, const Args& args) {
   check.zero("reserved", args.reserved).flag("causal", args.causal).flag("shared_keys", args.shared_keys);
-  check.range("heads", args.heads, 1, kMaxHeads).range("key_heads", args.key_heads, 1, kMaxHeads);
+  check.range("heads", args.heads, 1, kMaxAttentionHeads).range("key_heads", args.key_heads, 1, kMaxAttentionHeads);
   check.range("head_width", args.head_width, 1, CUDAMOE_MAX_HEAD_WIDTH);
   check.count("sequences", args.sequences).count("queries", args.queries);
   check.range("keys", args.keys, 0, std::numeric_limits<int32_t>::max());

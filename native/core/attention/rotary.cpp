@@ -1,16 +1,16 @@
 // Checks of rotary positions.
 #include "core/abi.h"
+#include "core/attention/limits.h"
 
 namespace cudamoe {
 namespace {
 
 // Positions are exact in f32.
 constexpr int64_t kMaxPosition = 1 << 24;
-constexpr int32_t kMaxHeads = 4096;
 
 void check_shape(Check& check, const cudamoe_rotary_args& args) {
   check.zero("reserved", args.reserved).flag("interleaved", args.interleaved).flag("inverse", args.inverse);
-  check.range("heads", args.heads, 1, kMaxHeads).range("head_width", args.head_width, 1, CUDAMOE_MAX_HEAD_WIDTH);
+  check.range("heads", args.heads, 1, kMaxAttentionHeads).range("head_width", args.head_width, 1, CUDAMOE_MAX_HEAD_WIDTH);
   check.range("rotary_width", args.rotary_width, 0, args.head_width).count("rows", args.rows);
   check.range("positions", args.positions, 1, kMaxPosition).range("first_position", args.first_position, 0, kMaxPosition);
   check.require(args.rotary_width % 2 == 0, "rotary_width is %d; it must be even", args.rotary_width);

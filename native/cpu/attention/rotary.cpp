@@ -6,6 +6,7 @@
 // rows. No sums.
 #include <cmath>
 
+#include "core/attention/limits.h"
 #include "cpu/attention/attention.h"
 
 namespace cudamoe::cpu {
@@ -34,9 +35,6 @@ struct Rotation {
     }
   }
 };
-
-// Positions that rows have: no more than there are rows.
-int64_t used_positions(const cudamoe_rotary_args& args) { return std::min(args.positions, args.rows); }
 
 }  // namespace
 

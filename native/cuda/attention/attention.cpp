@@ -1,8 +1,7 @@
 // The attention family. Sums of dk and dv of shared keys lie in the work space, a part for each block of sequences.
 #include "attention/attention.h"
 
-#include <algorithm>
-
+#include "core/attention/limits.h"
 #include "cuda/device.h"
 
 namespace cudamoe::cuda {
@@ -76,9 +75,6 @@ cudamoe_status backward(void* handle, const cudamoe_attention_backward_args& arg
     error = kernels::attention_sum_blocks(partial_dv, blocks, args.keys, columns, args.dv, args.dv_row_stride, stream.get());
   return stream.check(error, "cudamoe_attention_backward");
 }
-
-// Positions that rows have: no more than there are rows.
-int64_t used_positions(const cudamoe_rotary_args& args) { return std::min(args.positions, args.rows); }
 
 int64_t rotary_workspace(void*, const cudamoe_rotary_args& args) {
   return used_positions(args) * args.rotary_width * static_cast<int64_t>(sizeof(float));

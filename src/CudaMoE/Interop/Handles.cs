@@ -33,12 +33,12 @@ internal sealed class StreamHandle : SafeHandleZeroOrMinusOneIsInvalid
     }
 }
 
-/// <summary>Owns device memory and keeps its device alive.</summary>
-internal sealed unsafe class MemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
+/// <summary>Owns memory that belongs to a device, and keeps the device alive.</summary>
+internal abstract class DeviceOwnedHandle : SafeHandleZeroOrMinusOneIsInvalid
 {
     private readonly DeviceHandle _device;
 
-    public MemoryHandle(DeviceHandle device, nint pointer)
+    protected DeviceOwnedHandle(DeviceHandle device, nint pointer)
         : base(ownsHandle: true)
     {
         bool added = false;
@@ -47,34 +47,26 @@ internal sealed unsafe class MemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
         SetHandle(pointer);
     }
 
+    protected abstract int Free(nint device, nint pointer);
+
     protected override bool ReleaseHandle()
     {
-        bool ok = NativeMethods.MemoryFree(_device.DangerousGetHandle(), (void*)handle) == 0;
+        bool ok = Free(_device.DangerousGetHandle(), handle) == 0;
         _device.DangerousRelease();
         return ok;
     }
 }
 
-/// <summary>Owns page-locked host memory and keeps its device alive.</summary>
-internal sealed unsafe class HostMemoryHandle : SafeHandleZeroOrMinusOneIsInvalid
+/// <summary>Owns device memory.</summary>
+internal sealed unsafe class MemoryHandle(DeviceHandle device, nint pointer) : DeviceOwnedHandle(device, pointer)
 {
-    private readonly DeviceHandle _device;
+    protected override int Free(nint device, nint pointer) => NativeMethods.MemoryFree(device, (void*)pointer);
+}
 
-    public HostMemoryHandle(DeviceHandle device, nint pointer)
-        : base(ownsHandle: true)
-    {
-        bool added = false;
-        device.DangerousAddRef(ref added);
-        _device = device;
-        SetHandle(pointer);
-    }
-
-    protected override bool ReleaseHandle()
-    {
-        bool ok = NativeMethods.HostFree(_device.DangerousGetHandle(), (void*)handle) == 0;
-        _device.DangerousRelease();
-        return ok;
-    }
+/// <summary>Owns page-locked host memory.</summary>
+internal sealed unsafe class HostMemoryHandle(DeviceHandle device, nint pointer) : DeviceOwnedHandle(device, pointer)
+{
+    protected override int Free(nint device, nint pointer) => NativeMethods.HostFree(device, (void*)pointer);
 }
 
 /// <summary>Owns a captured sequence of operations and keeps its stream alive.</summary>

@@ -5,6 +5,7 @@ using CudaMoE.Models;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
 using CudaMoE.Training;
+using static CudaMoE.Tests.Training.BalancedModel;
 
 namespace CudaMoE.Tests.Training;
 
@@ -99,8 +100,8 @@ public sealed class BalancedStepTests
         int width = model.GradientWidth;
         double[] columns = new double[3 * width];
         model.ComputeColumns(ColumnKind.Signed, columns);
-        double[] gradients = Values(model.RepresentationGradients);
-        double[] representation = Values(model.Representations);
+        double[] gradients = Values(model, model.RepresentationGradients);
+        double[] representation = Values(model, model.Representations);
         Assert.Contains(representation, value => value < 0);
         for (int k = 0; k < 3 * width; k++)
             Assert.Equal(Enumerable.Range(0, 50).Sum(row => gradients[(row * 3 * width) + k] * Math.Sign(representation[(row * 3 * width) + k])), columns[k], 1e-9);
@@ -144,75 +145,5 @@ public sealed class BalancedStepTests
         model.Forward(batch);
         model.ComputeLosses();
         Assert.Equal(after, model.Losses.ToArray());
-    }
-
-    private static MultiTaskModel Model(Device device, BalancerDescription balancer, GateDescription gate)
-    {
-        ArchitectureDescription architecture = new()
-        {
-            Type = ModelType.Mmoe,
-            Projection = 12,
-            Experts = new() { Count = 5, Layers = [7] },
-            Gate = gate,
-            Tower = [4],
-            Activation = ActivationKind.Tanh,
-        };
-        ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, new() { Seed = 9, Balancer = balancer });
-        return new(device, description, TestModels.Layout, [1, 1, 1], 64, training: true);
-    }
-
-    private static void Forward(MultiTaskModel model, Batch batch)
-    {
-        model.Forward(batch);
-        model.ComputeLosses();
-    }
-
-    /// <summary>The gradient of one task's loss at the place, flattened.</summary>
-    private static double[] TaskGradient(MultiTaskModel model, Batch batch, int task, RepresentationPlace place, GateSharing sharing)
-    {
-        Forward(model, batch);
-        model.BackwardTowers();
-        if (place == RepresentationPlace.TowerInput && sharing == GateSharing.PerTask)
-        {
-            Tensor all = model.RepresentationGradients;
-            return Values(all.Slice(task * all.Columns / 3, all.Columns / 3));
-        }
-
-        float[] weights = new float[3];
-        weights[task] = 1;
-        model.BackwardTrunk(weights, gramIsFresh: false);
-        return Values(place == RepresentationPlace.TowerInput ? model.RepresentationGradients : model.TrunkInputGradients);
-    }
-
-    private static unsafe double[] Values(Tensor tensor)
-    {
-        List<double> values = [];
-        for (int row = 0; row < tensor.Rows; row++)
-        {
-            for (int column = 0; column < tensor.Columns; column++)
-                values.Add(((float*)tensor.Pointer)[(row * tensor.RowStride) + column]);
-        }
-
-        return [.. values];
-    }
-
-    private static unsafe float[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights, float[]? columns = null)
-    {
-        Forward(model, batch);
-        model.BackwardTowers();
-        model.ComputeGram(new double[9]);
-        if (columns != null)
-            model.ScaleColumns(columns);
-        model.BackwardTrunk(weights, gramIsFresh: true);
-        Tensor gradient = model.FeatureGradients!.Value;
-        List<float> values = [];
-        for (int row = 0; row < gradient.Rows; row++)
-        {
-            // The columns behind the tables belong to dense features, whose gradient nobody needs.
-            for (int column = 0; column < TestModels.Layout.Sparse.Sum(s => s.Dimension); column++)
-                values.Add(((float*)gradient.Pointer)[(row * gradient.RowStride) + column]);
-        }
-
-        return [.. values];
     }
 }
