@@ -83,6 +83,19 @@ public sealed class SolverTests(ITestOutputHelper output)
         }
     }
 
+    [Theory]
+    [InlineData(0.5, new[] { -0.9999999913289112, -0.9999999841826575, 0.9999999989340862 }, new[] { 0.907640335116812, 1.2962004860498746, 1.1035832716440428 })]
+    [InlineData(1, new[] { -1, 0.9999999514450707, -0.9999999514450707 }, new[] { 1.3742668181648607, 1.4211764146903092, 1.582216549015646 })]
+    [InlineData(2, new[] { -0.9999999992733949, 0.9999999829689046, -0.9999999838897992 }, new[] { 0.916044870375993, 1.3606394178875225, 0.9783583014035035 })]
+    public void FairnessSolver_NearlyOppositeGradients_StopsAtRounding(double alpha, double[] pairs, double[] right)
+    {
+        // Solutions thousands away, where the condition is a difference of products that cancel: steps taken on its rounding lead away again.
+        double[] cosines = [1, pairs[0], pairs[1], pairs[0], 1, pairs[2], pairs[1], pairs[2], 1];
+        double[] b = new double[3];
+        Assert.True(new FairnessSolver(3).Solve(cosines, right, alpha, b));
+        Assert.All(b, value => Assert.True(value > 0));
+    }
+
     [Fact]
     public void NonNegativeSolver_RandomCosines_MeetsTheOptimalityConditions()
     {

@@ -30,11 +30,14 @@ internal sealed class FairnessSolver(int capacity)
         double power = 1 / alpha;
         for (int i = 0; i < n; i++)
             b[i] = Math.Pow(right[i], alpha / (1 + alpha));
+        double previous = double.PositiveInfinity;
         for (int round = 0; round < MaxRounds; round++)
         {
+            // A residual that no longer halves is rounding; steps taken on it would only drift away from the solution.
             double residual = SetStep(cosines, right, power, b);
-            if (residual <= 1e-12)
+            if (residual <= 1e-12 || (residual <= Accepted && residual > previous / 2))
                 return true;
+            previous = residual;
             if (!Cholesky.Factor(_hessian.AsSpan(0, n * n), n))
                 return false;
             Span<double> step = _step.AsSpan(0, n);
