@@ -13,10 +13,12 @@ internal sealed class LayerContext : IDisposable
     /// <summary>Steps that the host may queue before it waits for a device whose memory it cannot read.</summary>
     public const int StepsAhead = 8;
 
+    private readonly LayerContext? _root;
     private readonly List<Action> _bindings = [];
     private readonly List<Action> _disposals = [];
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
+    private nint _workspacePointer;
 
     public LayerContext(Device device, ModelDescription description, int maxRows, bool training)
     {
@@ -27,6 +29,20 @@ internal sealed class LayerContext : IDisposable
         Precision = description.Architecture.Precision;
         ActivationSlope = description.Architecture.ActivationSlope;
         Parameters = new ParameterSet(device, training, description.Training.Optimizer);
+    }
+
+    private LayerContext(LayerContext parent, int rowsPerRow)
+    {
+        _root = parent._root ?? parent;
+        Device = parent.Device;
+        Stream = parent.Stream;
+        MaxRows = checked(parent.MaxRows * rowsPerRow);
+        Training = parent.Training;
+        Precision = parent.Precision;
+        ActivationSlope = parent.ActivationSlope;
+        Parameters = parent.Parameters;
+        Activations = parent.Activations;
+        Packed = parent.Packed;
     }
 
     public Device Device { get; }
@@ -47,26 +63,32 @@ internal sealed class LayerContext : IDisposable
 
     public float ActivationSlope { get; }
 
-    public nint Workspace { get; private set; }
+    public nint Workspace => Root._workspacePointer;
 
-    public long WorkspaceBytes => _workspaceBytes;
+    public long WorkspaceBytes => Root._workspaceBytes;
+
+    private LayerContext Root => _root ?? this;
+
+    /// <summary>The same context for layers that run on several rows a sample, e.g. one for each token: all is shared but <see cref="MaxRows"/>.</summary>
+    /// <param name="rowsPerRow">Rows for each row of this context.</param>
+    public LayerContext Times(int rowsPerRow) => rowsPerRow == 1 ? this : new(this, rowsPerRow);
 
     /// <summary>Runs <paramref name="bind"/> once all addresses are known.</summary>
-    public void OnBind(Action bind) => _bindings.Add(bind);
+    public void OnBind(Action bind) => Root._bindings.Add(bind);
 
     /// <summary>Makes the shared work space at least that large; only while binding.</summary>
-    public void NeedWorkspace(long bytes) => _workspaceBytes = Math.Max(_workspaceBytes, bytes);
+    public void NeedWorkspace(long bytes) => Root._workspaceBytes = Math.Max(Root._workspaceBytes, bytes);
 
     /// <summary>Disposes it with the context.</summary>
     public T Own<T>(T item)
         where T : IDisposable
     {
-        _disposals.Add(item.Dispose);
+        Root._disposals.Add(item.Dispose);
         return item;
     }
 
     /// <summary>Runs <paramref name="free"/> when the context is disposed, also when the model could not be built.</summary>
-    public void OnDispose(Action free) => _disposals.Add(free);
+    public void OnDispose(Action free) => Root._disposals.Add(free);
 
     public Slot Reserve(string name, long columns) => Slot.Reserve(Activations, name, MaxRows, columns);
 
@@ -81,7 +103,7 @@ internal sealed class LayerContext : IDisposable
         foreach (Action bind in _bindings)
             bind();
         _workspace = Device.Allocate(_workspaceBytes);
-        Workspace = _workspace.Pointer;
+        _workspacePointer = _workspace.Pointer;
     }
 
     public void Dispose()

@@ -2,25 +2,31 @@ using CudaMoE.Interop;
 
 namespace CudaMoE.Layers;
 
-/// <summary>Layer normalisation with learned scale and shift (Ba et al. 2016).</summary>
+/// <summary>Layer normalisation with a learned scale and, unless left out, a learned shift (Ba et al. 2016).</summary>
 internal sealed unsafe class LayerNorm
 {
-    private const float Epsilon = 1e-5f;
     private readonly LayerContext _context;
     private readonly Slot _x;
     private readonly ParameterBlock _gamma;
-    private readonly ParameterBlock _beta;
+    private readonly ParameterBlock? _beta;
+    private readonly float _epsilon;
     private nint _mean;
     private nint _reciprocal;
     private LayerNormForwardArgs _forward;
     private LayerNormBackwardArgs _backward;
 
-    public LayerNorm(LayerContext context, string name, Slot x)
+    /// <param name="context">The context; its rows are those of <paramref name="x"/>.</param>
+    /// <param name="name">Prefix of the parameters' names.</param>
+    /// <param name="x">[rows, width].</param>
+    /// <param name="shift">Whether there is a shift.</param>
+    /// <param name="epsilon">Added to the variance.</param>
+    public LayerNorm(LayerContext context, string name, Slot x, bool shift = true, float epsilon = 1e-5f)
     {
         _context = context;
+        _epsilon = epsilon;
         _x = x;
         _gamma = context.Parameters.Add($"{name}.weight", ParameterKind.Norm, x.Columns);
-        _beta = context.Parameters.Add($"{name}.bias", ParameterKind.Bias, x.Columns);
+        _beta = shift ? context.Parameters.Add($"{name}.bias", ParameterKind.Bias, x.Columns) : null;
         Output = context.Reserve($"{name}.output", x.Columns);
         if (context.Training)
             OutputGradient = context.Reserve($"{name}.gradient", x.Columns);
@@ -66,12 +72,12 @@ internal sealed unsafe class LayerNorm
         _forward = new()
         {
             StructSize = (uint)sizeof(LayerNormForwardArgs),
-            Epsilon = Epsilon,
+            Epsilon = _epsilon,
             Width = _x.Columns,
             X = _x.Data,
             XRowStride = _x.RowStride,
             Gamma = _gamma.Value,
-            Beta = _beta.Value,
+            Beta = _beta == null ? null : _beta.Value,
             Y = Output.Data,
             YRowStride = Output.RowStride,
             Mean = (float*)_mean,
@@ -93,7 +99,7 @@ internal sealed unsafe class LayerNorm
             DyRowStride = OutputGradient.RowStride,
             DxRowStride = _x.RowStride,
             Dgamma = _gamma.Gradient,
-            Dbeta = _beta.Gradient,
+            Dbeta = _beta == null ? null : _beta.Gradient,
         };
         long bytes;
         fixed (LayerNormBackwardArgs* args = &_backward)

@@ -47,6 +47,9 @@ internal sealed record LinearPlan
     /// <summary>Layout of Y; needed for the backward of GELU and SiLU.</summary>
     public Slot? Preactivation { get; init; }
 
+    /// <summary>Adds to what Y holds, as a residual connection does; only without activation.</summary>
+    public bool Accumulate { get; init; }
+
     public Routing? Routing { get; init; }
 
     /// <summary>Routed: whether X is in sample order and rows are gathered (first layer), or in slot order.</summary>
@@ -225,6 +228,7 @@ internal sealed unsafe class Linear
             PackedDtype = _dtype,
             Activation = (int)_plan.Activation,
             ActivationSlope = _context.ActivationSlope,
+            Accumulate = _plan.Accumulate ? 1 : 0,
         };
         _forward.Rows = MaxRows;
         _forward.XRows = _context.MaxRows;

@@ -52,5 +52,8 @@ internal sealed class Slot
         return new(columns, RowStride, this, column);
     }
 
+    /// <summary>The same memory from the first element on as rows of another shape, e.g. the tokens of a sample as one row.</summary>
+    public Slot Reshape(long columns, long rowStride) => new(columns, rowStride, this, 0);
+
     public Tensor View(long rows) => new(Pointer, rows, Columns, RowStride);
 }
