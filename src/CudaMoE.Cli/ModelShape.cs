@@ -22,8 +22,9 @@ internal sealed record ModelShape(ModelDescription Description, BatchLayout Layo
         {
             if (IsEmbedded(feature))
             {
-                bool multiHot = feature.Type == FeatureType.MultiHot;
-                sparse.Add(new(feature.Name, feature.Table ?? feature.Name, tableRows(feature), feature.Dimension!.Value, multiHot, feature.Pooling, multiHot ? feature.MaxLength ?? 16 : 1));
+                bool list = IsList(feature);
+                int positions = feature.Type == FeatureType.Sequence ? feature.MaxLength!.Value : 0;
+                sparse.Add(new(feature.Name, feature.Table ?? feature.Name, tableRows(feature), feature.Dimension!.Value, list, feature.Pooling, list ? feature.MaxLength ?? 16 : 1, positions));
             }
             else
             {
@@ -36,7 +37,10 @@ internal sealed record ModelShape(ModelDescription Description, BatchLayout Layo
 
     /// <summary>Whether a feature is looked up in a table.</summary>
     public static bool IsEmbedded(FeatureDescription feature) =>
-        feature.Type is FeatureType.Categorical or FeatureType.MultiHot || feature is { Type: FeatureType.Dense, Transform: DenseTransform.Quantile };
+        feature.Type == FeatureType.Categorical || IsList(feature) || feature is { Type: FeatureType.Dense, Transform: DenseTransform.Quantile };
+
+    /// <summary>Whether a row has any number of embedded values.</summary>
+    public static bool IsList(FeatureDescription feature) => feature.Type is FeatureType.MultiHot or FeatureType.Sequence;
 
     /// <summary>Numbers that a feature without a table adds to the feature row.</summary>
     public static int DenseWidth(FeatureDescription feature) => feature.Type == FeatureType.Vector ? feature.Size!.Value : 1;

@@ -6,7 +6,7 @@ namespace CudaMoE.Cli.Probing;
 
 /// <summary>
 /// Named input tensors of a probe, as one batch. Per feature: ids (I32 or I64, [rows]) of a categorical or quantile feature; ids of all rows one
-/// after the other and <c>NAME.offsets</c> ([rows + 1]) of a multi-hot one; numbers ([rows] or [rows, size]) of a dense or vector one. Ids are rows
+/// after the other and <c>NAME.offsets</c> ([rows + 1]) of a multi-hot one or a sequence; numbers ([rows] or [rows, size]) of a dense or vector one. Ids are rows
 /// of the embedding table and numbers go in as they are: nothing is encoded or transformed.
 /// </summary>
 /// <remarks>
@@ -68,8 +68,8 @@ internal sealed class ProbeInputs : IDisposable
     private static int CountRows(ModelDescription description, SafetensorsReader file)
     {
         FeatureDescription first = description.Features[0];
-        TensorEntry entry = first.Type == FeatureType.MultiHot ? file.Header[OffsetsName(first)] : file.Header[first.Name];
-        long rows = entry.Shape.Count == 0 ? 0 : entry.Shape[0] - (first.Type == FeatureType.MultiHot ? 1 : 0);
+        TensorEntry entry = ModelShape.IsList(first) ? file.Header[OffsetsName(first)] : file.Header[first.Name];
+        long rows = entry.Shape.Count == 0 ? 0 : entry.Shape[0] - (ModelShape.IsList(first) ? 1 : 0);
         return rows is >= 1 and <= 1 << 24 ? (int)rows : throw Wrong(file, entry, "it must say 1 to 2^24 rows");
     }
 
@@ -87,7 +87,7 @@ internal sealed class ProbeInputs : IDisposable
 
             SparseInput sparse = shape.Layout.Sparse[input];
             int[] ids = ReadIntegers(file, feature.Name);
-            if (feature.Type == FeatureType.MultiHot)
+            if (ModelShape.IsList(feature))
                 FillOffsets(feature, file, batch, input, ids.Length);
             else if (ids.Length != batch.Rows)
                 throw Wrong(file, file.Header[feature.Name], $"it must have one id for each of {batch.Rows} rows");
@@ -131,6 +131,13 @@ internal sealed class ProbeInputs : IDisposable
         {
             if (offsets[i] < (i == 0 ? 0 : offsets[i - 1]) || (i == 0 && offsets[i] != 0) || offsets[i] > ids)
                 throw Wrong(file, entry, $"element {i} is {offsets[i]}; offsets ascend from 0 to the number of ids, {ids}");
+        }
+
+        int positions = batch.Layout.Sparse[input].Positions;
+        for (int row = 0; positions > 0 && row < batch.Rows; row++)
+        {
+            if (offsets[row + 1] - offsets[row] > positions)
+                throw Wrong(file, entry, $"row {row} has {offsets[row + 1] - offsets[row]} ids; sequence \"{feature.Name}\" has max_length {positions}");
         }
 
         if (offsets[^1] != ids)

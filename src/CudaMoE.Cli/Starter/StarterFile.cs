@@ -162,7 +162,7 @@ internal static class StarterFile
             keys.Add($"\"encoding\": {Name(feature.Encoding)}");
         if (feature.Buckets is { } buckets)
             keys.Add($"\"buckets\": {buckets}");
-        if (feature.Type is FeatureType.MultiHot or FeatureType.Vector)
+        if (feature.Type is FeatureType.MultiHot or FeatureType.Sequence or FeatureType.Vector)
             keys.Add($"\"value_separator\": {Quote(feature.ValueSeparator)}");
         if (feature.Size is { } size)
             keys.Add($"\"size\": {size}");

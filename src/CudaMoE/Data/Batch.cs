@@ -11,7 +11,12 @@ namespace CudaMoE.Data;
 /// <param name="MultiHot">Whether a sample has a bag of ids (offsets) or exactly one.</param>
 /// <param name="Pooling">How a bag is pooled.</param>
 /// <param name="MaxLength">Most ids of a bag: the described limit, else the longest bag of the training rows; 1 when not multi-hot.</param>
-public sealed record SparseInput(string Name, string Table, int Rows, int Dimension, bool MultiHot, PoolingKind Pooling, int MaxLength);
+/// <param name="Positions">Of a sequence, a bag whose ids are not pooled: places in the feature row, as many as MaxLength. Else 0.</param>
+public sealed record SparseInput(string Name, string Table, int Rows, int Dimension, bool MultiHot, PoolingKind Pooling, int MaxLength, int Positions = 0)
+{
+    /// <summary>Columns of the feature row.</summary>
+    public long Width => (long)Dimension * Math.Max(1, Positions);
+}
 
 /// <summary>The shape of the batches that a data set gives and a model takes.</summary>
 /// <param name="Sparse">Embedded inputs, in the order of the features.</param>

@@ -130,7 +130,7 @@ internal sealed class EncoderFitter
     private sealed class FeatureFit(FeatureDescription description, TableFit? table)
     {
         private readonly byte _separator =
-            description.Type is FeatureType.MultiHot or FeatureType.Vector ? FieldSplitter.Separator(description) : (byte)0;
+            FeatureRules.IsSeparated(description) ? FieldSplitter.Separator(description) : (byte)0;
 
         private readonly QuantileSample? _sample = description.Type == FeatureType.Dense && table is not null ? new() : null;
         private long _missing;
@@ -179,7 +179,7 @@ internal sealed class EncoderFitter
         {
             Description = Description,
             Table = table?.Name,
-            MaxLength = Description.Type == FeatureType.MultiHot ? Description.MaxLength ?? _longest : 1,
+            MaxLength = FeatureRules.IsList(Description) ? Description.MaxLength ?? _longest : 1,
             Boundaries = _sample?.Boundaries(Description.Buckets!.Value),
             LogMean = _logMoments.Mean,
             LogDeviation = _logMoments.Deviation,
@@ -196,17 +196,27 @@ internal sealed class EncoderFitter
             },
         };
 
-        // A vocabulary counts the values that are kept: those behind max_length never reach the model.
+        private int Count(ReadOnlySpan<byte> text, DelimitedReader reader, bool trim)
+        {
+            int count = 0;
+            FieldSplitter values = new(text, _separator, trim);
+            while (values.MoveNext())
+                count += reader.IsMissing(values.Current) ? 0 : 1;
+            return count;
+        }
+
+        // A vocabulary counts the values that are kept: the others never reach the model.
         private void ObserveList(ReadOnlySpan<byte> text, DelimitedReader reader, bool trim)
         {
             int length = 0;
-            int limit = Description.Type == FeatureType.MultiHot ? Description.MaxLength ?? int.MaxValue : int.MaxValue;
+            int limit = FeatureRules.IsList(Description) ? Description.MaxLength ?? int.MaxValue : int.MaxValue;
+            int passed = Description is { Type: FeatureType.Sequence, Keep: SequenceEnd.Last } ? Count(text, reader, trim) - limit : 0;
             FieldSplitter values = new(text, _separator, trim);
             while (length < limit && values.MoveNext())
             {
-                if (Description.Type == FeatureType.MultiHot)
+                if (FeatureRules.IsList(Description))
                 {
-                    if (reader.IsMissing(values.Current))
+                    if (reader.IsMissing(values.Current) || passed-- > 0)
                         continue;
                     table!.Observe(values.Current);
                 }

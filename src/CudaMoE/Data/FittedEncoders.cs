@@ -41,8 +41,9 @@ public sealed class FittedEncoders
             }
 
             FittedTable table = tables[feature.Table];
-            bool multiHot = description.Type == FeatureType.MultiHot;
-            sparse.Add(new(description.Name, table.Name, table.Rows, table.Dimension, multiHot, description.Pooling, multiHot ? feature.MaxLength : 1));
+            bool list = FeatureRules.IsList(description);
+            int positions = description.Type == FeatureType.Sequence ? feature.MaxLength : 0;
+            sparse.Add(new(description.Name, table.Name, table.Rows, table.Dimension, list, description.Pooling, list ? feature.MaxLength : 1, positions));
         }
 
         Layout = new(sparse, denseWidth, document.Tasks.Count);
@@ -176,7 +177,7 @@ public sealed record FittedFeature
     /// <summary>The embedding table; null for numbers that are not embedded.</summary>
     public string? Table { get; init; }
 
-    /// <summary>Values kept of a multi-hot feature: the described limit, else the longest bag of the training rows; at least 1.</summary>
+    /// <summary>Values kept of a multi-hot feature or a sequence: the described limit, else the longest bag of the training rows; at least 1.</summary>
     public int MaxLength { get; init; } = 1;
 
     /// <summary>Quantile: the least value of buckets 2, 3, ..., ascending; values below the first are in bucket 1.</summary>
@@ -325,7 +326,7 @@ internal sealed record EncodersDocument
             bool embedded = FeatureRules.IsEmbedded(description);
             if (embedded != feature.Table is not null || (feature.Table is not null && !tables.ContainsKey(feature.Table)))
                 return $"feature \"{description.Name}\" has the table {feature.Table ?? "null"}";
-            if (description.Type is FeatureType.Categorical or FeatureType.MultiHot
+            if (FeatureRules.IsCategory(description)
                 && (description.Encoding == CategoryEncoding.Vocabulary) != (tables[feature.Table!].Vocabulary is not null))
                 return $"feature \"{description.Name}\" and its table disagree on a vocabulary";
             if (description.Type == FeatureType.Dense && embedded
@@ -358,6 +359,7 @@ internal sealed record EncodersDocument
         typeof(SnakeCaseEnumConverter<FeatureType>),
         typeof(SnakeCaseEnumConverter<CategoryEncoding>),
         typeof(SnakeCaseEnumConverter<PoolingKind>),
+        typeof(SnakeCaseEnumConverter<SequenceEnd>),
         typeof(SnakeCaseEnumConverter<DenseTransform>),
         typeof(SnakeCaseEnumConverter<TaskType>),
         typeof(SnakeCaseEnumConverter<LabelTransform>),

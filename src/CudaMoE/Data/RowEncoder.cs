@@ -114,6 +114,7 @@ internal sealed class RowEncoder
                     Ids[plan.Slot] = missing ? 0 : plan.Id(text);
                     break;
                 case FeatureType.MultiHot:
+                case FeatureType.Sequence:
                     EncodeBag(plan, missing ? default : text, reader);
                     break;
                 case FeatureType.Dense when plan.Feature.Boundaries is not null:
@@ -159,11 +160,16 @@ internal sealed class RowEncoder
         List<int> bag = Bags[plan.Slot];
         bag.Clear();
         FieldSplitter values = new(text, plan.Separator, _trim);
-        while (bag.Count < plan.Feature.MaxLength && values.MoveNext())
+        int length = plan.Feature.MaxLength;
+        bool keepsLast = plan.Description is { Type: FeatureType.Sequence, Keep: SequenceEnd.Last };
+        while ((keepsLast || bag.Count < length) && values.MoveNext())
         {
             if (!reader.IsMissing(values.Current))
                 bag.Add(plan.Id(values.Current));
         }
+
+        if (bag.Count > length)
+            bag.RemoveRange(0, bag.Count - length);
     }
 
     private void EncodeVector(FeaturePlan plan, ReadOnlySpan<byte> text, Span<float> vector, DelimitedReader reader)
@@ -246,7 +252,7 @@ internal sealed class RowEncoder
         public FeatureDescription Description { get; } = feature.Description;
 
         public byte Separator { get; } =
-            feature.Description.Type is FeatureType.MultiHot or FeatureType.Vector ? FieldSplitter.Separator(feature.Description) : (byte)0;
+            FeatureRules.IsSeparated(feature.Description) ? FieldSplitter.Separator(feature.Description) : (byte)0;
 
         public int Column { get; set; }
 

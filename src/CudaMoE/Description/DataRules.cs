@@ -91,7 +91,7 @@ internal static class DataRules
         for (int i = 0; i < features.Count; i++)
         {
             FeatureDescription feature = features[i];
-            if (feature.Type is not (FeatureType.MultiHot or FeatureType.Vector))
+            if (!FeatureRules.IsSeparated(feature))
                 continue;
             if ((feature.ValueSeparator == format.Separator && format.Quote is null) || feature.ValueSeparator == format.Quote)
             {

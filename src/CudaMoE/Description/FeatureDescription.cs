@@ -12,7 +12,7 @@ public sealed record FeatureDescription
     /// <summary>What kind of value it is.</summary>
     public required FeatureType Type { get; init; }
 
-    /// <summary>Width of the embedding, for categorical, multi-hot and quantile-bucketed features.</summary>
+    /// <summary>Width of the embedding, for categorical, multi-hot, sequence and quantile-bucketed features.</summary>
     [NumberRange(1, 65536)]
     public int? Dimension { get; init; }
 
@@ -31,15 +31,21 @@ public sealed record FeatureDescription
     /// <summary>Name of the embedding table; features that name the same one share it (same dimension and encoding). Null = the feature's own.</summary>
     public string? Table { get; init; }
 
-    /// <summary>Character between the values of a multi-hot feature or of a vector.</summary>
+    /// <summary>Character between the values of a multi-hot feature, of a sequence or of a vector.</summary>
     public string ValueSeparator { get; init; } = "|";
 
     /// <summary>How the rows of a multi-hot feature are pooled.</summary>
     public PoolingKind Pooling { get; init; } = PoolingKind.Mean;
 
-    /// <summary>Values kept of a multi-hot feature, the first ones; null = as many as the longest of the training rows.</summary>
+    /// <summary>
+    /// Values kept of a multi-hot feature, the first ones; null = as many as the longest of the training rows. Of a sequence, which needs it and has at most 4096:
+    /// the positions, and which values are kept says <see cref="Keep"/>.
+    /// </summary>
     [NumberRange(1)]
     public int? MaxLength { get; init; }
+
+    /// <summary>Which values of a sequence that is longer than <see cref="MaxLength"/> are kept.</summary>
+    public SequenceEnd Keep { get; init; } = SequenceEnd.Last;
 
     /// <summary>What a dense value goes through; everything it needs is fitted on the training rows.</summary>
     public DenseTransform Transform { get; init; } = DenseTransform.Standardize;
@@ -57,6 +63,9 @@ public enum FeatureType
 
     /// <summary>Several values, embedded and pooled.</summary>
     MultiHot,
+
+    /// <summary>Several values in order, each embedded at a position of its own; positions behind the last value are zeros.</summary>
+    Sequence,
 
     /// <summary>A number.</summary>
     Dense,
@@ -86,6 +95,16 @@ public enum PoolingKind
 
     /// <summary>Their mean; zeros when there is none.</summary>
     Mean,
+}
+
+/// <summary>The values that are kept of a sequence that is too long.</summary>
+public enum SequenceEnd
+{
+    /// <summary>The last ones: the latest of a history in the order of time.</summary>
+    Last,
+
+    /// <summary>The first ones.</summary>
+    First,
 }
 
 /// <summary>Transforms of a dense value. A missing value becomes the training mean before the transform (bucket 0 for quantile).</summary>

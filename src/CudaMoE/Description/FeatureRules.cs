@@ -5,6 +5,9 @@ namespace CudaMoE.Description;
 /// <summary>The rules of features.</summary>
 internal static class FeatureRules
 {
+    /// <summary>Most positions of a sequence: each is a look-up of its own.</summary>
+    private const int MaxSequence = 4096;
+
     private static readonly FeatureDescription Default = new() { Name = "", Type = default };
 
     public static void Check(ModelDescription description)
@@ -21,19 +24,30 @@ internal static class FeatureRules
     /// <summary>Whether the feature's values are looked up in a table.</summary>
     public static bool IsEmbedded(FeatureDescription feature) => IsCategory(feature) || IsQuantile(feature);
 
-    private static bool IsCategory(FeatureDescription feature) => feature.Type is FeatureType.Categorical or FeatureType.MultiHot;
+    /// <summary>Whether the feature's values are parted by <c>value_separator</c>.</summary>
+    public static bool IsSeparated(FeatureDescription feature) => IsList(feature) || feature.Type == FeatureType.Vector;
+
+    /// <summary>Whether a row has any number of embedded values.</summary>
+    public static bool IsList(FeatureDescription feature) => feature.Type is FeatureType.MultiHot or FeatureType.Sequence;
+
+    /// <summary>Whether the feature's values are texts with a row each.</summary>
+    public static bool IsCategory(FeatureDescription feature) => feature.Type == FeatureType.Categorical || IsList(feature);
 
     private static bool IsQuantile(FeatureDescription feature) => feature is { Type: FeatureType.Dense, Transform: DenseTransform.Quantile };
 
     private static void CheckFeature(FeatureDescription feature, string path)
     {
         CheckEmbedding(feature, path);
-        bool separated = feature.Type is FeatureType.MultiHot or FeatureType.Vector;
         if (feature.ValueSeparator.Length != 1)
             throw Error(path + ".value_separator", $"is \"{feature.ValueSeparator}\"; it must be one character");
-        Only(separated, feature.ValueSeparator == Default.ValueSeparator, "value_separator", "a multi_hot or vector feature");
+        Only(IsSeparated(feature), feature.ValueSeparator == Default.ValueSeparator, "value_separator", "a multi_hot, sequence or vector feature");
         Only(feature.Type == FeatureType.MultiHot, feature.Pooling == Default.Pooling, "pooling", "a multi_hot feature");
-        Only(feature.Type == FeatureType.MultiHot, feature.MaxLength is null, "max_length", "a multi_hot feature");
+        Only(IsList(feature), feature.MaxLength is null, "max_length", "a multi_hot or sequence feature");
+        Only(feature.Type == FeatureType.Sequence, feature.Keep == Default.Keep, "keep", "a sequence feature");
+        if (feature.Type == FeatureType.Sequence && feature.MaxLength is null)
+            throw Error(path + ".max_length", $"is missing; a sequence feature needs the number of its positions");
+        if (feature.Type == FeatureType.Sequence && feature.MaxLength > MaxSequence)
+            throw Error(path + ".max_length", $"is {feature.MaxLength}; a sequence has at most {MaxSequence} positions; keep fewer values");
         Only(feature.Type == FeatureType.Dense, feature.Transform == Default.Transform, "transform", "a dense feature");
         Only(feature.Type == FeatureType.Vector, feature.Size is null, "size", "a vector feature");
         if (feature.Type == FeatureType.Vector && feature.Size is null)
@@ -44,14 +58,14 @@ internal static class FeatureRules
 
     private static void CheckEmbedding(FeatureDescription feature, string path)
     {
-        const string category = "a categorical or multi_hot feature";
+        const string category = "a categorical, multi_hot or sequence feature";
         bool embedded = IsEmbedded(feature);
-        CheckApplies(path, embedded, feature.Dimension is null, "dimension", "a categorical, multi_hot or quantile-bucketed feature");
+        CheckApplies(path, embedded, feature.Dimension is null, "dimension", "a categorical, multi_hot, sequence or quantile-bucketed feature");
         if (embedded && feature.Dimension is null)
             throw Error(path + ".dimension", $"is missing; feature \"{feature.Name}\" is embedded and needs the width of its embedding");
         CheckApplies(path, IsCategory(feature), feature.Encoding == Default.Encoding, "encoding", category);
         CheckApplies(path, IsCategory(feature), feature.Table is null, "table", category);
-        CheckApplies(path, embedded, feature.Buckets is null, "buckets", "a categorical, multi_hot or quantile-bucketed feature");
+        CheckApplies(path, embedded, feature.Buckets is null, "buckets", "a categorical, multi_hot, sequence or quantile-bucketed feature");
         bool needsBuckets = IsQuantile(feature) || (embedded && feature.Encoding != CategoryEncoding.Vocabulary);
         if (needsBuckets && feature.Buckets is null)
             throw Error(path + ".buckets", $"is missing; hash, identity and quantile features need the number of rows or buckets");

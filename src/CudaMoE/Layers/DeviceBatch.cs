@@ -5,7 +5,8 @@ namespace CudaMoE.Layers;
 
 /// <summary>
 /// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
-/// other in page-locked memory and copied in one go, the features when the forward begins and the labels when the losses are asked for.
+/// other in page-locked memory and copied in one go, the features when the forward begins and the labels when the losses are asked for. Sequences are
+/// sorted by position on the way.
 /// The batch may be refilled as soon as a load has returned.
 /// </summary>
 internal sealed unsafe class DeviceBatch : IDisposable
@@ -16,6 +17,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly UploadBuffer? _labels;
     private readonly int*[] _ids;
     private readonly int*[] _offsets;
+    private readonly int*[] _lengths;
+    private readonly SequenceColumns?[] _sequences;
     private readonly float*[] _taskLabels;
     private readonly float*[] _taskWeights;
 
@@ -24,6 +27,14 @@ internal sealed unsafe class DeviceBatch : IDisposable
         _layout = layout;
         _ids = new int*[layout.Sparse.Count];
         _offsets = new int*[layout.Sparse.Count];
+        _lengths = new int*[layout.Sparse.Count];
+        _sequences = new SequenceColumns?[layout.Sparse.Count];
+        for (int f = 0; f < _sequences.Length; f++)
+        {
+            if (layout.Sparse[f].Positions > 0)
+                _sequences[f] = new(f, layout.Sparse[f].Positions, context.MaxRows);
+        }
+
         _taskLabels = new float*[layout.Tasks];
         _taskWeights = new float*[layout.Tasks];
         if (context.Device.Info.HostAccessible)
@@ -38,8 +49,14 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>Ids of an input.</summary>
     public int* Ids(int input) => _ids[input];
 
-    /// <summary>[rows + 1] starts of the bags of an input; null for one that is not multi-hot.</summary>
+    /// <summary>[rows + 1] starts of the bags of an input; null for one that is not multi-hot. Of a sequence [positions, rows + 1].</summary>
     public int* Offsets(int input) => _offsets[input];
+
+    /// <summary>[rows] values of a sequence's samples; null for other inputs.</summary>
+    public int* Lengths(int input) => _lengths[input];
+
+    /// <summary>A sequence's place in <see cref="Ids"/> and <see cref="Offsets"/>, which hold position after position; null for other inputs.</summary>
+    public SequenceColumns? Sequence(int input) => _sequences[input];
 
     /// <summary>[rows] labels of a task.</summary>
     public float* Labels(int task) => _taskLabels[task];
@@ -50,12 +67,15 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>Makes ids, offsets and numbers of a batch readable.</summary>
     public void LoadFeatures(Batch batch)
     {
+        foreach (SequenceColumns? sequence in _sequences)
+            sequence?.Fill(batch);
         if (_features == null)
         {
             for (int f = 0; f < _ids.Length; f++)
             {
-                _ids[f] = batch.IdsPointer(f);
-                _offsets[f] = batch.OffsetsPointer(f);
+                _ids[f] = IdsOf(batch, f);
+                _offsets[f] = OffsetsOf(batch, f);
+                _lengths[f] = _sequences[f] is { } sequence ? sequence.Lengths : null;
             }
 
             Dense = batch.DensePointer;
@@ -64,7 +84,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
 
         long bytes = Aligned((long)batch.Rows * _layout.DenseWidth * sizeof(float));
         for (int f = 0; f < _ids.Length; f++)
-            bytes += Aligned(batch.IdCount(f) * sizeof(int)) + Aligned(OffsetBytes(batch, f));
+            bytes += Aligned(IdBytes(batch, f)) + Aligned(OffsetBytes(batch, f)) + Aligned(LengthBytes(batch, f));
         byte* host = _features.Begin(bytes);
         Place(batch, host, host);
         Place(batch, _features.Commit(), null);
@@ -102,13 +122,24 @@ internal sealed unsafe class DeviceBatch : IDisposable
 
     public void Dispose()
     {
+        foreach (SequenceColumns? sequence in _sequences)
+            sequence?.Dispose();
         _features?.Dispose();
         _labels?.Dispose();
     }
 
     private static long Aligned(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
 
-    private long OffsetBytes(Batch batch, int input) => _layout.Sparse[input].MultiHot ? (batch.Rows + 1L) * sizeof(int) : 0;
+    private int* IdsOf(Batch batch, int input) => _sequences[input] is { } sequence ? sequence.Ids : batch.IdsPointer(input);
+
+    private int* OffsetsOf(Batch batch, int input) => _sequences[input] is { } sequence ? sequence.Offsets : batch.OffsetsPointer(input);
+
+    private long IdBytes(Batch batch, int input) => (_sequences[input]?.Count ?? batch.IdCount(input)) * sizeof(int);
+
+    private long OffsetBytes(Batch batch, int input) =>
+        _layout.Sparse[input].MultiHot ? Math.Max(1, _layout.Sparse[input].Positions) * (batch.Rows + 1L) * sizeof(int) : 0;
+
+    private long LengthBytes(Batch batch, int input) => _sequences[input] == null ? 0 : (long)batch.Rows * sizeof(int);
 
     /// <summary>Sets the addresses of the parts from <paramref name="begin"/> on, and copies the parts to the same places from <paramref name="host"/> on.</summary>
     private void Place(Batch batch, byte* begin, byte* host)
@@ -116,9 +147,10 @@ internal sealed unsafe class DeviceBatch : IDisposable
         long place = 0;
         for (int f = 0; f < _ids.Length; f++)
         {
-            _ids[f] = (int*)Next(batch.IdsPointer(f), batch.IdCount(f) * sizeof(int));
+            _ids[f] = (int*)Next(IdsOf(batch, f), IdBytes(batch, f));
             long bytes = OffsetBytes(batch, f);
-            _offsets[f] = bytes == 0 ? null : (int*)Next(batch.OffsetsPointer(f), bytes);
+            _offsets[f] = bytes == 0 ? null : (int*)Next(OffsetsOf(batch, f), bytes);
+            _lengths[f] = _sequences[f] is { } sequence ? (int*)Next(sequence.Lengths, LengthBytes(batch, f)) : null;
         }
 
         Dense = (float*)Next(batch.DensePointer, (long)batch.Rows * _layout.DenseWidth * sizeof(float));

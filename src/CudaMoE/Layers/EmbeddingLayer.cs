@@ -7,8 +7,8 @@ using CudaMoE.Tensors;
 namespace CudaMoE.Layers;
 
 /// <summary>
-/// The feature row: pooled embeddings of all categorical features side by side, in the order of the features, then the dense numbers. Its
-/// backward is the fused update of the tables' touched rows.
+/// The feature row: pooled embeddings of all categorical features side by side, in the order of the features, then the dense numbers. A sequence has the
+/// columns of its positions side by side, zeros behind its last value. The backward is the fused update of the tables' touched rows.
 /// </summary>
 internal sealed unsafe class EmbeddingLayer
 {
@@ -19,6 +19,8 @@ internal sealed unsafe class EmbeddingLayer
     private readonly OptimizerDescription _optimizer;
     private readonly ulong _seed;
     private readonly int _tableCount;
+    private readonly int _featureCount;
+    private readonly long[] _columns;
     private EmbeddingTable* _tables;
     private EmbeddingFeature* _features;
     private EmbeddingForwardArgs _forward;
@@ -35,7 +37,7 @@ internal sealed unsafe class EmbeddingLayer
         _layout = layout;
         _optimizer = description.Training.EmbeddingOptimizer;
         _seed = description.Training.Seed;
-        EmbeddingWidth = layout.Sparse.Sum(s => (long)s.Dimension);
+        EmbeddingWidth = layout.Sparse.Sum(s => s.Width);
         Output = context.Reserve("features", EmbeddingWidth + layout.DenseWidth);
         _dense = new(context, layout.DenseWidth, Output.Slice(EmbeddingWidth, layout.DenseWidth));
         if (context.Training && EmbeddingWidth > 0)
@@ -44,22 +46,28 @@ internal sealed unsafe class EmbeddingLayer
         List<SparseInput> tables = [.. layout.Sparse.GroupBy(s => s.Table).Select(g => g.First())];
         _tableCount = tables.Count;
         _tables = (EmbeddingTable*)NativeMemory.AllocZeroed((nuint)Math.Max(tables.Count, 1), (nuint)sizeof(EmbeddingTable));
-        _features = (EmbeddingFeature*)NativeMemory.AllocZeroed((nuint)Math.Max(layout.Sparse.Count, 1), (nuint)sizeof(EmbeddingFeature));
+        _featureCount = layout.Sparse.Sum(s => Math.Max(1, s.Positions));
+        _features = (EmbeddingFeature*)NativeMemory.AllocZeroed((nuint)Math.Max(_featureCount, 1), (nuint)sizeof(EmbeddingFeature));
         bool bf16 = description.Architecture.EmbeddingPrecision == Precision.Bf16;
         for (int t = 0; t < tables.Count; t++)
             AddTable(t, tables[t], bf16);
+        _columns = new long[layout.Sparse.Count];
         long column = 0;
-        for (int f = 0; f < layout.Sparse.Count; f++)
+        for (int input = 0, f = 0; input < layout.Sparse.Count; input++)
         {
-            SparseInput input = layout.Sparse[f];
-            _features[f] = new()
+            SparseInput sparse = layout.Sparse[input];
+            _columns[input] = column;
+            for (int position = 0; position < Math.Max(1, sparse.Positions); position++, f++)
             {
-                BagSize = 1,
-                Table = tables.FindIndex(t => t.Table == input.Table),
-                Pooling = (int)input.Pooling,
-                Column = column,
-            };
-            column += input.Dimension;
+                _features[f] = new()
+                {
+                    BagSize = 1,
+                    Table = tables.FindIndex(t => t.Table == sparse.Table),
+                    Pooling = (int)sparse.Pooling,
+                    Column = column,
+                };
+                column += sparse.Dimension;
+            }
         }
 
         context.OnBind(Bind);
@@ -71,17 +79,34 @@ internal sealed unsafe class EmbeddingLayer
     /// <summary>[rows, embedding width + dense width].</summary>
     public Slot Output { get; }
 
+    /// <summary>First column of an input in the row.</summary>
+    public long Column(int input) => _columns[input];
+
+    /// <summary>[rows] values of a sequence's samples, in device memory, after the last forward.</summary>
+    public int* Lengths(int input) => _batch.Lengths(input);
+
     /// <summary>Gradient of <see cref="Output"/>; the table columns are what <see cref="Update"/> reads. Null when there are no tables.</summary>
     public Slot? OutputGradient { get; }
 
     public void Forward(Batch batch)
     {
         _batch.LoadFeatures(batch);
-        for (int f = 0; f < _layout.Sparse.Count; f++)
+        for (int input = 0, f = 0; input < _layout.Sparse.Count; input++)
         {
-            _features[f].Ids = _batch.Ids(f);
-            _features[f].Offsets = _batch.Offsets(f);
-            _features[f].Lookups = batch.IdCount(f);
+            if (_batch.Sequence(input) is not { } sequence)
+            {
+                _features[f].Ids = _batch.Ids(input);
+                _features[f].Offsets = _batch.Offsets(input);
+                _features[f++].Lookups = batch.IdCount(input);
+                continue;
+            }
+
+            for (int position = 0; position < _layout.Sparse[input].Positions; position++, f++)
+            {
+                _features[f].Ids = _batch.Ids(input) + sequence.Start(position);
+                _features[f].Offsets = _batch.Offsets(input) + (position * (batch.Rows + 1L));
+                _features[f].Lookups = sequence.Start(position + 1) - sequence.Start(position);
+            }
         }
 
         _rows = batch.Rows;
@@ -126,11 +151,10 @@ internal sealed unsafe class EmbeddingLayer
             return;
         long lookups = 0;
         long width = 1;
-        for (int f = 0; f < _layout.Sparse.Count; f++)
-        {
+        for (int f = 0; f < _featureCount; f++)
             lookups += _features[f].Lookups;
-            width = Math.Max(width, _layout.Sparse[f].Dimension);
-        }
+        foreach (SparseInput input in _layout.Sparse)
+            width = Math.Max(width, input.Dimension);
 
         using DeviceBuffer rows = _context.Device.Allocate(lookups * sizeof(int));
         using DeviceBuffer values = _context.Device.Allocate(lookups * width * sizeof(float));
@@ -139,7 +163,7 @@ internal sealed unsafe class EmbeddingLayer
         {
             StructSize = (uint)sizeof(EmbeddingGradientArgs),
             TableCount = _tableCount,
-            FeatureCount = _layout.Sparse.Count,
+            FeatureCount = _featureCount,
             Batch = _rows,
             Tables = _tables,
             Features = _features,
@@ -174,7 +198,7 @@ internal sealed unsafe class EmbeddingLayer
                     gradients[t][(row * dimension) + j] += sums[((start + i) * width) + j];
             }
 
-            for (int f = 0; f < _layout.Sparse.Count; f++)
+            for (int f = 0; f < _featureCount; f++)
             {
                 if (_features[f].Table == t)
                     start += _features[f].Lookups;
@@ -249,7 +273,7 @@ internal sealed unsafe class EmbeddingLayer
         {
             StructSize = (uint)sizeof(EmbeddingForwardArgs),
             TableCount = _tableCount,
-            FeatureCount = _layout.Sparse.Count,
+            FeatureCount = _featureCount,
             Tables = _tables,
             Features = _features,
             Output = (void*)Output.Pointer,
@@ -262,7 +286,7 @@ internal sealed unsafe class EmbeddingLayer
         {
             StructSize = (uint)sizeof(EmbeddingUpdateArgs),
             TableCount = _tableCount,
-            FeatureCount = _layout.Sparse.Count,
+            FeatureCount = _featureCount,
             Optimizer = _optimizer.Type switch
             {
                 OptimizerType.Sgd => 0,

@@ -96,6 +96,35 @@ public sealed class EncoderTests : IDisposable
         Assert.Equal([[3, 4, 5], [0, 3]], Bags(spaced.Train, 0));
     }
 
+    [Fact]
+    public void Sequence_Values_KeepOrderAndTheWantedEnd()
+    {
+        FeatureDescription feature = new() { Name = "c", Type = FeatureType.Sequence, Dimension = 4, MaxLength = 3 };
+        string[] texts = ["a|b|a", "?", "b||?| a ", "x|y|b|c|a"];
+        using Dataset last = Open(feature, texts);
+        Assert.Equal(["a", "b", "c"], last.Encoders.Tables[0].Vocabulary);
+        Assert.Equal([[1, 2, 1], [], [2, 1], [2, 3, 1]], Bags(last.Train, 0));
+        SparseInput input = last.Layout.Sparse[0];
+        Assert.Equal((3, 3, 12), (input.MaxLength, input.Positions, input.Width));
+        using Dataset first = Open(feature with { Keep = SequenceEnd.First }, texts);
+        Assert.Equal(["a", "b", "x", "y"], first.Encoders.Tables[0].Vocabulary);
+        Assert.Equal([[1, 2, 1], [], [2, 1], [3, 4, 2]], Bags(first.Train, 0));
+        using Dataset identity = Open(feature with { Encoding = CategoryEncoding.Identity, Buckets = 9, MaxLength = 2 }, "3 | 4|5|12", "x|3");
+        Assert.Equal([[5, 0], [0, 3]], Bags(identity.Train, 0));
+    }
+
+    [Fact]
+    public void Sequence_SharedTable_HasOneVocabularyWithTheItem()
+    {
+        FeatureDescription item = Describe.Category("item") with { Table = "items" };
+        FeatureDescription history = Describe.Category("history") with { Table = "items", Type = FeatureType.Sequence, MaxLength = 2 };
+        _folder.Write("train.csv", "item,history,y\na,c|b|b,1\nc,b|a,0\n");
+        using Dataset data = Dataset.Open(Describe.Model([item, history], [Describe.Y]), _folder.Root);
+        Assert.Equal(["b", "a", "c"], Assert.Single(data.Encoders.Tables).Vocabulary);
+        Assert.Equal([2, 3], Ids(data.Train));
+        Assert.Equal([[1, 1], [1, 2]], Bags(data.Train, 1));
+    }
+
     [Theory]
     [InlineData(DenseTransform.None)]
     [InlineData(DenseTransform.Standardize)]

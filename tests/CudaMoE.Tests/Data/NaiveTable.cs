@@ -38,6 +38,7 @@ internal sealed class NaiveTable
             new() { Name = "v", Type = FeatureType.Vector, Size = 2 },
             new() { Name = "x", Type = FeatureType.Dense, Transform = DenseTransform.None },
             new() { Name = "all", Column = "bag", Type = FeatureType.MultiHot, Dimension = 4, Encoding = CategoryEncoding.Hash, Buckets = 5 },
+            new() { Name = "latest", Column = "bag", Type = FeatureType.Sequence, Dimension = 4, MaxLength = 2 },
         ],
         [
             new() { Name = "y", Type = TaskType.Binary },
@@ -71,6 +72,7 @@ internal sealed class NaiveTable
         Row[] training = [.. trainingRows.Select(i => _rows[i])];
         List<string> categories = Vocabulary(training.Where(row => row.Category.Length > 0).Select(row => row.Category));
         List<string> tags = Vocabulary(training.SelectMany(row => row.Bag.Take(3)));
+        List<string> latest = Vocabulary(training.SelectMany(row => row.Bag.TakeLast(2)));
         int longest = Math.Max(1, training.Max(row => row.Bag.Length));
         double[] numbers = [.. training.Where(row => row.X is not null).Select(row => row.X!.Value).Order()];
         double mean = numbers.Length == 0 ? 0 : numbers.Average();
@@ -87,6 +89,7 @@ internal sealed class NaiveTable
                 row.Bag.Take(3).Select(tag => 1 + tags.IndexOf(tag)),
                 bucket,
                 row.Bag.Take(longest).Select(tag => 1 + (int)(CudaMoE.Data.XxHash64.Hash(Encoding.UTF8.GetBytes(tag)) % 4)),
+                row.Bag.TakeLast(2).Select(tag => 1 + latest.IndexOf(tag)),
                 [(float)row.Vector[0], (float)row.Vector[1], (float)(row.X ?? mean)],
                 [(float)(row.Y ?? double.NaN), (float)row.Weight],
                 [1, row.Kept ? (float)row.Weight : 0],
@@ -105,7 +108,7 @@ internal sealed class NaiveTable
             int row = i;
             int[] Bag(int input) => batch.Ids(input)[batch.OffsetsPointer(input)[row]..batch.OffsetsPointer(input)[row + 1]].ToArray();
             lines[i] = Line(
-                batch.Ids(0)[i], Bag(1), batch.Ids(2)[i], Bag(3), batch.Dense.Slice(i * 3, 3).ToArray(),
+                batch.Ids(0)[i], Bag(1), batch.Ids(2)[i], Bag(3), Bag(4), batch.Dense.Slice(i * 3, 3).ToArray(),
                 [batch.Labels(0)[i], batch.Labels(1)[i]], [batch.Weights(0)[i], batch.Weights(1)[i]], batch.Groups[i]);
         }
 
@@ -116,9 +119,9 @@ internal sealed class NaiveTable
         [.. texts.GroupBy(text => text).OrderByDescending(group => group.Count()).ThenBy(group => group.Key, StringComparer.Ordinal).Select(group => group.Key)];
 
     private static string Line(
-        int category, IEnumerable<int> bag, int bucket, IEnumerable<int> all, float[] dense, float[] labels, float[] weights, int group) =>
+        int category, IEnumerable<int> bag, int bucket, IEnumerable<int> all, IEnumerable<int> latest, float[] dense, float[] labels, float[] weights, int group) =>
         FormattableString.Invariant(
-            $"{category} [{string.Join(' ', bag)}] {bucket} [{string.Join(' ', all)}] {Join(dense)} labels {Join(labels)} weights {Join(weights)} group {group}");
+            $"{category} [{string.Join(' ', bag)}] {bucket} [{string.Join(' ', all)}] [{string.Join(' ', latest)}] {Join(dense)} labels {Join(labels)} weights {Join(weights)} group {group}");
 
     private static string Join(float[] values) => string.Join(' ', values.Select(value => value.ToString("R", CultureInfo.InvariantCulture)));
 

@@ -168,7 +168,7 @@ public sealed class DescriptionJsonTests(ITestOutputHelper output)
         { Samples.Small(architecture: "\"type\": \"mmoe\", \"zzz\": 3"), "architecture.zzz: unknown key; known are type, projection, layer_norm" },
         { Samples.Small(architecture: "\"type\": \"mmoe\", \"$schema\": \"x\""), "architecture.$schema: unknown key" },
         { Samples.Small(feature: "\"name\": \"a\", \"type\": \"dense\", \"dimensions\": 3"), "line 4: features[0].dimensions: unknown key; did you mean \"dimension\"?" },
-        { Samples.Small(feature: "\"name\": \"a\", \"type\": \"densee\""), "features[0].type is \"densee\"; it must be one of \"categorical\", \"multi_hot\", \"dense\", \"vector\"; did you mean \"dense\"?" },
+        { Samples.Small(feature: "\"name\": \"a\", \"type\": \"densee\""), "features[0].type is \"densee\"; it must be one of \"categorical\", \"multi_hot\", \"sequence\", \"dense\", \"vector\"; did you mean \"dense\"?" },
         { Samples.Small(feature: "\"name\": \"a\", \"type\": \"Dense\""), "did you mean \"dense\"?" },
         { Samples.Small(feature: "\"name\": \"a\", \"type\": 2"), "features[0].type is 2; it must be one of" },
         { Samples.Small(feature: "\"name\": \"a\", \"type\": null"), "features[0].type is null; it must have a value" },

@@ -141,6 +141,10 @@ public sealed class DescriptionValidatorTests
         cases.Add("features[0].pooling", With(Category with { Pooling = PoolingKind.Sum }), "has no effect");
         cases.Add("features[0].max_length", With(Category with { MaxLength = 2 }), "has no effect");
         cases.Add("features[0].max_length", With(multiHot with { MaxLength = 0 }), "is 0; it must be at least 1");
+        cases.Add("features[0].max_length", With(Category with { Type = FeatureType.Sequence }), "is missing; a sequence feature needs the number of its positions");
+        cases.Add("features[0].max_length", With(Category with { Type = FeatureType.Sequence, MaxLength = 5000 }), "is 5000; a sequence has at most 4096 positions");
+        cases.Add("features[0].keep", With(multiHot with { Keep = SequenceEnd.First }), "has no effect here; only a sequence feature has it");
+        cases.Add("features[0].pooling", With(Category with { Type = FeatureType.Sequence, MaxLength = 5, Pooling = PoolingKind.Sum }), "has no effect");
         cases.Add("features[0].transform", With(Category with { Transform = DenseTransform.Log }), "has no effect");
         cases.Add("features[0].size", With(Category with { Size = 2 }), "has no effect");
         cases.Add("features[0].size", With(vector with { Size = null }), "is missing");

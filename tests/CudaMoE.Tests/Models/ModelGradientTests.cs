@@ -141,6 +141,8 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
             ["mmoe, mixed tasks, z loss"] = (tanh with { Gate = new() { ZLoss = 0.1f } }, mixed, layout),
             ["mmoe, sigmoid gates"] = (tanh with { Gate = new() { Score = ScoreMode.Sigmoid, Renormalize = true, Bias = false } }, binary, layout),
             ["mmoe, shared gate"] = (tanh with { Gate = new() { Sharing = GateSharing.Shared } }, binary, layout),
+            ["mmoe, sequences"] = (tanh, binary, TestModels.SequenceLayout),
+            ["shared bottom, sequences without layers"] = (tanh with { Type = ModelType.SharedBottom, Experts = null }, binary, TestModels.SequenceLayout),
             ["mmoe, only dense features"] = (tanh with { Projection = 8 }, binary, TestModels.DenseLayout),
             ["top 2"] = (tanh with { Gate = new() { TopK = 2, BalanceLoss = 0.2f, ZLoss = 0.05f } }, binary, layout),
             ["top 2, renormalised, deep, projection"] = (tanh with { Experts = deep, Projection = 8, Gate = new() { TopK = 2, Renormalize = true } }, mixed, layout),

@@ -171,6 +171,17 @@ internal sealed class ReferenceModel
             SparseInput input = _layout.Sparse[f];
             double[] table = _parameters[$"embeddings.{input.Table}.weight"];
             int[] ids = Ids(batch, f, row);
+            if (input.Positions > 0)
+            {
+                for (int position = 0; position < input.Positions; position++)
+                {
+                    for (int j = 0; j < input.Dimension; j++)
+                        values.Add(position < ids.Length ? table[(ids[position] * input.Dimension) + j] : 0);
+                }
+
+                continue;
+            }
+
             double[] pooled = new double[input.Dimension];
             foreach (int id in ids)
             {

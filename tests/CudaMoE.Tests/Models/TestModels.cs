@@ -20,6 +20,17 @@ internal static class TestModels
     /// <summary>The same with no tables at all.</summary>
     public static BatchLayout DenseLayout { get; } = new([], DenseWidth: 6, Tasks: 3);
 
+    /// <summary>With two sequences, one of them over another feature's table; sequences may be empty.</summary>
+    public static BatchLayout SequenceLayout { get; } = Layout with
+    {
+        Sparse =
+        [
+            .. Layout.Sparse,
+            new("history", "item", 7, 4, true, PoolingKind.Mean, 3, Positions: 3),
+            new("pages", "pages", 5, 4, true, PoolingKind.Mean, 3, Positions: 3),
+        ],
+    };
+
     public static IReadOnlyList<TaskDescription> BinaryTasks { get; } =
         [Task("click", TaskType.Binary), Task("like", TaskType.Binary), Task("share", TaskType.Binary)];
 
