@@ -17,7 +17,12 @@ cuda_ptx() {
   mkdir -p "$folder/modules"
   step "compile to PTX" compile_modules "$nvcc" "$host" "$folder/modules"
   dotnet tools/CudaReport/bin/Release/net10.0/CudaReport.dll ptx --input "$folder/modules" --output "$folder" --launches "$LAUNCHES" \
-    --executor "$BUILD/native/lib/libcudamoe_simt.so"
+    --executor "$BUILD/native/lib/libcudamoe_simt.so" || exit 1
+  step "assemble each file" assemble_files "$(dirname "$nvcc")/ptxas" "$folder"
+}
+
+assemble_files() { # ptxas folder
+  find "$2" -maxdepth 1 -name '*.ptx' -print0 | xargs -0 -P "$JOBS" -I {} "$1" -c -arch=sm_80 {} -o /dev/null
 }
 
 # -rdc=true: the external function is defined elsewhere.

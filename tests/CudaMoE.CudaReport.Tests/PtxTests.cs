@@ -58,6 +58,23 @@ public sealed class PtxTests
     }
 
     [Fact]
+    public void Parse_ANameOfOneFile_IsTheNameThatTheExecutorKnows()
+    {
+        const string text = """
+            .version 8.4
+            .entry __nv_static_31__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels42_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv(
+            	.param .u64 __nv_static_31__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels42_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv_param_0
+            )
+            {
+            	ret;
+            }
+            """;
+        PtxModule.Part entry = Assert.Single(PtxModule.Parse(text).Entries);
+        Assert.Equal("first()", KernelNames.Demangle([entry.Name])[entry.Name]);
+        Assert.DoesNotContain("__nv_static", entry.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Describe_ALaunch_TellsItsShapeAndParameters()
     {
         var launches = new LaunchLog();

@@ -32,8 +32,11 @@ if (required.FirstOrDefault(name => !options.ContainsKey(name)) is { } absent)
 LaunchLog launches = LaunchLog.Read(options["launches"], options["executor"]);
 if (args[0] == "ptx")
 {
-    Console.WriteLine($"{PtxSplitter.Split(options["input"], options["output"], launches)} files in {options["output"]}");
-    return 0;
+    PtxSplitter.Result result = PtxSplitter.Split(options["input"], options["output"], launches);
+    Console.WriteLine($"{result.Files} files in {options["output"]}");
+    foreach (string kernel in result.WithoutLaunch)
+        Console.Error.WriteLine($"error: no test launches {kernel}, so its file tells none");
+    return result.WithoutLaunch.Count == 0 ? 0 : 1;
 }
 return Check();
 

@@ -22,7 +22,7 @@ internal sealed partial class PtxModule
         var parts = new List<Part>();
         var current = new StringBuilder();
         int depth = 0;
-        foreach (string line in text.Split('\n'))
+        foreach (string line in OwnName().Replace(text, "").Split('\n'))
         {
             string trimmed = line.Trim();
             if (current.Length == 0 && (trimmed.Length == 0 || trimmed.StartsWith("//", StringComparison.Ordinal)))
@@ -58,6 +58,10 @@ internal sealed partial class PtxModule
         }
         return directives + "\n" + string.Join("\n", parts.Where(needed.Contains).Select(p => p.Text));
     }
+
+    // Before the name of a function that only its file knows, nvcc -rdc=true sets one of the file.
+    [GeneratedRegex(@"\b__nv_static_\d+__[0-9a-f]{8}_\w*?_cu_[0-9a-f]{8}_(?=_Z)")]
+    private static partial Regex OwnName();
 
     [GeneratedRegex(@"^\.(version|target|address_size)\b")]
     private static partial Regex Directive();

@@ -10,13 +10,17 @@ namespace CudaMoE.CudaReport;
 /// </summary>
 internal static partial class PtxSplitter
 {
-    /// <summary>The number of files written.</summary>
-    public static int Split(string input, string output, LaunchLog launches)
+    /// <summary>What was written: the number of files, and the kernels among them that no test launches.</summary>
+    internal sealed record Result(int Files, IReadOnlyList<string> WithoutLaunch);
+
+    /// <summary>Writes a file for each kernel of the modules in a folder.</summary>
+    public static Result Split(string input, string output, LaunchLog launches)
     {
         Directory.CreateDirectory(output);
         foreach (string old in Directory.GetFiles(output, "*.ptx"))
             File.Delete(old);
         int files = 0;
+        var withoutLaunch = new List<string>();
         foreach (string path in Directory.GetFiles(input, "*.ptx").Order(StringComparer.Ordinal))
         {
             PtxModule module = PtxModule.Parse(File.ReadAllText(path));
@@ -27,15 +31,17 @@ internal static partial class PtxSplitter
                 string name = Path.GetFileNameWithoutExtension(path) + "." + FileName(KernelNames.WithoutParameters(kernel)) + ".ptx";
                 File.WriteAllText(Path.Combine(output, name), Describe(kernel, launches) + module.WithOnly(entry));
                 files++;
+                if (Smallest(kernel, launches) is null)
+                    withoutLaunch.Add(KernelNames.WithoutParameters(kernel));
             }
         }
-        return files;
+        return new Result(files, withoutLaunch);
     }
 
     internal static string Describe(string kernel, LaunchLog launches)
     {
         var text = new StringBuilder($"// {kernel}\n");
-        LaunchLog.Launch? small = launches.Of(kernel).Where(l => l.Architecture == 80).OrderBy(l => l.Blocks).FirstOrDefault();
+        LaunchLog.Launch? small = Smallest(kernel, launches);
         if (small is null)
             return text.ToString();
         text.Append(CultureInfo.InvariantCulture, $"// A launch: grid ({small.Grid}), block ({small.Block}), {small.DynamicSharedBytes} bytes of dynamic shared memory.\n");
@@ -47,6 +53,10 @@ internal static partial class PtxSplitter
             text.Append(CultureInfo.InvariantCulture, $"// parameter {i}, words: {Shorten(parameters[i])}\n");
         return text.ToString();
     }
+
+    // Some kernels are the choice of other architectures only, where they run as they would on sm_80.
+    private static LaunchLog.Launch? Smallest(string kernel, LaunchLog launches) =>
+        launches.Of(kernel).OrderBy(l => l.Architecture != 80).ThenBy(l => l.Blocks).FirstOrDefault();
 
     // Zeros at the end go without saying, and are most of a table of tensors.
     private static string Shorten(string words) => TrailingZeros().Replace(words, match => match.Length > 16 ? " and zeros" : match.Value);
