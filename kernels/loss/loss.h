@@ -1,5 +1,5 @@
-// The kernels of the loss family, as the host launches them: weights, weight sums, losses with gradients, results; in this order on one
-// stream.
+// The kernels of the loss family, as the host launches them. Of a loss: weights, weight sums, losses with gradients, results; in this order
+// on one stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -50,5 +50,25 @@ cudaError_t loss_weights(const LossTable& table, cudaStream_t stream);
 cudaError_t loss_weight_sums(const LossTable& table, cudaStream_t stream);
 cudaError_t loss_values(const LossTable& table, cudaStream_t stream);
 cudaError_t loss_results(const LossTable& table, DeviceReport* report, cudaStream_t stream);
+
+// The logit of a product of two probabilities.
+struct JointLogits {
+  int64_t rows;
+  const float *a, *b;
+  int64_t a_stride, b_stride;
+  float* joint;
+  int64_t joint_stride;
+};
+cudaError_t joint_logits(const JointLogits& joint, cudaStream_t stream);
+
+struct JointLogitsGradient {
+  int64_t rows;
+  const float *a, *b, *djoint;
+  int64_t a_stride, b_stride, djoint_stride;
+  float *da, *db;
+  int64_t da_stride, db_stride;
+  int32_t accumulate_a, accumulate_b;
+};
+cudaError_t joint_logits_gradient(const JointLogitsGradient& gradient, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

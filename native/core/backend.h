@@ -34,6 +34,8 @@
   X(graph_edge_gradient)      \
   X(graph_transpose)          \
   X(loss)                     \
+  X(joint_logits_forward)     \
+  X(joint_logits_backward)    \
   X(balance_gram)             \
   X(balance_factored_gram)    \
   X(balance_combine)          \
@@ -64,7 +66,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 5;
+inline constexpr uint32_t kBackendVersion = 6;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

@@ -833,6 +833,47 @@ typedef struct cudamoe_loss_args {
 CUDAMOE_API cudamoe_status cudamoe_loss_workspace(cudamoe_stream* stream, const cudamoe_loss_args* args, int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_loss(cudamoe_stream* stream, const cudamoe_loss_args* args);
 
+/*
+ * The logit of a product of two probabilities given by their logits, joint = logit(sigmoid(a) * sigmoid(b)) = -log(e^-a + e^-b + e^(-a-b)):
+ * what a loss of the entire space takes, such as that of conversions over all impressions, click * conversion after a click (Ma et al.,
+ * ESMM, SIGIR 2018). Neither exponential overflows; a and b whose sum is not finite give what the sum is. NaN gives NaN.
+ */
+typedef struct cudamoe_joint_logits_forward_args {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t rows;
+  const float* a; /* element r at r * a_stride */
+  int64_t a_stride;
+  const float* b;
+  int64_t b_stride;
+  float* joint;
+  int64_t joint_stride;
+} cudamoe_joint_logits_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_joint_logits_forward(cudamoe_stream* stream, const cudamoe_joint_logits_forward_args* args);
+
+/*
+ * da (+)= djoint * (1 - sigmoid(a)) / (1 - sigmoid(a) * sigmoid(b)), and db likewise.
+ * djoint may be da or db, with the same stride; da and db must be apart.
+ */
+typedef struct cudamoe_joint_logits_backward_args {
+  uint32_t struct_size;
+  int32_t accumulate_a; /* 1: da += */
+  int32_t accumulate_b; /* 1: db += */
+  int32_t reserved;
+  int64_t rows;
+  const float* a; /* as in the forward */
+  int64_t a_stride;
+  const float* b;
+  int64_t b_stride;
+  const float* djoint; /* element r at r * djoint_stride */
+  int64_t djoint_stride;
+  float* da;
+  int64_t da_stride;
+  float* db;
+  int64_t db_stride;
+} cudamoe_joint_logits_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_joint_logits_backward(cudamoe_stream* stream, const cudamoe_joint_logits_backward_args* args);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* balance: what a balancer of task gradients needs                                                                       */
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -10,6 +10,7 @@ namespace CudaMoE.Cli;
 internal sealed class PredictionWriter(LoadedModel loaded, TextWriter output)
 {
     private readonly float[][] _values = [.. loaded.Model.Outputs.Select(n => new float[n * loaded.Model.MaxRows])];
+    private readonly float[]?[] _conditional = [.. loaded.Encoders.Tasks.Select(t => t.Description.Given == null ? null : new float[loaded.Model.MaxRows])];
 
     /// <summary>Predicts every row of a file.</summary>
     /// <param name="path">The file.</param>
@@ -31,7 +32,12 @@ internal sealed class PredictionWriter(LoadedModel loaded, TextWriter output)
             loaded.Model.Forward(batch);
             loaded.Model.Stream.Synchronize();
             for (int task = 0; task < _values.Length; task++)
+            {
                 Predictions.Read(loaded.Model, task, _values[task]);
+                if (_conditional[task] is { } conditional)
+                    Predictions.ReadConditional(loaded.Model, task, conditional);
+            }
+
             for (int row = 0; row < batch.Rows; row++)
             {
                 line.Clear();
@@ -52,7 +58,7 @@ internal sealed class PredictionWriter(LoadedModel loaded, TextWriter output)
 
     private IEnumerable<string> Columns() => loaded.Encoders.Tasks.SelectMany(task => task.Classes is { } classes
         ? classes.Select(c => $"{task.Description.Name}={c}").Prepend(task.Description.Name)
-        : [task.Description.Name]);
+        : task.Description.Given is { } given ? [task.Description.Name, $"{task.Description.Name}|{given}"] : [task.Description.Name]);
 
     private void AppendTasks(StringBuilder line, int row)
     {
@@ -75,6 +81,8 @@ internal sealed class PredictionWriter(LoadedModel loaded, TextWriter output)
             else
             {
                 line.Append(CultureInfo.InvariantCulture, $"{values[0]}");
+                if (_conditional[task] is { } conditional)
+                    line.Append(',').Append(CultureInfo.InvariantCulture, $"{conditional[row]}");
             }
         }
     }

@@ -47,6 +47,27 @@ public sealed class EndToEndTests : IDisposable
     }
 
     [Fact]
+    public void Predict_AGivenTask_WritesTheJointAndTheConditionalProbability()
+    {
+        Random random = new(1);
+        IEnumerable<double> sizes = Enumerable.Range(0, 3000).Select(_ => random.NextDouble() * 4);
+        _folder.Write("train.csv", "size,big,huge\n" + string.Concat(sizes.Select(s => string.Create(CultureInfo.InvariantCulture, $"{s:0.####},{(s > 2 ? 1 : 0)},{(s > 3 ? 1 : 0)}\n"))));
+        Run(0, "init", "train.csv", "--task", "big", "--task", "huge");
+        Run(0, "train", "model.json", "--epochs", "3", "--batch-size", "64", "--runs", "runs", "--set", "tasks[1].given=big", "--set", "training.balancer.type=equal");
+        string run = Path.GetFileName(Assert.Single(Directory.GetDirectories(Path.Combine(_folder.Path, "runs"))));
+
+        string[] lines = Run(0, "predict", Path.Combine("runs", run), "train.csv").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+
+        Assert.Equal("big,huge,huge|big", lines[0].TrimEnd());
+        Assert.Equal(3001, lines.Length);
+        foreach (string line in lines[1..])
+        {
+            double[] p = [.. line.Split(',').Select(field => double.Parse(field, CultureInfo.InvariantCulture))];
+            Assert.Equal(p[1], p[0] * p[2], 1e-6);
+        }
+    }
+
+    [Fact]
     public void Train_Cancelled_SavesACheckpointThatResumeGoesOnFrom()
     {
         WriteData("train.csv", 2000, seed: 1);

@@ -14,5 +14,7 @@ struct LossPartial {
 
 int64_t loss_workspace(void* stream, const cudamoe_loss_args& args);
 cudamoe_status loss(void* stream, const cudamoe_loss_args& args);
+cudamoe_status joint_logits_forward(void* stream, const cudamoe_joint_logits_forward_args& args);
+cudamoe_status joint_logits_backward(void* stream, const cudamoe_joint_logits_backward_args& args);
 
 }  // namespace cudamoe::cpu

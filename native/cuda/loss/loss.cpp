@@ -1,4 +1,4 @@
-// The loss family: tasks in tables of at most kLossTasks, four launches for each.
+// The loss family. A loss: tasks in tables of at most kLossTasks, four launches for each.
 #include "loss/loss.h"
 
 #include <algorithm>
@@ -73,11 +73,31 @@ cudamoe_status loss(void* handle, const cudamoe_loss_args& args) {
   return stream.check(error, "cudamoe_loss");
 }
 
+cudamoe_status joint_logits_forward(void* handle, const cudamoe_joint_logits_forward_args& args) {
+  const Stream& stream = stream_of(handle);
+  if (args.rows == 0) return CUDAMOE_OK;
+  const cudaError_t error =
+      kernels::joint_logits({args.rows, args.a, args.b, args.a_stride, args.b_stride, args.joint, args.joint_stride}, stream.get());
+  return stream.check(error, "cudamoe_joint_logits_forward");
+}
+
+cudamoe_status joint_logits_backward(void* handle, const cudamoe_joint_logits_backward_args& args) {
+  const Stream& stream = stream_of(handle);
+  if (args.rows == 0) return CUDAMOE_OK;
+  const cudaError_t error =
+      kernels::joint_logits_gradient({args.rows, args.a, args.b, args.djoint, args.a_stride, args.b_stride, args.djoint_stride, args.da,
+                                      args.db, args.da_stride, args.db_stride, args.accumulate_a, args.accumulate_b},
+                                     stream.get());
+  return stream.check(error, "cudamoe_joint_logits_backward");
+}
+
 }  // namespace
 
 void register_loss(Backend& table) {
   table.loss = loss;
   table.loss_workspace = loss_workspace;
+  table.joint_logits_forward = joint_logits_forward;
+  table.joint_logits_backward = joint_logits_backward;
 }
 
 }  // namespace cudamoe::cuda

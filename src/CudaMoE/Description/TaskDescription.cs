@@ -25,6 +25,12 @@ public sealed record TaskDescription
     [NumberRange(0)]
     public double Weight { get; init; } = 1;
 
+    /// <summary>
+    /// The task that this one is conditioned on, both binary: the probability is that of the own tower times that of the named task, so that
+    /// "purchase" given "click" learns from all rows (ESMM, Ma et al., SIGIR 2018). Null = none.
+    /// </summary>
+    public string? Given { get; init; }
+
     /// <summary>A column of sample weights (finite, at least 0) for this task; null = all 1.</summary>
     public string? WeightColumn { get; init; }
 

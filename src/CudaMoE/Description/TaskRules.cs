@@ -1,3 +1,4 @@
+using System.Text.Json;
 using static CudaMoE.Description.DescriptionValidator;
 
 namespace CudaMoE.Description;
@@ -16,8 +17,36 @@ internal static class TaskRules
         CheckUnique([.. tasks.Select(task => task.Name)], "tasks", "name");
         for (int i = 0; i < tasks.Count; i++)
             CheckTask(tasks[i], $"tasks[{i}]");
+        CheckGiven(description);
         if (tasks.All(task => task.Weight == 0))
             throw Error("tasks", $"all have weight 0; at least one must be above 0");
+    }
+
+    private static void CheckGiven(ModelDescription description)
+    {
+        IReadOnlyList<TaskDescription> tasks = description.Tasks;
+        Dictionary<string, TaskDescription> named = tasks.ToDictionary(task => task.Name);
+        for (int i = 0; i < tasks.Count; i++)
+        {
+            if (tasks[i].Given is not { } given)
+                continue;
+            string path = $"tasks[{i}].given";
+            if (!named.TryGetValue(given, out TaskDescription? other))
+                throw Error(path, $"is \"{given}\", which is no task; name one of {string.Join(", ", named.Keys)}");
+            if (tasks[i].Type != TaskType.Binary || other.Type != TaskType.Binary)
+                throw Error(path, $"is \"{given}\"; a task and the one that it is given must both be binary");
+            TaskDescription? at = other;
+            for (int steps = 0; at != null; steps++)
+            {
+                if (steps == tasks.Count || at == tasks[i])
+                    throw Error(path, $"is \"{given}\", which leads in a circle; remove one given of it");
+                at = at.Given == null ? null : named.GetValueOrDefault(at.Given);
+            }
+
+            BalancerType balancer = description.Training.Balancer.Type;
+            if (BalancerFacts.Of(balancer).Family != BalancerFamily.Fixed)
+                throw Error(path, $"is \"{given}\"; the gradient of such a task runs through two towers, so the balancer must be equal or static, not {JsonNamingPolicy.SnakeCaseLower.ConvertName(balancer.ToString())}");
+        }
     }
 
     private static void CheckTask(TaskDescription task, string path)

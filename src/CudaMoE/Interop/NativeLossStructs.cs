@@ -20,6 +20,42 @@ internal unsafe struct LossTask
     public int Reserved;
 }
 
+/// <summary><c>cudamoe_joint_logits_forward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct JointLogitsForwardArgs
+{
+    public uint StructSize;
+    public int Reserved;
+    public long Rows;
+    public float* A;
+    public long AStride;
+    public float* B;
+    public long BStride;
+    public float* Joint;
+    public long JointStride;
+}
+
+/// <summary><c>cudamoe_joint_logits_backward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct JointLogitsBackwardArgs
+{
+    public uint StructSize;
+    public int AccumulateA;
+    public int AccumulateB;
+    public int Reserved;
+    public long Rows;
+    public float* A;
+    public long AStride;
+    public float* B;
+    public long BStride;
+    public float* Djoint;
+    public long DjointStride;
+    public float* Da;
+    public long DaStride;
+    public float* Db;
+    public long DbStride;
+}
+
 /// <summary><c>cudamoe_loss_args</c> of cudamoe.h.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct LossArgs

@@ -182,6 +182,12 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_loss")]
     public static partial int Loss(nint stream, LossArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_joint_logits_forward")]
+    public static partial int JointLogitsForward(nint stream, JointLogitsForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_joint_logits_backward")]
+    public static partial int JointLogitsBackward(nint stream, JointLogitsBackwardArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_balance_gram_workspace")]
     public static partial int BalanceGramWorkspace(nint stream, BalanceGramArgs* args, long* bytes);
 

@@ -18,9 +18,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly InputBlock _input;
     private readonly Trunk _trunk;
     private readonly Towers _towers;
+    private readonly JointLogits? _joint;
     private readonly LossLayer _loss;
     private readonly DenseOptimizer? _optimizer;
-    private readonly IReadOnlyList<string> _taskNames;
+    private readonly List<string> _taskNames;
     private readonly Slot[] _trunkGradients = [];
     private readonly GradientColumns? _columns;
     private readonly float[] _weightValues;
@@ -65,14 +66,16 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
             };
             _towers = new(_context, _trunk, description, outputs);
+            if (description.Tasks.Any(t => t.Given != null))
+                _joint = new(_context, [.. description.Tasks.Select(t => t.Given == null ? (int?)null : _taskNames.IndexOf(t.Given))], _towers.Logits, _towers.LogitGradients);
             BalancerType balancer = description.Training.Balancer.Type;
             _loss = new(
                 _context,
                 _deviceBatch,
                 description.Tasks,
                 outputs,
-                _towers.Logits,
-                _towers.LogitGradients,
+                OutputLogits,
+                OutputGradients,
                 [.. description.Tasks.Select(t => balancer == BalancerType.Static ? t.Weight : 1.0)]);
             if (training)
             {
@@ -181,6 +184,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>As <see cref="LossWeights"/>, of the <paramref name="back"/>th run before the last one.</summary>
     internal ReadOnlySpan<double> EarlierLossWeights(int back) => _loss.WeightSums(_loss.Runs - 1 - back);
 
+    private List<Slot> OutputLogits => _joint?.Logits ?? _towers.Logits;
+
+    private List<Slot> OutputGradients => _joint?.LogitGradients ?? _towers.LogitGradients;
+
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
         BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
@@ -202,25 +209,38 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _input.Forward(batch);
         _trunk.Forward(batch.Rows, step);
         _towers.Forward(batch.Rows);
+        _joint?.Forward(batch.Rows);
     }
 
     /// <summary>[rows, outputs] logits of a task where the host can read them, valid until the next forward; waits for the device.</summary>
-    public Tensor ReadLogits(int task) => _towers.ReadLogits(task, _batch?.Rows ?? 0);
+    public Tensor ReadLogits(int task)
+    {
+        long rows = _batch?.Rows ?? 0;
+        return _joint?.HostLogits(task) is { } joint ? Logits(task) with { Pointer = (nint)joint.Read(rows) } : _towers.ReadLogits(task, rows);
+    }
+
+    /// <summary>As <see cref="ReadLogits"/>, of the task's own tower: for a task with a given one, of the probability where that one is the case.</summary>
+    public Tensor ReadTowerLogits(int task) => _towers.ReadLogits(task, _batch?.Rows ?? 0);
 
     /// <summary>[rows, outputs] logits of a task in device memory, valid until the next forward.</summary>
-    public Tensor Logits(int task) => _towers.Logits[task].View(_batch?.Rows ?? 0);
+    public Tensor Logits(int task) => OutputLogits[task].View(_batch?.Rows ?? 0);
 
     /// <summary>Losses of the last forward, and in training their gradients on the logits.</summary>
     public void ComputeLosses() => _loss.Run(_batch ?? throw NoBatch());
 
     /// <summary>The gradient on a task's logits, [rows, outputs]: written by <see cref="ComputeLosses"/>, or by the caller.</summary>
-    public Tensor LogitGradients(int task) => _towers.LogitGradients[task].View(_batch?.Rows ?? 0);
+    public Tensor LogitGradients(int task) => OutputGradients[task].View(_batch?.Rows ?? 0);
 
-    /// <summary>First part of the backward: towers, up to the task gradients on the representation.</summary>
+    /// <summary>
+    /// First part of the backward: towers, up to the task gradients on the representation. Once for each time that <see cref="LogitGradients"/> were
+    /// written.
+    /// </summary>
     public void BackwardTowers()
     {
         RequireTraining();
-        _towers.Backward((_batch ?? throw NoBatch()).Rows);
+        long rows = (_batch ?? throw NoBatch()).Rows;
+        _joint?.Backward(rows);
+        _towers.Backward(rows);
     }
 
     /// <summary>

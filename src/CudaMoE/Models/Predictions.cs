@@ -10,9 +10,17 @@ public static class Predictions
     /// <param name="model">A model that ran forward; this waits for its device.</param>
     /// <param name="task">Index of the task.</param>
     /// <param name="destination">[rows, outputs] of the task, row-major.</param>
-    public static unsafe void Read(MultiTaskModel model, int task, Span<float> destination)
+    public static void Read(MultiTaskModel model, int task, Span<float> destination) => Read(model, task, model.ReadLogits(task), destination);
+
+    /// <summary>Probabilities of a task with a given one, where that one is the case: those of the task's own tower.</summary>
+    /// <param name="model">A model that ran forward; this waits for its device.</param>
+    /// <param name="task">Index of the task.</param>
+    /// <param name="destination">[rows].</param>
+    public static void ReadConditional(MultiTaskModel model, int task, Span<float> destination) =>
+        Read(model, task, model.ReadTowerLogits(task), destination);
+
+    private static unsafe void Read(MultiTaskModel model, int task, Tensor logits, Span<float> destination)
     {
-        Tensor logits = model.ReadLogits(task);
         int outputs = model.Outputs[task];
         if (destination.Length < logits.Rows * outputs)
             throw new ArgumentException($"destination has room for {destination.Length} numbers; {logits.Rows * outputs} are needed", nameof(destination));

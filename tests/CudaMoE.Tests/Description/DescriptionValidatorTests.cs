@@ -177,6 +177,14 @@ public sealed class DescriptionValidatorTests
         Add("tasks[0].transform", "has no effect", Binary with { Transform = LabelTransform.Log });
         Add("tasks[0].mask.in", "is empty", Binary with { Mask = new() { Column = "c", In = [] } });
         Add("tasks[0].mask.in[1]", "is already", Binary with { Mask = new() { Column = "c", In = ["1", "1"] } });
+        TaskDescription other = Binary with { Name = "u" };
+        Add("tasks[0].given", "is \"v\", which is no task; name one of t, u", Binary with { Given = "v" }, other);
+        Add("tasks[1].given", "must both be binary", Binary with { Type = TaskType.Regression }, other with { Given = "t" });
+        Add("tasks[0].given", "must both be binary", Binary with { Type = TaskType.Regression, Given = "u" }, other);
+        Add("tasks[0].given", "leads in a circle", Binary with { Given = "t" });
+        Add("tasks[0].given", "leads in a circle", Binary with { Given = "u" }, other with { Given = "t" });
+        ModelDescription balanced = Model with { Tasks = [Binary with { Given = "u" }, other], Training = new() { Balancer = new() { Type = BalancerType.Mgda } } };
+        cases.Add("tasks[0].given", balanced, "the balancer must be equal or static, not mgda");
         Add("tasks[0].weight", "is -1; it must be at least 0", Binary with { Weight = -1 });
         Add("tasks[0].weight", "is NaN; it must be at least 0", Binary with { Weight = double.NaN });
         Add("tasks[0].weight", "it must be at least 0", Binary with { Weight = double.PositiveInfinity });

@@ -136,6 +136,8 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
             ["single task"] = (tanh with { Type = ModelType.SingleTask, Experts = null, Bottom = [8, 5] }, binary, layout),
             ["single task, mixed"] = (tanh with { Type = ModelType.SingleTask, Experts = null, Bottom = [8], Activation = ActivationKind.Gelu, LayerNorm = true }, mixed, layout),
             ["mmoe"] = (tanh, binary, layout),
+            ["mmoe, given tasks"] = (tanh, TestModels.GivenTasks, layout),
+            ["single task, given tasks"] = (tanh with { Type = ModelType.SingleTask, Experts = null, Bottom = [8] }, TestModels.GivenTasks, layout),
             ["mmoe, projection, norm"] = (tanh with { Projection = 10, LayerNorm = true, Activation = ActivationKind.Silu }, binary, layout),
             ["mmoe, deep experts, no tower"] = (tanh with { Experts = deep, Tower = [], Projection = 8 }, binary, layout),
             ["mmoe, mixed tasks, z loss"] = (tanh with { Gate = new() { ZLoss = 0.1f } }, mixed, layout),

@@ -34,7 +34,7 @@ internal sealed class ReferenceModel
         double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row))];
         double[][] inputs = [.. features.Select(Input)];
         double[][][] representations = Representations(inputs);
-        return [.. representations.Select(TowerLogits)];
+        return [.. representations.Select(TowerLogits).Select(Joint)];
     }
 
     /// <summary>Loss of each task: the weighted mean over its valid rows.</summary>
@@ -374,6 +374,26 @@ internal sealed class ReferenceModel
         }
 
         return placed;
+    }
+
+    // Of a task with a given one: the logit of the product of the probabilities along the chain.
+    private double[] Joint(double[] towers)
+    {
+        IReadOnlyList<TaskDescription> tasks = _description.Tasks;
+        if (tasks.All(task => task.Given == null))
+            return towers;
+        return [.. tasks.Select(task =>
+        {
+            double probability = 1;
+            double own = 0;
+            for (TaskDescription? at = task; at != null; at = tasks.FirstOrDefault(other => other.Name == at.Given))
+            {
+                own = towers[tasks.ToList().IndexOf(at)];
+                probability *= Sigmoid(own);
+            }
+
+            return task.Given == null ? own : Math.Log(probability / (1 - probability));
+        })];
     }
 
     private double[] TowerLogits(double[][] representation)

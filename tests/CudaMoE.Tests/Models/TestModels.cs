@@ -34,6 +34,10 @@ internal static class TestModels
     public static IReadOnlyList<TaskDescription> BinaryTasks { get; } =
         [Task("click", TaskType.Binary), Task("like", TaskType.Binary), Task("share", TaskType.Binary)];
 
+    /// <summary>A chain, told from its end: share given like given click.</summary>
+    public static IReadOnlyList<TaskDescription> GivenTasks { get; } =
+        [BinaryTasks[2] with { Given = "like" }, BinaryTasks[1] with { Given = "click" }, BinaryTasks[0]];
+
     public static IReadOnlyList<TaskDescription> MixedTasks { get; } =
         [Task("click", TaskType.Binary), Task("stars", TaskType.Multiclass), Task("time", TaskType.Regression)];
 
