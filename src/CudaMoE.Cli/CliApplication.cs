@@ -24,6 +24,7 @@ internal static class CliApplication
             new InspectCommand(),
             new ProbeCommand(),
             new ReportCommand(),
+            new GraphCommand(),
             new DevicesCommand(),
             new DoctorCommand(),
             new BenchCommand(),

@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using CudaMoE.Cli.Experiments;
+using CudaMoE.Graphs;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli;
@@ -23,6 +24,8 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(ExperimentResult))]
 [JsonSerializable(typeof(EvaluateResult))]
 [JsonSerializable(typeof(PredictResult))]
+[JsonSerializable(typeof(GraphResult))]
+[JsonSerializable(typeof(GraphLogResult))]
 internal sealed partial class CliJson : JsonSerializerContext;
 
 /// <summary>The document of a command that failed.</summary>
@@ -225,4 +228,24 @@ internal sealed record PredictResult
     public required long Rows { get; init; }
 
     public required double Seconds { get; init; }
+}
+
+/// <summary>Answer of <c>graph build</c>, <c>graph update</c> and <c>graph inspect</c>.</summary>
+internal sealed record GraphResult
+{
+    public required string File { get; init; }
+
+    public required long Bytes { get; init; }
+
+    public required double Seconds { get; init; }
+
+    public required MacroGraphInfo Graph { get; init; }
+}
+
+/// <summary>Answer of <c>graph generate</c>.</summary>
+internal sealed record GraphLogResult
+{
+    public required string File { get; init; }
+
+    public required long Interactions { get; init; }
 }
