@@ -25,6 +25,8 @@
   X(routing)                  \
   X(combine_forward)          \
   X(combine_backward)         \
+  X(expert_forward)           \
+  X(expert_mix)               \
   X(layer_norm_forward)       \
   X(layer_norm_backward)      \
   X(attention_forward)        \
@@ -54,6 +56,8 @@
   X(gate_forward_workspace, gate_forward)               \
   X(routing_workspace, routing)                         \
   X(combine_backward_workspace, combine_backward)       \
+  X(expert_forward_workspace, expert_forward)           \
+  X(expert_mix_workspace, expert_mix)                   \
   X(layer_norm_backward_workspace, layer_norm_backward) \
   X(attention_forward_workspace, attention_forward)     \
   X(attention_backward_workspace, attention_backward)   \

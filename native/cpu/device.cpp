@@ -177,6 +177,7 @@ Backend make_table() {
   register_embedding(table);
   register_gating(table);
   register_combine(table);
+  register_expert(table);
   register_norm(table);
   register_attention(table);
   register_graph(table);

@@ -579,6 +579,89 @@ CUDAMOE_API cudamoe_status cudamoe_combine_backward_workspace(cudamoe_stream* st
 CUDAMOE_API cudamoe_status cudamoe_combine_backward(cudamoe_stream* stream, const cudamoe_combine_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+/* expert: both layers of an expert in one operation                                                                     */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * An expert is two layers: expert_e(x) = output_activation(h * W2[e]^T + bias2[e]) with h = hidden_activation(x * W1[e]^T + bias1[e]),
+ * W1[e] of shape [hidden, k] and W2[e] [n, hidden]. What lies between the layers stays near the processor. With weights packed as bf16,
+ * x and h are rounded to bf16 too and sums stay f32, as in two calls of cudamoe_gemm_forward, which give the same up to rounding.
+ *
+ * packed1 is from cudamoe_gemm_pack with groups experts, n = hidden and k; packed2 with n and k = hidden; both not transposed and of
+ * packed_dtype. A GPU keeps h in registers where the weights are bf16 and the widths fit (docs/kernels.md); elsewhere h goes through
+ * the work space, in pieces.
+ */
+
+/* y[r, :] = expert_g(x[gather ? gather[r] : r, :]) for the rows r of each group g: groups, offsets, gather and strides as in
+ * cudamoe_gemm_forward. For training, h and its pre-activation can be stored. */
+typedef struct cudamoe_expert_forward_args {
+  uint32_t struct_size;
+  int32_t groups; /* experts */
+  int64_t rows, n, hidden, k;
+  const int64_t* offsets; /* [groups + 1] or null */
+  const int32_t* gather;  /* [rows] or null; ragged groups only */
+  int64_t x_rows;
+  const void* x;                        /* [x rows, k] of x_dtype */
+  int64_t x_row_stride, x_group_stride; /* group stride: strided groups only; 0 = every expert reads the same x */
+  const void* packed1;
+  const void* packed2;
+  const float* bias1; /* [groups, hidden] or null */
+  int64_t bias1_group_stride;
+  const float* bias2; /* [groups, n] or null */
+  int64_t bias2_group_stride;
+  void* h; /* [rows, hidden] of h_dtype, or null: not wanted */
+  int64_t h_row_stride, h_group_stride;
+  void* h_preactivation; /* same layout and type as h, or null; needs h */
+  void* y;               /* [rows, n] of y_dtype */
+  int64_t y_row_stride, y_group_stride;
+  int32_t x_dtype, packed_dtype;
+  int32_t h_dtype; /* bf16 only with packed_dtype bf16, so that h is stored as the second layer reads it, or exactly */
+  int32_t y_dtype;
+  int32_t hidden_activation, output_activation;
+  float activation_slope; /* of LeakyReLU, in both layers */
+  int32_t reserved;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_expert_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_expert_forward_workspace(cudamoe_stream* stream, const cudamoe_expert_forward_args* args,
+                                                            int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_expert_forward(cudamoe_stream* stream, const cudamoe_expert_forward_args* args);
+
+/*
+ * For inference: the mixtures themselves. All experts read the same x; neither h nor the experts' outputs are kept.
+ * Dense (chosen == null, choices = experts):  y[b, t, :] = sum_e (gates[b, t, e] + residual[t, e]) * expert_e(x[b])
+ * Sparse:                                     y[b, t, :] = sum_j gates[b, t, j] * expert_{chosen[b, t, j]}(x[b])
+ * summed in ascending e or j. A chosen number that is not 0 .. experts-1 gives nothing and is reported.
+ */
+typedef struct cudamoe_expert_mix_args {
+  uint32_t struct_size;
+  int32_t experts; /* at most CUDAMOE_MAX_EXPERTS */
+  int32_t tasks;
+  int32_t choices; /* of a task; experts when dense. rows * tasks * choices < 2^31 */
+  int64_t rows, n, hidden, k;
+  const void* x; /* [rows, k] of x_dtype */
+  int64_t x_row_stride;
+  const void* packed1;
+  const void* packed2;
+  const float* bias1; /* [experts, hidden] or null */
+  int64_t bias1_group_stride;
+  const float* bias2; /* [experts, n] or null */
+  int64_t bias2_group_stride;
+  const float* gates;    /* [rows, tasks, choices] */
+  const float* residual; /* [tasks, experts] or null; dense only */
+  const int32_t* chosen; /* [rows, tasks, choices] or null = dense */
+  void* y;               /* element (b, t, j) of y_dtype at b * y_row_stride + t * y_task_stride + j */
+  int64_t y_row_stride, y_task_stride;
+  int32_t x_dtype, packed_dtype, y_dtype;
+  int32_t hidden_activation, output_activation;
+  float activation_slope;
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_expert_mix_args;
+CUDAMOE_API cudamoe_status cudamoe_expert_mix_workspace(cudamoe_stream* stream, const cudamoe_expert_mix_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_expert_mix(cudamoe_stream* stream, const cudamoe_expert_mix_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 /* norm: layer normalisation                                                                                             */
 /* ------------------------------------------------------------------------------------------------------------------ */
 

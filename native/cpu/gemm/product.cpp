@@ -378,5 +378,18 @@ cudamoe_status run_product(Stream& stream, const Product& product, float* worksp
   return CUDAMOE_OK;
 }
 
+void run_product_alone(Stream& stream, const Product& product, const ProductPlan& plan, float* workspace) {
+  const RowBlocks blocks(product.groups, tile_shape().rows, plan.block_tiles);
+  const int64_t panels = divide_up(product.columns, tile_shape().columns), column_tasks = divide_up(panels, plan.task_panels);
+  const auto run = HWY_DYNAMIC_DISPATCH(product_task);
+  for (int64_t number = 0; number < blocks.count(); ++number) {
+    const RowBlocks::Block block = blocks.block(number), next = number + 1 < blocks.count() ? blocks.block(number + 1) : RowBlocks::Block{};
+    for (int64_t part = 0; part < column_tasks; ++part) {
+      run(product, plan, block, next, part_begin(panels, column_tasks, part), part_begin(panels, column_tasks, part + 1), stream,
+          workspace);
+    }
+  }
+}
+
 }  // namespace cudamoe::cpu
 #endif

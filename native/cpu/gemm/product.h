@@ -14,6 +14,7 @@ struct Product {
   int64_t columns, depth;
   const int32_t* gather;
   int64_t x_rows;
+  int64_t first_row;  // of gather, in reports
   const void* x;
   int64_t x_row_stride, x_group_stride;
   bool x_bf16;
@@ -58,5 +59,11 @@ struct ProductPlan {
 ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged, int64_t columns, int64_t depth, bool packed_bf16);
 
 cudamoe_status run_product(Stream& stream, const Product& product, float* workspace);
+
+// For a caller that shares out the rows itself: one strided group of at most the plan's rows, on the calling thread.
+inline ProductPlan plan_product_alone(int64_t rows, int64_t columns, int64_t depth, bool packed_bf16) {
+  return plan_product(1, 1, rows, false, columns, depth, packed_bf16);
+}
+void run_product_alone(Stream& stream, const Product& product, const ProductPlan& plan, float* workspace);
 
 }  // namespace cudamoe::cpu

@@ -27,7 +27,7 @@ HWY_INLINE const T* row_of_x(const Product& product, int64_t group, int64_t row,
 
 // Reports that row_of_x gave null.
 inline void report_row(const Product& product, int64_t row, Stream& stream) {
-  stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(row),
+  stream.report("%s: gather[%lld] is %lld; x has %lld rows", product.function, static_cast<long long>(product.first_row + row),
                 static_cast<long long>(product.gather[row]), static_cast<long long>(product.x_rows));
 }
 

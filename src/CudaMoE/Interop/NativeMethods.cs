@@ -137,6 +137,18 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_combine_backward")]
     public static partial int CombineBackward(nint stream, CombineBackwardArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_expert_forward_workspace")]
+    public static partial int ExpertForwardWorkspace(nint stream, ExpertForwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_expert_forward")]
+    public static partial int ExpertForward(nint stream, ExpertForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_expert_mix_workspace")]
+    public static partial int ExpertMixWorkspace(nint stream, ExpertMixArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_expert_mix")]
+    public static partial int ExpertMix(nint stream, ExpertMixArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_forward")]
     public static partial int LayerNormForward(nint stream, LayerNormForwardArgs* args);
 
