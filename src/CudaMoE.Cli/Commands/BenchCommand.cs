@@ -49,6 +49,8 @@ internal sealed class BenchModelCommand : CliCommand
         DefaultValueFactory = _ => "equal",
     }.AcceptOnlyFromAmong("equal", "mgda", "multi_balance");
 
+    private readonly Option<bool> _captured = new("--captured") { Description = "In inference: forward passes from captures, one call each" };
+
     private readonly Option<double> _seconds = new("--seconds") { HelpName = "N", Description = "Seconds of timed runs, at least", DefaultValueFactory = _ => 3 };
 
     private readonly Option<string> _device = DeviceOption();
@@ -66,6 +68,7 @@ internal sealed class BenchModelCommand : CliCommand
         Add(_batch);
         Add(_precision);
         Add(_balancer);
+        Add(_captured);
         Add(_seconds);
         Add(_device);
     }
@@ -78,10 +81,13 @@ internal sealed class BenchModelCommand : CliCommand
         double seconds = arguments.GetRequiredValue(_seconds);
         if (!(seconds is > 0 and <= 3600))
             throw new UsageException($"--seconds {seconds}: it must be above 0 and at most 3600", null);
+        if (arguments.GetValue(_captured) && arguments.GetValue(_mode) == "training")
+            throw new UsageException("--captured is for --mode inference: a training step's numbers change", null);
         ModelBenchmarkResult result = ModelBenchmark.Run(BenchmarkConfig.Load(arguments.GetRequiredValue(_config)), new()
         {
             Device = arguments.GetRequiredValue(_device),
             Mode = arguments.GetValue(_mode) == "training" ? BenchmarkMode.Training : BenchmarkMode.Inference,
+            Captured = arguments.GetValue(_captured),
             Batch = batch,
             Precision = arguments.GetValue(_precision) == "bf16" ? Precision.Bf16 : Precision.F32,
             Balancer = arguments.GetValue(_balancer) switch

@@ -29,6 +29,9 @@ public sealed record ModelBenchmarkOptions
     /// <summary>What is timed.</summary>
     public BenchmarkMode Mode { get; init; } = BenchmarkMode.Training;
 
+    /// <summary>Whether forward passes run from captures (<see cref="MultiTaskModel.CaptureForward"/>); only in inference.</summary>
+    public bool Captured { get; init; }
+
     /// <summary>Samples of a batch; null = the configuration's.</summary>
     public int? Batch { get; init; }
 
@@ -116,6 +119,7 @@ public static class ModelBenchmark
         using MultiTaskModel model = new(device, description, layout, [.. Enumerable.Repeat(1, outputs)], rows, training);
         int count = !training && rows <= LargestSmallBatch ? InferenceBatches : TrainingBatches;
         Batch[] batches = [.. Enumerable.Range(0, count).Select(i => BenchmarkData.Create(config, layout, rows, i))];
+        List<ForwardCapture> captures = [];
         try
         {
             if (training && config.Experts == null)
@@ -123,11 +127,14 @@ public static class ModelBenchmark
             double peak = FmaPeak.Measure(device.Info.Threads);
             TrainingStep? step = training && config.Experts != null ? new(model, 1_000_000) : null;
             long done = 0;
+            if (options.Captured)
+                captures.AddRange(batches.Select(model.CaptureForward));
             Action run = (training, step) switch
             {
                 (true, not null) => () => step.Run(batches[done++ % count], done),
                 (true, null) => () => model.EmbeddingStep(batches[done++ % count], config.Optimizer.Sparse.Lr, done),
                 (false, _) when config.Experts == null => () => model.EmbeddingForward(batches[done++ % count]),
+                _ when options.Captured => () => captures[(int)(done++ % count)].Run(),
                 _ => () => model.Forward(batches[done++ % count]),
             };
             if (!device.Info.HostAccessible)
@@ -166,6 +173,8 @@ public static class ModelBenchmark
         }
         finally
         {
+            foreach (ForwardCapture capture in captures)
+                capture.Dispose();
             foreach (Batch batch in batches)
                 batch.Dispose();
         }

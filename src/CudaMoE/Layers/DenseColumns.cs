@@ -25,21 +25,23 @@ internal sealed unsafe class DenseColumns
         context.OnBind(Bind);
     }
 
-    public void Run(float* source, long rows)
+    /// <summary>Takes a batch. Where the host can write the columns it does so here, else <see cref="Run"/> does it on the device.</summary>
+    public void Load(float* source, long rows)
     {
-        if (_width == 0)
-            return;
-        if (_context.Device.Info.HostAccessible)
-        {
-            float* target = _target.Data;
-            long bytes = (long)_width * sizeof(float);
-            for (long row = 0; row < rows; row++, source += _width, target += _target.RowStride)
-                Buffer.MemoryCopy(source, target, bytes, bytes);
-            return;
-        }
-
         _args.Rows = rows;
         _args.Expert = source;
+        if (_width == 0 || !_context.Device.Info.HostAccessible)
+            return;
+        float* target = _target.Data;
+        long bytes = (long)_width * sizeof(float);
+        for (long row = 0; row < rows; row++, source += _width, target += _target.RowStride)
+            Buffer.MemoryCopy(source, target, bytes, bytes);
+    }
+
+    public void Run()
+    {
+        if (_width == 0 || _context.Device.Info.HostAccessible)
+            return;
         fixed (CombineForwardArgs* args = &_args)
             NativeStatus.Check(NativeMethods.CombineForward(_context.Stream.Native, args));
     }

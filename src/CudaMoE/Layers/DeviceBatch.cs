@@ -46,6 +46,9 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>[rows, dense width] without gaps.</summary>
     public float* Dense { get; private set; }
 
+    /// <summary>Where the features of the last load begin; with the number of rows it says where each of them is.</summary>
+    public nint Begin { get; private set; }
+
     /// <summary>Ids of an input.</summary>
     public int* Ids(int input) => _ids[input];
 
@@ -79,6 +82,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
             }
 
             Dense = batch.DensePointer;
+            Begin = (nint)batch.DensePointer;
             return;
         }
 
@@ -87,7 +91,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
             bytes += Aligned(IdBytes(batch, f)) + Aligned(OffsetBytes(batch, f)) + Aligned(LengthBytes(batch, f));
         byte* host = _features.Begin(bytes);
         Place(batch, host, host);
-        Place(batch, _features.Commit(), null);
+        Begin = (nint)_features.Commit();
+        Place(batch, (byte*)Begin, null);
     }
 
     /// <summary>Makes labels and sample weights of a batch readable.</summary>

@@ -88,7 +88,8 @@ internal sealed unsafe class EmbeddingLayer
     /// <summary>Gradient of <see cref="Output"/>; the table columns are what <see cref="Update"/> reads. Null when there are no tables.</summary>
     public Slot? OutputGradient { get; }
 
-    public void Forward(Batch batch)
+    /// <summary>Makes a batch readable to <see cref="Forward"/>.</summary>
+    public void Load(Batch batch)
     {
         _batch.LoadFeatures(batch);
         for (int input = 0, f = 0; input < _layout.Sparse.Count; input++)
@@ -111,13 +112,19 @@ internal sealed unsafe class EmbeddingLayer
 
         _rows = batch.Rows;
         _forward.Batch = _rows;
+        _dense.Load(_batch.Dense, _rows);
+    }
+
+    /// <summary>Looks up what was loaded.</summary>
+    public void Forward()
+    {
         if (EmbeddingWidth > 0)
         {
             fixed (EmbeddingForwardArgs* args = &_forward)
                 NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, args));
         }
 
-        _dense.Run(_batch.Dense, _rows);
+        _dense.Run();
     }
 
     /// <summary>Applies the optimiser to the rows that the last forward touched, unless <paramref name="norm"/> is not finite.</summary>

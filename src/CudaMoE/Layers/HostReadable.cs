@@ -25,6 +25,7 @@ internal sealed unsafe class HostReadable<T>
         _count = count;
         _address = () => address;
         context.OnBind(Bind);
+        context.OnReplay(Written);
     }
 
     /// <summary>The first rows of a matrix that is there already, gaps between its rows included.</summary>
@@ -34,6 +35,7 @@ internal sealed unsafe class HostReadable<T>
         _count = context.MaxRows * slot.RowStride;
         _address = () => slot.Pointer;
         context.OnBind(Bind);
+        context.OnReplay(Written);
     }
 
     /// <summary>Device address.</summary>

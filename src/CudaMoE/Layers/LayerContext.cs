@@ -16,6 +16,7 @@ internal sealed class LayerContext : IDisposable
     private readonly LayerContext? _root;
     private readonly List<Action> _bindings = [];
     private readonly List<Action> _disposals = [];
+    private readonly List<Action> _replays = [];
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
     private nint _workspacePointer;
@@ -75,6 +76,16 @@ internal sealed class LayerContext : IDisposable
 
     /// <summary>Runs <paramref name="bind"/> once all addresses are known.</summary>
     public void OnBind(Action bind) => Root._bindings.Add(bind);
+
+    /// <summary>Runs <paramref name="replayed"/> whenever captured operations have run again, which layers do not see.</summary>
+    public void OnReplay(Action replayed) => Root._replays.Add(replayed);
+
+    /// <summary>Must be called when captured operations were run again.</summary>
+    public void Replayed()
+    {
+        foreach (Action replayed in _replays)
+            replayed();
+    }
 
     /// <summary>Makes the shared work space at least that large; only while binding.</summary>
     public void NeedWorkspace(long bytes) => Root._workspaceBytes = Math.Max(Root._workspaceBytes, bytes);

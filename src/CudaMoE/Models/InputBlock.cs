@@ -66,11 +66,14 @@ internal sealed class InputBlock
 
     public void Pack() => _projection?.Pack();
 
-    public void Forward(Batch batch)
+    /// <summary>Makes a batch readable to <see cref="Forward"/>.</summary>
+    public void Load(Batch batch) => _embedding.Load(batch);
+
+    public void Forward(long rows)
     {
-        _embedding.Forward(batch);
-        _norm?.Forward(batch.Rows);
-        _projection?.Forward(batch.Rows);
+        _embedding.Forward();
+        _norm?.Forward(rows);
+        _projection?.Forward(rows);
     }
 
     /// <summary>From <see cref="OutputGradient"/> down to the gradient of the embeddings.</summary>

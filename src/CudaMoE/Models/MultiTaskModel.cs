@@ -200,16 +200,60 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <param name="step">The training step (seed of gate noise); below 0 for evaluation.</param>
     public void Forward(Batch batch, long step = -1)
     {
+        Load(batch, step);
+        Run();
+    }
+
+    /// <summary>
+    /// A forward pass of evaluation over one batch object, kept as one call: what is in the batch may change, its number of rows may too but then the
+    /// pass is captured anew. It saves the checks and calls of each layer, and on a GPU the launch of each kernel, which is most of the time of
+    /// small batches.
+    /// </summary>
+    /// <param name="batch">Of <see cref="Layout"/>, which must not have multi-hot features: their number of values would be kept.</param>
+    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences.</exception>
+    public ForwardCapture CaptureForward(Batch batch)
+    {
+        if (Layout.Sparse.FirstOrDefault(input => input.MultiHot) is { } input)
+            throw new NotSupportedException($"feature \"{input.Name}\" has several values a sample; a capture would keep their number; call Forward instead");
+        return new(this, batch);
+    }
+
+    /// <summary>Runs a forward pass from a capture where that still fits, else makes it.</summary>
+    internal void RunCaptured(Batch batch, ref DeviceCapture? capture, ref (int Rows, nint Begin) captured)
+    {
+        Load(batch, step: -1);
+        if (capture != null && captured == (batch.Rows, _deviceBatch.Begin))
+        {
+            capture.Launch();
+            _context.Replayed();
+            return;
+        }
+
+        Run();
+        capture?.Dispose();
+        capture = null;
+        capture = Stream.Capture(Run);
+        captured = (batch.Rows, _deviceBatch.Begin);
+    }
+
+    private void Load(Batch batch, long step)
+    {
         if (batch.Rows > MaxRows)
             throw new ArgumentException($"the batch has {batch.Rows} rows; this model was built for at most {MaxRows}", nameof(batch));
         if (!_packed)
             PackAll();
         _batch = batch;
         _step = step;
-        _input.Forward(batch);
-        _trunk.Forward(batch.Rows, step);
-        _towers.Forward(batch.Rows);
-        _joint?.Forward(batch.Rows);
+        _input.Load(batch);
+    }
+
+    private void Run()
+    {
+        long rows = _batch!.Rows;
+        _input.Forward(rows);
+        _trunk.Forward(rows, _step);
+        _towers.Forward(rows);
+        _joint?.Forward(rows);
     }
 
     /// <summary>[rows, outputs] logits of a task where the host can read them, valid until the next forward; waits for the device.</summary>
@@ -355,12 +399,16 @@ public sealed unsafe class MultiTaskModel : IDisposable
     internal Tensor TrunkInputGradients => _input.OutputGradient!.View(_batch?.Rows ?? 0);
 
     /// <summary>The look-up of a batch alone, for benchmarks.</summary>
-    internal void EmbeddingForward(Batch batch) => _input.Embedding.Forward(batch);
+    internal void EmbeddingForward(Batch batch)
+    {
+        _input.Embedding.Load(batch);
+        _input.Embedding.Forward();
+    }
 
     /// <summary>Look-up and update with the gradient that stands in the buffer, for benchmarks.</summary>
     internal void EmbeddingStep(Batch batch, float learningRate, long step)
     {
-        _input.Embedding.Forward(batch);
+        EmbeddingForward(batch);
         _input.Embedding.Update(learningRate, step, norm: null);
     }
 
