@@ -23,6 +23,7 @@ public sealed class ProbeTests : IDisposable
         "\"type\": \"ml_mmoe\", \"experts\": { \"count\": 3, \"levels\": [[5], [4]] }",
         "\"type\": \"cgc\", \"projection\": 6, \"experts\": { \"shared\": 2, \"layers\": [5, 4] }",
         "\"type\": \"ple\", \"experts\": { \"per_task\": 2, \"shared\": 1, \"levels\": [[5], [4]] }",
+        "\"type\": \"grec\", \"grec\": { \"width\": 4, \"text\": [\"tags\"], \"current\": [\"city\"], \"feed_forward\": 5 }, \"experts\": { \"count\": 2, \"layers\": [3] }, \"gate\": { \"top_k\": 2 }",
         "\"type\": \"cross_stitch\", \"experts\": { \"levels\": [[5], [4]] }",
     ];
 

@@ -26,6 +26,9 @@ public sealed record ArchitectureDescription
     /// <summary>The gates of a model that has some.</summary>
     public GateDescription Gate { get; init; } = new();
 
+    /// <summary>The tokens and the routing of a grec model.</summary>
+    public GrecDescription? Grec { get; init; }
+
     /// <summary>
     /// First weight of a task's own network in a cross_stitch model, the others share the rest equally; null = all are drawn uniformly in +-1/sqrt(tasks).
     /// </summary>
@@ -76,12 +79,15 @@ public enum ModelType
 
     /// <summary>A network a task, whose levels are mixed by trained matrices (Misra et al., CVPR 2016).</summary>
     CrossStitch,
+
+    /// <summary>Generalist recommender: tokens, a transformer over sequences, and a sparse mixture routed by task and sample (Yang et al., CIKM 2023).</summary>
+    Grec,
 }
 
 /// <summary>Experts of a model: how many, of which widths. All experts of a level have the same shape.</summary>
 public sealed record ExpertsDescription
 {
-    /// <summary>Experts of a level, where none belongs to a task: mmoe, ml_mmoe.</summary>
+    /// <summary>Experts of a level, where none belongs to a task: mmoe, ml_mmoe, grec.</summary>
     [NumberRange(1, 4096)]
     public int? Count { get; init; }
 
@@ -93,7 +99,7 @@ public sealed record ExpertsDescription
     [NumberRange(0, 4096)]
     public int? Shared { get; init; }
 
-    /// <summary>Widths of an expert's layers: mmoe, cgc. At least one there.</summary>
+    /// <summary>Widths of an expert's layers: mmoe, cgc, at least one there; grec, where a last linear layer back to the width of a token follows.</summary>
     [NumberRange(1, 65536)]
     public IReadOnlyList<int> Layers { get; init; } = [];
 

@@ -17,6 +17,7 @@ internal static class ArchitectureRules
             throw Error(Path + ".activation_slope", $"has no effect here; only activation leaky_relu has it; remove it");
         if (architecture.StitchOwnWeight != defaults.StitchOwnWeight && architecture.Type != ModelType.CrossStitch)
             throw Error(Path + ".stitch_own_weight", $"has no effect here; only type cross_stitch has it; remove it");
+        GrecRules.Check(description);
         if (architecture.Type is ModelType.SingleTask or ModelType.SharedBottom)
         {
             if (architecture.Experts is not null)
@@ -31,7 +32,7 @@ internal static class ArchitectureRules
         if (architecture.Bottom.Count > 0)
             throw Error(Path + ".bottom", $"has no effect here; type {Name(architecture.Type)} has experts instead, and a \"projection\" below them; remove it");
         CheckExperts(architecture.Type, experts, description.Tasks.Count);
-        if (architecture.Type == ModelType.Mmoe)
+        if (architecture.Type is ModelType.Mmoe or ModelType.Grec)
             CheckMixtureGate(architecture.Gate, experts.Count!.Value, Path + ".gate");
         else
             CheckFusionGate(architecture.Type, architecture.Gate, Path + ".gate");
@@ -39,7 +40,7 @@ internal static class ArchitectureRules
 
     /// <summary>Whether all towers read the same representation.</summary>
     public static bool TowersShareInput(ArchitectureDescription architecture) =>
-        !HasExperts(architecture.Type) || architecture.Gate.Sharing == GateSharing.Shared;
+        !HasExperts(architecture.Type) || architecture.Gate.Sharing == GateSharing.Shared || architecture.Grec?.Routing == RoutingLevel.Token;
 
     private static bool HasExperts(ModelType type) => type is not (ModelType.SingleTask or ModelType.SharedBottom);
 
@@ -48,9 +49,9 @@ internal static class ArchitectureRules
     private static void CheckExperts(ModelType type, ExpertsDescription experts, int tasks)
     {
         const string path = Path + ".experts";
-        ModelType[] alike = [ModelType.Mmoe, ModelType.MlMmoe];
+        ModelType[] alike = [ModelType.Mmoe, ModelType.MlMmoe, ModelType.Grec];
         ModelType[] owned = [ModelType.Cgc, ModelType.Ple, ModelType.Adatt];
-        ModelType[] oneLevel = [ModelType.Mmoe, ModelType.Cgc];
+        ModelType[] oneLevel = [ModelType.Mmoe, ModelType.Cgc, ModelType.Grec];
         ModelType[] levels = [ModelType.MlMmoe, ModelType.Ple, ModelType.Adatt, ModelType.CrossStitch];
         CheckEffect(experts.Count is not null, "count", alike);
         CheckEffect(experts.PerTask is not null, "per_task", owned);
@@ -105,7 +106,7 @@ internal static class ArchitectureRules
         foreach ((string key, bool given) in mixtureOnly)
         {
             if (given)
-                throw Error($"{path}.{key}", $"has no effect here; only type mmoe has it, the gates of type {Name(type)} are dense softmax gates; remove it");
+                throw Error($"{path}.{key}", $"has no effect here; only types mmoe and grec have it, the gates of type {Name(type)} are dense softmax gates; remove it");
         }
     }
 

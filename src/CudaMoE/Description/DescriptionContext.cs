@@ -20,7 +20,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<TaskType>), typeof(SnakeCaseEnumConverter<LabelTransform>), typeof(SnakeCaseEnumConverter<OptimizerType>), typeof(SnakeCaseEnumConverter<ScheduleType>),
         typeof(SnakeCaseEnumConverter<BalancerType>), typeof(SnakeCaseEnumConverter<RepresentationPlace>), typeof(SnakeCaseEnumConverter<GramScale>),
         typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
-        typeof(SnakeCaseEnumConverter<GradientNormalization>),
+        typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
@@ -40,6 +40,7 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new ArchitectureDescription { Type = default },
         new ExpertsDescription(),
         new GateDescription(),
+        new GrecDescription(),
         new TrainingDescription(),
         new OptimizerDescription(),
         new ScheduleDescription(),

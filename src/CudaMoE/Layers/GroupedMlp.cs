@@ -21,6 +21,9 @@ internal sealed record GroupedMlpPlan
     /// <summary>Whether the last layer has the activation too (experts, bottoms) or none (towers, whose outputs are logits).</summary>
     public bool ActivateLast { get; init; } = true;
 
+    /// <summary>Whether the layers have biases.</summary>
+    public bool Bias { get; init; } = true;
+
     public required Slot X { get; init; }
 
     /// <summary>Width of a group's input.</summary>
@@ -71,7 +74,7 @@ internal sealed class GroupedMlp
                 X = x,
                 Y = y,
                 Weight = AddParameters(i, "weight", ParameterKind.Weight, n, k),
-                Bias = AddParameters(i, "bias", ParameterKind.Bias, n),
+                Bias = plan.Bias ? AddParameters(i, "bias", ParameterKind.Bias, n) : null,
                 Activation = activation,
                 Preactivation = preactivation,
                 Routing = plan.Routing,

@@ -10,6 +10,7 @@ internal sealed class Slot
 {
     private readonly Slot? _parent;
     private readonly long _column;
+    private readonly List<Slot> _views = [];
     private nint _pointer;
 
     private Slot(long columns, long rowStride, Slot? parent, long column)
@@ -44,16 +45,29 @@ internal sealed class Slot
         return slot;
     }
 
-    /// <summary>A range of the columns.</summary>
+    /// <summary>A range of the columns; the same object each time, so that a step may ask for it.</summary>
     public Slot Slice(long column, long columns)
     {
         if (column < 0 || column + columns > Columns)
             throw new ArgumentOutOfRangeException(nameof(column), $"columns {column} to {column + columns} of {Columns}");
-        return new(columns, RowStride, this, column);
+        return ViewOf(column, columns, RowStride);
     }
 
-    /// <summary>The same memory from the first element on as rows of another shape, e.g. the tokens of a sample as one row.</summary>
-    public Slot Reshape(long columns, long rowStride) => new(columns, rowStride, this, 0);
+    /// <summary>The same memory from the first element on as rows of another shape, e.g. the tokens of a sample as one row; the same object each time.</summary>
+    public Slot Reshape(long columns, long rowStride) => ViewOf(0, columns, rowStride);
 
     public Tensor View(long rows) => new(Pointer, rows, Columns, RowStride);
+
+    private Slot ViewOf(long column, long columns, long rowStride)
+    {
+        foreach (Slot view in _views)
+        {
+            if (view._column == column && view.Columns == columns && view.RowStride == rowStride)
+                return view;
+        }
+
+        Slot made = new(columns, rowStride, this, column);
+        _views.Add(made);
+        return made;
+    }
 }

@@ -62,6 +62,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             {
                 ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
                 ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
+                ModelType.Grec => new GrecTrunk(_context, _input, description, layout),
                 ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
                 _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
             };
@@ -161,7 +162,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public ReadOnlySpan<long> ExpertCounts => IsSparse ? _trunk.Gate!.ExpertCounts : [];
 
     /// <summary>Pairs of the last batch that found no place, [experts]; sparse mixtures only.</summary>
-    public ReadOnlySpan<long> DroppedPairs => _trunk.Routing == null ? [] : _trunk.Routing.Dropped;
+    public ReadOnlySpan<long> DroppedPairs => _trunk.DroppedPairs;
 
     /// <summary>Mean loss of each task over its valid rows of the last <see cref="ComputeLosses"/>.</summary>
     public ReadOnlySpan<double> Losses => _loss.Losses(_loss.Runs - 1);
@@ -170,7 +171,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public ReadOnlySpan<double> LossWeights => _loss.WeightSums(_loss.Runs - 1);
 
     /// <summary>Balance and z losses of the last batch, times their coefficients.</summary>
-    public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss(_batch?.Rows ?? 0) ?? 0;
+    public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0;
 
     /// <summary>
     /// How many of the last <see cref="ComputeLosses"/> can still be read: 1 on a device whose memory the host reads, where that costs nothing; more
@@ -210,11 +211,13 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// small batches.
     /// </summary>
     /// <param name="batch">Of <see cref="Layout"/>, which must not have multi-hot features: their number of values would be kept.</param>
-    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences.</exception>
+    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences, or a capacity within samples.</exception>
     public ForwardCapture CaptureForward(Batch batch)
     {
         if (Layout.Sparse.FirstOrDefault(input => input.MultiHot) is { } input)
             throw new NotSupportedException($"feature \"{input.Name}\" has several values a sample; a capture would keep their number; call Forward instead");
+        if (Description.Architecture.Grec?.TokenCapacity is { } capacity)
+            throw new NotSupportedException($"architecture.grec.token_capacity is {capacity}; the host takes part in every forward pass then; call Forward instead");
         return new(this, batch);
     }
 

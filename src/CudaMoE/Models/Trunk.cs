@@ -38,6 +38,12 @@ internal abstract class Trunk
     /// <summary>[gates, experts] sums of their weights over the rows of the last forward.</summary>
     public virtual ReadOnlySpan<double> GateSums => Gate == null ? [] : Gate.ProbabilitySums;
 
+    /// <summary>Rows that the gates weigh for each sample.</summary>
+    public virtual int GateRowsPerSample => 1;
+
+    /// <summary>Pairs of the last batch that found no place, [experts]; empty in models without a sparse mixture.</summary>
+    public virtual ReadOnlySpan<long> DroppedPairs => Routing == null ? [] : Routing.Dropped;
+
     /// <summary>Routing of a sparse mixture; null in other models.</summary>
     public virtual Routing? Routing => null;
 

@@ -244,7 +244,7 @@ public sealed class DescriptionValidatorTests
         Experts(ModelType.Adatt, "levels[1]", "is empty; an expert needs at least one layer", new() { Levels = [[4], []] });
         Experts(ModelType.Adatt, "levels[0][1]", "is 0; it must be at least 1 and at most 65536", new() { Levels = [[4, 0]] });
         Experts(ModelType.Adatt, "levels[0]", "is null", new() { Levels = [null!] });
-        Experts(ModelType.Adatt, "count", "only types mmoe and ml_mmoe have it", new() { Levels = levels, Count = 2 });
+        Experts(ModelType.Adatt, "count", "only types mmoe, ml_mmoe and grec have it", new() { Levels = levels, Count = 2 });
         Experts(ModelType.Adatt, "per_task", "gives 6001 experts a level: 2 tasks of 3000, and 1 shared; it must be at most 4096", new() { Levels = levels, PerTask = 3000, Shared = 1 });
         Experts(ModelType.CrossStitch, "per_task", "has no effect", new() { Levels = levels, PerTask = 1 });
         ArchitectureDescription adatt = new() { Type = ModelType.Adatt, Experts = new() { Levels = levels } };
@@ -254,10 +254,33 @@ public sealed class DescriptionValidatorTests
         Add("stitch_own_weight", "is 1.5", adatt with { Type = ModelType.CrossStitch, StitchOwnWeight = 1.5 });
         Add("gate", "mixes by trained matrices", adatt with { Type = ModelType.CrossStitch, Gate = new() { Bias = false } });
         Add("gate.sharing", "only types mmoe and ml_mmoe have a gate that tasks can share", adatt with { Gate = new() { Sharing = GateSharing.Shared } });
-        Add("gate.top_k", "only type mmoe has it, the gates of type adatt are dense softmax gates", adatt with { Gate = new() { TopK = 1 } });
-        Add("gate.z_loss", "only type mmoe has it", adatt with { Gate = new() { ZLoss = 0.1f } });
+        Add("gate.top_k", "only types mmoe and grec have it, the gates of type adatt are dense softmax gates", adatt with { Gate = new() { TopK = 1 } });
+        Add("gate.z_loss", "only types mmoe and grec have it", adatt with { Gate = new() { ZLoss = 0.1f } });
         Add("gate.input", "only types ple and adatt have it", adatt with { Type = ModelType.MlMmoe, Experts = new() { Levels = levels, Count = 2 }, Gate = new() { Input = GateInput.Unit } });
         Add("gate.input", "only types ple and adatt have it", Model.Architecture with { Gate = new() { Input = GateInput.Unit } });
+
+        ArchitectureDescription grec = new() { Type = ModelType.Grec, Experts = new() { Count = 2, Layers = [4] }, Gate = new() { TopK = 1 }, Grec = new() };
+        Add("grec", "is missing; type grec needs it", grec with { Grec = null });
+        Add("grec", "has no effect here; only type grec has it", Model.Architecture with { Grec = new() });
+        Add("projection", "has no effect here; a grec model has a head for each kind of feature", grec with { Projection = 4 });
+        Add("layer_norm", "has no effect here; a grec model normalises its tokens", grec with { LayerNorm = true });
+        Add("gate.top_k", "is missing; the mixture of a grec model is sparse", grec with { Gate = new() });
+        Add("gate.top_k", "is 3; it must be at most the number of experts, 2", grec with { Gate = new() { TopK = 3 } });
+        Add("gate.sharing", "a grec model has one router", grec with { Gate = new() { TopK = 1, Sharing = GateSharing.Shared } });
+        Add("experts.layers", "is empty", grec with { Experts = new() { Count = 2 } });
+        Add("grec.width", "is 1; it must be at least 2", grec with { Grec = new() { Width = 1 } });
+        Add("grec.token_capacity", "is 0; it must be at least 1", grec with { Grec = new() { TokenCapacity = 0 } });
+        Add("grec.heads", "is 5, which does not divide width 64; choose another number or give head_width", grec with { Grec = new() { Heads = 5 } });
+        Add("grec.heads", "which makes heads of width 512; a head has at most 256 columns", grec with { Grec = new() { Width = 512 } });
+        Add("grec.blocks", "no feature is a sequence", grec with { Grec = new() { Blocks = 3 } });
+        Add("grec.text[0]", "is \"nothing\", which is no feature", grec with { Grec = new() { Text = ["nothing"] } });
+        Add("grec.text[0]", $"is \"{Model.Features[0].Name}\"; it must be a multi_hot feature", grec with { Grec = new() { Text = [Model.Features[0].Name] } });
+        FeatureDescription history = new() { Name = "history", Type = FeatureType.Sequence, Dimension = 4, MaxLength = 5 };
+        ModelDescription read = WithArchitecture(grec) with { Features = [Category, history, history with { Name = "pages" }] };
+        cases.Add("architecture.grec.current[1]", read with { Architecture = grec with { Grec = new() { Current = ["c", "c"] } } }, "is named already; a feature belongs to one token");
+        cases.Add("architecture.grec.current[0]", read with { Architecture = grec with { Grec = new() { Current = ["history"] } } }, "it must be a categorical or multi_hot feature");
+        cases.Add("features[2].max_length", read with { Features = [Category, history, history with { Name = "pages", MaxLength = 6 }] }, "is 6, but sequence \"history\" has 5");
+        cases.Add("features[2].dimension", read with { Features = [Category, history, history with { Name = "pages", Dimension = 8 }] }, "is 8, but sequence \"history\" has 4");
 
         void Experts(ModelType type, string key, string problem, ExpertsDescription experts) =>
             cases.Add("architecture.experts." + key, WithArchitecture(new() { Type = type, Experts = experts }), problem);

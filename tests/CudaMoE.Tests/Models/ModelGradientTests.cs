@@ -48,7 +48,11 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
     }
 
     /// <summary>Some elements of the gradient of every parameter, tables included, against central differences of the reference.</summary>
-    internal static void CheckGradients(MultiTaskModel model, ReferenceModel reference, Func<double> loss, Random random, int samples)
+    internal static void CheckGradients(MultiTaskModel model, ReferenceModel reference, Func<double> loss, Random random, int samples) =>
+        CheckGradients(model, reference.Parameters, loss, random, samples);
+
+    /// <summary>The same against any reference whose parameters are those arrays.</summary>
+    internal static void CheckGradients(MultiTaskModel model, IReadOnlyDictionary<string, double[]> reference, Func<double> loss, Random random, int samples)
     {
         IReadOnlyList<float[]> tables = model.EmbeddingGradients();
         int table = 0;
@@ -80,9 +84,12 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
         }
     }
 
-    internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random, int samples)
+    internal static void CheckGradient(ReferenceModel reference, Parameter parameter, float[] gradient, Func<double> loss, Random random, int samples) =>
+        CheckGradient(reference.Parameters, parameter, gradient, loss, random, samples);
+
+    private static void CheckGradient(IReadOnlyDictionary<string, double[]> reference, Parameter parameter, float[] gradient, Func<double> loss, Random random, int samples)
     {
-        double[] values = reference.Parameters[parameter.Name];
+        double[] values = reference[parameter.Name];
         double scale = Math.Max(1e-3, gradient.Max(Math.Abs));
         foreach (int i in Enumerable.Range(0, values.Length).OrderBy(_ => random.Next()).Take(samples))
         {

@@ -1,0 +1,123 @@
+using CudaMoE.Balancing;
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Models;
+using CudaMoE.Tensors;
+using CudaMoE.Tests.Models;
+using CudaMoE.Tests.Support;
+using CudaMoE.Training;
+using Xunit.Abstractions;
+
+namespace CudaMoE.Tests.Training;
+
+/// <summary>Training of grec models: with every balancer that looks at the Gram matrix, without managed memory, to the same bits after a break.</summary>
+public sealed class GrecTrainingTests(ITestOutputHelper output)
+{
+    public static TheoryData<RoutingLevel> Levels { get; } = [.. Enum.GetValues<RoutingLevel>()];
+
+    public static TheoryData<BalancerType> GramBalancers { get; } =
+        [.. Enum.GetValues<BalancerType>().Where(type => BalancerFacts.Of(type) is { UsesGradients: true } facts && facts.Family != BalancerFamily.Columns)];
+
+    [Theory]
+    [MemberData(nameof(Levels))]
+    public void Run_SteadyState_AllocatesNoManagedMemory(RoutingLevel level)
+    {
+        ModelDescription description = GrecModels.All["task sentence"];
+        description = description with { Architecture = description.Architecture with { Grec = description.Architecture.Grec! with { Routing = level, TokenCapacity = 2 } } };
+        using Device device = Device.Open("cpu:threads=2");
+        using MultiTaskModel model = new(device, description, GrecModels.LayoutOf(description), TestModels.Outputs(description.Tasks), 20, training: true);
+        using Batch batch = TestModels.RandomBatch(model.Layout, description.Tasks, 20, new Random(1));
+        TrainingStep step = new(model, 60);
+        for (int i = 1; i <= 40; i++)
+            step.Run(batch, i);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 41; i <= 60; i++)
+            step.Run(batch, i);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Theory]
+    [MemberData(nameof(GramBalancers))]
+    public void Run_EveryGramBalancer_TrainsAtEveryPlace(BalancerType type)
+    {
+        foreach (RepresentationPlace place in Enum.GetValues<RepresentationPlace>())
+        {
+            ModelDescription description = GrecModels.All["task sentence pooled"];
+            description = description with { Training = description.Training with { Balancer = new() { Type = type, Place = place } } };
+            using Device device = Device.Open("cpu:threads=2");
+            using MultiTaskModel model = new(device, description, GrecModels.LayoutOf(description), TestModels.Outputs(description.Tasks), 30, training: true);
+            using Batch batch = TestModels.RandomBatch(model.Layout, description.Tasks, 30, new Random(4));
+            TrainingStep step = new(model, 30);
+            double first = 0, last = 0;
+            for (int i = 1; i <= 30; i++)
+            {
+                step.Run(batch, i);
+                last = model.Losses.ToArray().Sum();
+                first = i == 1 ? last : first;
+            }
+
+            Assert.True(last < first, $"{type} at {place}: {first} to {last}");
+        }
+    }
+
+    [Theory]
+    [InlineData(RoutingLevel.TaskSentence)]
+    [InlineData(RoutingLevel.Sentence)]
+    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(RoutingLevel level)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root, rows: 600);
+        ModelDescription description = Describe(level, TrainingFixture.Training(BalancerType.MultiBalance) with { Epochs = 2 });
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        int stopAt = Random.Shared.Next(1, (int)whole.Steps);
+        output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
+        using CancellationTokenSource source = new();
+        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StopAt(stopAt, source), source.Token);
+        Assert.Equal(RunStatus.Cancelled, part.Status);
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
+        Assert.Equal(RunStatus.Completed, rest.Status);
+        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+    }
+
+    [Fact]
+    public void Train_LearnablePattern_IsLearned()
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root);
+        TrainingResult result = Trainer.Train(Describe(RoutingLevel.TaskSentence, TrainingFixture.Training() with { Epochs = 12 }), folder.Root, TrainingFixture.Options(folder.Root));
+        double auc = result.Test.Single(t => t.Task == "click").Metrics.Single(m => m.Name == "auc").Value ?? 0;
+        Assert.True(auc > 0.95, $"click AUC {auc}");
+    }
+
+    private static ModelDescription Describe(RoutingLevel level, TrainingDescription training)
+    {
+        ModelDescription small = TrainingFixture.Describe(training);
+        return small with
+        {
+            Features =
+            [
+                .. small.Features,
+                new() { Name = "history", Column = "tags", Type = FeatureType.Sequence, Dimension = 6, MaxLength = 3 },
+            ],
+            Architecture = new()
+            {
+                Type = ModelType.Grec,
+                Grec = new() { Width = 8, Blocks = 1, FeedForward = 12, Current = ["user"], Routing = level },
+                Experts = new() { Count = 3, Layers = [8] },
+                Gate = new() { TopK = 1, BalanceLoss = 0.01f, ZLoss = 0.001f },
+                Tower = [6],
+                Activation = ActivationKind.LeakyRelu,
+                ActivationSlope = 0.2f,
+            },
+        };
+    }
+
+    private sealed class StopAt(int step, CancellationTokenSource source) : ITrainingObserver
+    {
+        public void OnProgress(in TrainingProgress progress)
+        {
+            if (progress.Step == step)
+                source.Cancel();
+        }
+    }
+}
