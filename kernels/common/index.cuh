@@ -44,4 +44,13 @@ CUDAMOE_DEVICE int thread_rank() { return (thread_z() * block_size_y() + thread_
 CUDAMOE_DEVICE int lane_id() { return thread_rank() % kWarp; }
 CUDAMOE_DEVICE int warp_id() { return thread_rank() / kWarp; }
 
+// A number that the compiler knows nothing about: what hangs on it is computed where it is used, instead of ahead of a loop, which holds
+// registers all through it.
+CUDAMOE_DEVICE int computed_here(int number) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(number));
+#endif
+  return number;
+}
+
 }  // namespace cudamoe::kernels

@@ -19,6 +19,7 @@ enum class ReportCode : int32_t {
   kAttentionKeyCount = 9,  // index: backward, sequence, its count, keys
   kGraphOffsets = 10,      // index: edge gradient, row, its offset, edges
   kGraphNeighbour = 11,    // index: edge gradient, edge, neighbour, columns
+  kExpertChosen = 12,      // index: pair, expert, experts
 };
 
 struct DeviceReport {

@@ -12,7 +12,7 @@ namespace cudamoe::kernels {
 
 struct DeviceReport;
 
-enum class GemmFunction : int32_t { kForward, kDgrad, kWgrad };  // the ABI function, for reports
+enum class GemmFunction : int32_t { kForward, kDgrad, kWgrad, kExpertForward };  // the ABI function, for reports
 
 // Which rows of the row space a group has: rows offsets[g] .. offsets[g+1], or all of them when offsets is null.
 struct GemmRows {

@@ -70,7 +70,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 6;
+inline constexpr uint32_t kBackendVersion = 7;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

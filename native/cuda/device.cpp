@@ -207,6 +207,7 @@ Backend make_table() {
   register_balance(table);
   register_combine(table);
   register_embedding(table);
+  register_expert(table);
   register_gating(table);
   register_gemm(table);
   register_graph(table);

@@ -89,6 +89,7 @@ void register_attention(Backend& table);
 void register_balance(Backend& table);
 void register_combine(Backend& table);
 void register_embedding(Backend& table);
+void register_expert(Backend& table);
 void register_gating(Backend& table);
 void register_gemm(Backend& table);
 void register_graph(Backend& table);

@@ -13,6 +13,8 @@ const char* gemm_function(int64_t function) {
       return "cudamoe_gemm_forward";
     case kernels::GemmFunction::kDgrad:
       return "cudamoe_gemm_dgrad";
+    case kernels::GemmFunction::kExpertForward:
+      return "cudamoe_expert_forward";
     default:
       return "cudamoe_gemm_wgrad";
   }
@@ -93,6 +95,12 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
           "%s: neighbours[%lld] is %lld; it must be at least 0 and below columns, %lld; such edges are left out (and %lld more operations "
           "reported bad data)",
           graph_function(index(0)), index(1), index(2), index(3), others);
+    case kernels::ReportCode::kExpertChosen:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "cudamoe_expert_mix: chosen[%lld] is %lld; it must be at least 0 and below experts (%lld); such choices give nothing (and "
+          "%lld more operations reported bad data)",
+          index(0), index(1), index(2), others);
     default:
       return fail(CUDAMOE_ERROR_INTERNAL, "cudamoe_stream_synchronize: a kernel left a report of unknown code %d",
                   static_cast<int>(report.code));

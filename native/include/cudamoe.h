@@ -589,7 +589,7 @@ CUDAMOE_API cudamoe_status cudamoe_combine_backward(cudamoe_stream* stream, cons
  *
  * packed1 is from cudamoe_gemm_pack with groups experts, n = hidden and k; packed2 with n and k = hidden; both not transposed and of
  * packed_dtype. A GPU keeps h in registers where the weights are bf16 and the widths fit (docs/kernels.md); elsewhere h goes through
- * the work space, in pieces.
+ * the work space.
  */
 
 /* y[r, :] = expert_g(x[gather ? gather[r] : r, :]) for the rows r of each group g: groups, offsets, gather and strides as in

@@ -10,6 +10,9 @@ using Args = cudamoe_expert_forward_args;
 
 Check& check_shape(Check& check, const Args& args) {
   check_expert_shape(check, args, args.groups).dtype("h_dtype", args.h_dtype).zero("reserved", args.reserved);
+  check.require(!check.ok() || checked_product(checked_product(args.rows, args.groups), args.hidden) != kOverflow,
+                "rows is %lld, groups is %d and hidden is %lld; the hidden rows exceed the address space",
+                static_cast<long long>(args.rows), args.groups, static_cast<long long>(args.hidden));
   return check.require(args.h_dtype == CUDAMOE_F32 || args.packed_dtype == CUDAMOE_BF16,
                        "h_dtype is %d with packed_dtype %d; bf16 needs weights packed as bf16", args.h_dtype, args.packed_dtype);
 }

@@ -18,11 +18,12 @@ Check& check_shape(Check& check, const Args& args) {
   check.range("choices", args.choices, 1, CUDAMOE_MAX_EXPERTS);
   if (!check.ok()) return check;
   check_expert_shape(check, args, args.experts);
-  constexpr int64_t kMostSamplesAtOnce = int64_t{1} << 16;  // whose outputs a work space may hold
+  constexpr int64_t kMostSamplesAtOnce = int64_t{1} << 16;  // that a work space may hold
   const int64_t of_sample = std::max(int64_t{args.tasks} * args.choices, int64_t{args.experts});
-  check.require(!check.ok() || checked_product(checked_product(of_sample, args.n + 64), kMostSamplesAtOnce) != kOverflow,
-                "n is %lld with %d tasks, %d choices and %d experts; the outputs for a sample exceed the address space",
-                static_cast<long long>(args.n), args.tasks, args.choices, args.experts);
+  check.require(
+      !check.ok() || checked_product(checked_product(of_sample, std::max(args.n, args.hidden) + 64), kMostSamplesAtOnce) != kOverflow,
+      "n is %lld and hidden is %lld with %d tasks, %d choices and %d experts; what a sample needs exceeds the address space",
+      static_cast<long long>(args.n), static_cast<long long>(args.hidden), args.tasks, args.choices, args.experts);
   const int64_t pairs = checked_product(args.rows, int64_t{args.tasks} * args.choices);
   return check.require(!check.ok() || (pairs != kOverflow && pairs <= kMaxPairs),
                        "rows is %lld with %d tasks and %d choices; there must be fewer than 2^31 pairs", static_cast<long long>(args.rows),

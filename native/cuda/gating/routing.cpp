@@ -1,8 +1,9 @@
 // Routing: passes of a stable radix sort by bytes of the weight (by priority) and of the expert. Up to 256 experts the pass by expert
 // writes the results; with more a second pass by its upper byte follows, and the places of each expert are counted.
+#include "cuda/gating/routing.h"
+
 #include <algorithm>
 
-#include "cuda/device.h"
 #include "gating/gating.h"
 
 namespace cudamoe::cuda {
@@ -46,8 +47,6 @@ struct Sizes {
   int64_t all() const { return counts + totals + 2 * pairs + rows + first; }
 };
 
-int64_t workspace(void*, const cudamoe_routing_args& args) { return Sizes(routing_of(args)).all(); }
-
 cudaError_t run_pass(const kernels::Routing& routing, const kernels::RoutingPass& pass, cudaStream_t stream) {
   cudaError_t error = kernels::routing_count(routing, pass, stream);
   if (error == cudaSuccess) error = kernels::routing_rank(routing, pass, stream);
@@ -55,20 +54,24 @@ cudaError_t run_pass(const kernels::Routing& routing, const kernels::RoutingPass
   return error;
 }
 
-cudamoe_status run(void* handle, const cudamoe_routing_args& args) {
+}  // namespace
+
+int64_t routing_workspace(void*, const cudamoe_routing_args& args) { return Sizes(routing_of(args)).all(); }
+
+cudamoe_status routing(void* handle, const cudamoe_routing_args& args) {
   const Stream& stream = stream_of(handle);
-  kernels::Routing routing = routing_of(args);
-  const Sizes sizes(routing);
+  kernels::Routing sort = routing_of(args);
+  const Sizes sizes(sort);
   char* at = static_cast<char*>(args.workspace);
   const auto take = [&](int64_t bytes) {
     char* taken = at;
     at += bytes;
     return taken;
   };
-  routing.counts = reinterpret_cast<uint32_t*>(take(sizes.counts));
-  routing.totals = reinterpret_cast<uint32_t*>(take(sizes.totals));
-  routing.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
-  routing.report = stream.device_report();
+  sort.counts = reinterpret_cast<uint32_t*>(take(sizes.counts));
+  sort.totals = reinterpret_cast<uint32_t*>(take(sizes.totals));
+  sort.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
+  sort.report = stream.device_report();
   int32_t* lists[2] = {reinterpret_cast<int32_t*>(take(sizes.pairs)), reinterpret_cast<int32_t*>(take(sizes.pairs))};
 
   cudaError_t error = cudaSuccess;
@@ -76,15 +79,15 @@ cudamoe_status run(void* handle, const cudamoe_routing_args& args) {
   int next = 0;
   const auto sort_by = [&](kernels::RoutingKey key, int32_t shift, bool last, bool reports) {
     if (error != cudaSuccess) return;
-    const int32_t bins = key == kernels::RoutingKey::kExpert ? std::min(routing.experts, kernels::kRoutingBins) : kernels::kRoutingBins;
-    error = run_pass(routing, {key, shift, bins, from, last ? nullptr : lists[next], reports ? 1 : 0}, stream.get());
+    const int32_t bins = key == kernels::RoutingKey::kExpert ? std::min(sort.experts, kernels::kRoutingBins) : kernels::kRoutingBins;
+    error = run_pass(sort, {key, shift, bins, from, last ? nullptr : lists[next], reports ? 1 : 0}, stream.get());
     from = lists[next];
     next = 1 - next;
   };
-  if (routing.order == kernels::RoutingOrder::kPriority) {
+  if (sort.order == kernels::RoutingOrder::kPriority) {
     for (int32_t shift = 0; shift < 32; shift += 8) sort_by(kernels::RoutingKey::kWeight, shift, false, false);
   }
-  if (routing.experts <= kernels::kRoutingBins) {
+  if (sort.experts <= kernels::kRoutingBins) {
     sort_by(kernels::RoutingKey::kExpert, 0, true, true);
     return stream.check(error, "cudamoe_routing");
   }
@@ -94,16 +97,14 @@ cudamoe_status run(void* handle, const cudamoe_routing_args& args) {
   segments.sorted = from;
   segments.rows = reinterpret_cast<uint32_t*>(take(sizes.rows));
   segments.first = reinterpret_cast<int64_t*>(take(sizes.first));
-  if (error == cudaSuccess) error = cudaMemsetAsync(segments.rows, 0, static_cast<size_t>(routing.experts) * 4, stream.get());
-  if (error == cudaSuccess) error = kernels::routing_segments(routing, segments, stream.get());
+  if (error == cudaSuccess) error = cudaMemsetAsync(segments.rows, 0, static_cast<size_t>(sort.experts) * 4, stream.get());
+  if (error == cudaSuccess) error = kernels::routing_segments(sort, segments, stream.get());
   return stream.check(error, "cudamoe_routing");
 }
 
-}  // namespace
-
 void register_routing(Backend& table) {
-  table.routing = run;
-  table.routing_workspace = workspace;
+  table.routing = routing;
+  table.routing_workspace = routing_workspace;
 }
 
 }  // namespace cudamoe::cuda

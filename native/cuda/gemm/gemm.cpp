@@ -1,9 +1,7 @@
 // The gemm family: which kernel and tile serve a product, and where a weight gradient keeps its partial sums.
-#include "gemm/gemm.h"
+#include "cuda/gemm/gemm.h"
 
 #include <algorithm>
-
-#include "cuda/device.h"
 
 namespace cudamoe::cuda {
 namespace {
@@ -84,6 +82,8 @@ GemmTile tile_of(const Device& device, const kernels::GemmProduct& product, bool
   return product.columns > 32 && blocks >= 2 * device.multiprocessors() ? GemmTile::kLarge : GemmTile::kMedium;
 }
 
+}  // namespace
+
 cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, int32_t packed_dtype, const char* function) {
   product.packed_row_stride = kernels::gemm_packed_stride(product.columns);
   product.packed_group_stride = product.depth * product.packed_row_stride;
@@ -95,6 +95,8 @@ cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, 
   const cudaError_t error = run(product, tile, stream.get());
   return stream.check(error, function);
 }
+
+namespace {
 
 template <class Args>
 int64_t no_workspace(void*, const Args&) {

@@ -1,0 +1,251 @@
+// Both layers of experts in one kernel, hidden rows in registers:
+//   out_e(x) = act2(act1(x W1[e] + b1[e]) W2[e] + b2[e])
+//   forward    y[r] = out_g(x[gather[r]]) for the rows r of group g; h and its pre-activation where they are wanted
+//   dense      y[b, t] = sum over e of (gates[b, t, e] + residual[t, e]) out_e(x[b])
+//   sparse     y[b, t] = sum over j of gates[b, t, j] out_{chosen[b, t, j]}(x[b]), samples sorted by all that they have chosen
+//
+// Floor in bytes: x once, the weights once, what is written once (h only where it is wanted, experts' outputs never); 2 rows hidden (depth
+// + columns) flops for each expert that a row meets.
+//
+// Tiling: a block of 8 warps has a run of tiles of 128 rows; a warp owns 16 rows, which nobody else reads, so warps wait for each other for
+// weights only. Hidden columns are computed in slices of 64: 32 sums a thread, which become operands of the second layer in place
+// (layers.cuh); as many again for each 64 output columns, and for the mixture of each task: 64 columns of 2 tasks, 32 of 4, or 128 of one.
+// More tasks or columns of a mixture are other blocks (y index), which compute hidden values again.
+//
+// Shared memory: the rows of x, 128 (depth + 8), and units, a unit being the weights of both layers for a slice, 72 depth + 64 (columns +
+// 8) elements of bf16. Where a row's experts fit as a whole they stay for all tiles that have the same (resident); else two units go by
+// turns, one under way while the other is multiplied. 256 -> 128 -> 64: 66 + 2 * 45 KiB. The rows of the next tile are copied while the
+// last slice of a tile is finished. Rows of shared memory are an odd number of 16-byte pieces, so ldmatrix meets no bank twice.
+//
+// Order of sums: one accumulator an element over ascending depth, in both layers, then experts in ascending order (dense) or in the order
+// of a sample's choices. A row's result does not depend on its neighbours.
+#pragma once
+
+#include "expert/tiles.cuh"
+
+namespace cudamoe::kernels {
+
+// Where the two rows of a lane are: rows lane / 4 and lane / 4 + 8 of the warp's 16.
+struct LaneRows {
+  int64_t row[2];  // of the row space; -1: not there
+
+  CUDAMOE_DEVICE explicit LaneRows(const GemmRowTile& tile) {
+    const int first = computed_here(warp_id() * 16 + lane_id() / 4);
+    CUDAMOE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int in_tile = first + 8 * h;
+      row[h] = in_tile < tile.rows ? tile.begin + in_tile : -1;
+    }
+  }
+};
+
+// Writes sums as rows of a matrix of the row space. Every lane of the warp takes part.
+template <class T, int kTiles>
+CUDAMOE_DEVICE void store_matrix(const GemmMatrix& matrix, int64_t offset, const GemmRowTile& tile, int first, int columns,
+                                 const FragmentSums<kTiles>& sum) {
+  const LaneRows rows(tile);
+  T* base = static_cast<T*>(const_cast<void*>(matrix.data)) + offset;
+  const bool aligned = aligned_for<2>(base, matrix.row_stride);
+  T* const at[2] = {rows.row[0] < 0 ? nullptr : base + rows.row[0] * matrix.row_stride,
+                    rows.row[1] < 0 ? nullptr : base + rows.row[1] * matrix.row_stride};
+  store_sums(at, first, columns, aligned, sum);
+}
+template <int kTiles>
+CUDAMOE_DEVICE void store_rows(const GemmMatrix& matrix, int64_t offset, const GemmRowTile& tile, int first, int columns,
+                               const FragmentSums<kTiles>& sum) {
+  if (matrix.is_bf16 != 0) {
+    store_matrix<Bf16>(matrix, offset, tile, first, columns, sum);
+  } else {
+    store_matrix<float>(matrix, offset, tile, first, columns, sum);
+  }
+}
+
+// The mixtures of kTasks tasks from first_task on, for the warp's rows.
+template <int kTiles, int kTasks>
+class Mixtures {
+ public:
+  CUDAMOE_DEVICE void clear() {
+    CUDAMOE_UNROLL
+    for (int t = 0; t < kTasks; ++t) sum_[t].clear();
+  }
+
+  // Adds an output, weighted for each task; `number` is the expert (dense) or the choice.
+  CUDAMOE_DEVICE void add(const Expert& expert, const GemmRowTile& tile, int first_task, int number, const FragmentSums<kTiles>& output) {
+    const LaneRows rows(tile);
+    const bool dense = expert.form == ExpertForm::kDense;
+    CUDAMOE_UNROLL
+    for (int t = 0; t < kTasks; ++t) {
+      const int task = first_task + t;
+      if (dense && task >= expert.tasks) break;
+      float weight[2] = {};
+      CUDAMOE_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        if (rows.row[h] < 0) continue;
+        const int64_t pairs = dense ? rows.row[h] * expert.tasks + task : load_constant(expert.items + rows.row[h]);
+        weight[h] = load_constant(expert.gates + pairs * expert.choices + number);
+        if (expert.residual != nullptr) weight[h] += load_constant(expert.residual + task * expert.experts + number);
+      }
+      CUDAMOE_UNROLL
+      for (int j = 0; j < kTiles; ++j) {
+        CUDAMOE_UNROLL
+        for (int e = 0; e < 4; ++e) sum_[t].value[j][e] = fma(weight[e / 2], output.value[j][e], sum_[t].value[j][e]);
+      }
+    }
+  }
+
+  CUDAMOE_DEVICE void store(const Expert& expert, const GemmRowTile& tile, int first_task, int first_column) const {
+    if (expert.form == ExpertForm::kSparse) {
+      // A row is an item: sample and task.
+      LaneRows rows(tile);
+      int64_t offset[2] = {};
+      CUDAMOE_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        if (rows.row[h] < 0) continue;
+        const int32_t item = load_constant(expert.items + rows.row[h]);
+        rows.row[h] = item / expert.tasks;
+        offset[h] = item % expert.tasks * expert.y_task_stride;
+      }
+      if (expert.y.is_bf16 != 0) {
+        store_items<Bf16>(expert, rows, offset, first_column);
+      } else {
+        store_items<float>(expert, rows, offset, first_column);
+      }
+      return;
+    }
+    CUDAMOE_UNROLL
+    for (int t = 0; t < kTasks; ++t) {
+      if (first_task + t >= expert.tasks) break;
+      store_rows(expert.y, (first_task + t) * expert.y_task_stride, tile, first_column, expert.columns, sum_[t]);
+    }
+  }
+
+ private:
+  template <class T>
+  CUDAMOE_DEVICE void store_items(const Expert& expert, const LaneRows& rows, const int64_t (&offset)[2], int first_column) const {
+    T* base = static_cast<T*>(const_cast<void*>(expert.y.data));
+    const bool aligned = aligned_for<2>(base, expert.y.row_stride) && (expert.tasks == 1 || expert.y_task_stride % 2 == 0);
+    T* const at[2] = {rows.row[0] < 0 ? nullptr : base + rows.row[0] * expert.y.row_stride + offset[0],
+                      rows.row[1] < 0 ? nullptr : base + rows.row[1] * expert.y.row_stride + offset[1]};
+    store_sums(at, first_column, expert.columns, aligned, sum_[0]);
+  }
+
+  FragmentSums<kTiles> sum_[kTasks];
+};
+
+// kTasks 0: forward.
+template <int kColumns, int kTasks>
+CUDAMOE_KERNEL(kExpertThreads, 1)
+expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_of_block) {
+  constexpr int kTiles = kColumns / 8;
+  if (block_x() < expert.inspectors) return inspect_rows<kExpertThreads>(expert.rows);
+  const int block = block_x() - expert.inspectors;
+  TileWalk walk(expert.rows, block * tiles_of_block, (block + 1) * tiles_of_block);
+  if (walk.tile().group < 0) return;
+
+  const int column_tiles = ceil_divide(expert.columns, kColumns);
+  const int first_column = block_y() % column_tiles * kColumns, first_task = block_y() / column_tiles * kTasks;
+  const int depth = expert_depth(expert.depth), x_stride = depth + kExpertPadding;
+  const int slices = ceil_divide(expert.hidden, kExpertSlice), list = list_length(expert), units = list * slices;
+  const int unit_elements = static_cast<int>(expert_unit_elements(expert.depth, kColumns));
+  const auto own_x = [&] { return dynamic_shared<Bf16>() + computed_here(warp_id() * 16) * x_stride; };
+  const auto place_of = [&](int place) {
+    return dynamic_shared<Bf16>() + (static_cast<int>(expert_x_elements(expert.depth)) + place * unit_elements);
+  };
+  const bool resident = expert.resident != 0;
+  // Unit `number` of the rows of a group, into a place.
+  const auto begin = [&](int group, int number, int place) {
+    begin_unit<kColumns>(expert, listed_expert(expert, group, number / slices), number % slices, first_column, place_of(place));
+  };
+
+  const auto begin_rows = [&] { RowCopy(expert, walk.tile(), own_x()).begin(); };
+  const auto convert_rows = [&] { RowCopy(expert, walk.tile(), own_x()).convert(); };
+  if (direct != 0) begin_rows();
+  int held = -1;  // the group whose units are resident, or any when all groups have the same
+  int turn = 0;   // of two places
+  if (!resident) begin(walk.tile().group, 0, 0);
+  Mixtures<kTiles, kTasks == 0 ? 1 : kTasks> mixtures;
+  while (walk.tile().group >= 0) {
+    if (direct == 0) {
+      meet_warp();  // the rows of the last tile have been read
+      convert_rows();
+    }
+    const GemmRowTile tile = walk.tile();
+    walk.advance();
+    const bool loads = !resident || held < 0 || (expert.form != ExpertForm::kDense && held != tile.group);
+    if (resident && loads) {
+      sync_block();  // everybody is done with the units
+      for (int number = 0; number < units; ++number) begin(tile.group, number, number);
+      held = tile.group;
+    }
+    const bool active = warp_id() * 16 < tile.rows;
+    const int64_t group_of_h = expert.rows.offsets == nullptr ? tile.group : 0;
+    if constexpr (kTasks > 0) mixtures.clear();
+    for (int i = 0; i < list; ++i) {
+      const int number = listed_expert(expert, tile.group, i);
+      FragmentSums<kTiles> output;
+      output.clear();
+      for (int slice = 0; slice < slices; ++slice) {
+        const int unit = i * slices + slice;
+        const bool last = unit + 1 == units;
+        ptx::cp_async_wait_all();
+        if (loads) {
+          sync_block();  // the unit has arrived everywhere, and everybody is done with the other place
+          if (!resident && (!last || walk.tile().group >= 0)) begin(last ? walk.tile().group : tile.group, last ? 0 : unit + 1, 1 - turn);
+        } else {
+          meet_warp();
+        }
+        const Shared<Bf16> weights = place_of(resident ? unit : turn);
+        turn = 1 - turn;
+        FragmentSums<kSliceTiles> hidden;
+        const bool multiplies = active && number >= 0;
+        if (multiplies) first_layer(own_x(), x_stride, weights, depth, hidden);
+        if (last && direct != 0) {
+          meet_warp();  // the rows have been read
+          begin_rows();
+        }
+        if (!multiplies) continue;
+        const int first = slice * kExpertSlice;
+        add_bias(expert.first, number, first, expert.hidden, hidden);
+        if constexpr (kTasks == 0) {
+          if (expert.before.data != nullptr)
+            store_rows(expert.before, group_of_h * expert.before.group_stride, tile, first, expert.hidden, hidden);
+        }
+        activate_sums(expert.first.activation, expert.slope, hidden);
+        if constexpr (kTasks == 0) {
+          if (expert.h.data != nullptr) store_rows(expert.h, group_of_h * expert.h.group_stride, tile, first, expert.hidden, hidden);
+        }
+        second_layer(hidden, weights + depth * kFirstStride, output);
+      }
+      if (!active || number < 0) continue;
+      add_bias(expert.second, number, first_column, expert.columns, output);
+      activate_sums(expert.second.activation, expert.slope, output);
+      if constexpr (kTasks == 0) {
+        store_rows(expert.y, group_of_h * expert.y.group_stride, tile, 0, expert.columns, output);
+      } else {
+        mixtures.add(expert, tile, first_task, i, output);
+      }
+    }
+    if constexpr (kTasks > 0) {
+      if (active) mixtures.store(expert, tile, first_task, first_column);
+    }
+  }
+}
+
+template <int kColumns, int kTasks>
+cudaError_t launch_expert(const char* name, const Expert& expert, const ExpertLaunch& of, cudaStream_t stream) {
+  // The last number is less than 2^31, and so is what a block beyond the last tile makes of it.
+  const int64_t tiles = gemm_row_tiles(expert.rows, kExpertRows), of_block = ceil_divide(tiles, int64_t{of.blocks});
+  if (of_block * (of.blocks + int64_t{1}) > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const int passes =
+      kTasks == 0 ? 1 : ceil_divide(expert.columns, kColumns) * (expert.form == ExpertForm::kDense ? ceil_divide(expert.tasks, kTasks) : 1);
+  const GemmMatrix& x = expert.x;
+  const bool direct = x.is_bf16 != 0 && aligned_for<8>(static_cast<const Bf16*>(x.data), x.row_stride) && x.group_stride % 8 == 0;
+  const LaunchShape shape{.name = name,
+                          .grid = {expert.inspectors + of.blocks, passes},
+                          .block = {kExpertThreads},
+                          .dynamic_shared_bytes = of.shared_bytes,
+                          .stream = stream};
+  return launch(shape, expert_kernel<kColumns, kTasks>, expert, direct ? 1 : 0, static_cast<int>(of_block));
+}
+
+}  // namespace cudamoe::kernels
