@@ -22,14 +22,19 @@ internal sealed class LayerContext : IDisposable
     private nint _workspacePointer;
 
     public LayerContext(Device device, ModelDescription description, int maxRows, bool training)
+        : this(device, description.Architecture.Precision, description.Architecture.ActivationSlope, description.Training.Optimizer, maxRows, training)
+    {
+    }
+
+    public LayerContext(Device device, Precision precision, float activationSlope, OptimizerDescription optimizer, int maxRows, bool training)
     {
         Device = device;
         Stream = device.CreateStream();
         MaxRows = maxRows;
         Training = training;
-        Precision = description.Architecture.Precision;
-        ActivationSlope = description.Architecture.ActivationSlope;
-        Parameters = new ParameterSet(device, training, description.Training.Optimizer);
+        Precision = precision;
+        ActivationSlope = activationSlope;
+        Parameters = new ParameterSet(device, training, optimizer);
     }
 
     private LayerContext(LayerContext parent, int rowsPerRow)

@@ -45,6 +45,9 @@ internal sealed class Slot
         return slot;
     }
 
+    /// <summary>Rows without gaps at an address that is known already.</summary>
+    public static Slot At(nint pointer, long columns) => new(columns, columns, null, 0) { _pointer = pointer };
+
     /// <summary>A range of the columns; the same object each time, so that a step may ask for it.</summary>
     public Slot Slice(long column, long columns)
     {
