@@ -19,6 +19,7 @@ internal static class CliApplication
             new TrainCommand(),
             new ResumeCommand(),
             new ExperimentCommand(),
+            new StreamCommand(),
             new EvaluateCommand(),
             new PredictCommand(),
             new InspectCommand(),

@@ -22,6 +22,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(ProbeResult))]
 [JsonSerializable(typeof(TrainResult))]
 [JsonSerializable(typeof(ExperimentResult))]
+[JsonSerializable(typeof(Streaming.StreamResult))]
 [JsonSerializable(typeof(EvaluateResult))]
 [JsonSerializable(typeof(PredictResult))]
 [JsonSerializable(typeof(GraphResult))]

@@ -18,8 +18,41 @@ internal static class ModelFile
     {
         if (!File.Exists(path))
             throw new UsageException($"there is no model file {path}", "'cudamoe init DATA.csv' writes one");
+        return Load(path, overrides, DescriptionJson.Load, DescriptionJson.Parse);
+    }
+
+    /// <summary>Reads stream files in the same way.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="overrides">Values by the path of their key, in order.</param>
+    /// <exception cref="DescriptionException">The file is wrong, or is wrong with the overrides.</exception>
+    /// <exception cref="UsageException">The file is missing, or an override names no place in it.</exception>
+    public static StreamDescription LoadStream(string path, IReadOnlyList<KeyValuePair<string, string>> overrides)
+    {
+        if (!File.Exists(path))
+            throw new UsageException($"there is no stream file {path}", "docs/models/xsmoe.md shows one");
+        return Load(path, overrides, StreamDescriptionJson.Load, StreamDescriptionJson.Parse);
+    }
+
+    /// <summary>What follows <c>--set</c>, as often as it is given.</summary>
+    /// <exception cref="UsageException">One has no KEY=VALUE.</exception>
+    public static List<KeyValuePair<string, string>> Overrides(IEnumerable<string> given)
+    {
+        List<KeyValuePair<string, string>> overrides = [];
+        foreach (string each in given)
+        {
+            int equals = each.IndexOf('=', StringComparison.Ordinal);
+            if (equals < 1)
+                throw new UsageException($"--set {each} has no KEY=VALUE");
+            overrides.Add(new(each[..equals], each[(equals + 1)..]));
+        }
+
+        return overrides;
+    }
+
+    private static T Load<T>(string path, IReadOnlyList<KeyValuePair<string, string>> overrides, Func<string, T> load, Func<string, string?, T> parse)
+    {
         if (overrides.Count == 0)
-            return DescriptionJson.Load(path);
+            return load(path);
         JsonNode root;
         try
         {
@@ -28,7 +61,7 @@ internal static class ModelFile
         catch (Exception e) when (e is JsonException or ArgumentException)
         {
             // The strict reader says what is wrong, and where.
-            DescriptionJson.Load(path);
+            load(path);
             throw new DescriptionException($"{path}: {e.Message}", e);
         }
 
@@ -36,7 +69,7 @@ internal static class ModelFile
             Set(root, key, value);
         try
         {
-            return DescriptionJson.Parse(root.ToJsonString(), Path.GetDirectoryName(Path.GetFullPath(path)));
+            return parse(root.ToJsonString(), Path.GetDirectoryName(Path.GetFullPath(path)));
         }
         catch (DescriptionException e) when (e.KeyPath is { } place)
         {

@@ -69,15 +69,7 @@ internal sealed class TrainCommand : RunCommand
 
     private List<KeyValuePair<string, string>> Overrides(ParseResult arguments)
     {
-        List<KeyValuePair<string, string>> overrides = [];
-        foreach (string given in arguments.GetValue(_set) ?? [])
-        {
-            int equals = given.IndexOf('=', StringComparison.Ordinal);
-            if (equals < 1)
-                throw new UsageException($"--set {given} has no KEY=VALUE");
-            overrides.Add(new(given[..equals], given[(equals + 1)..]));
-        }
-
+        List<KeyValuePair<string, string>> overrides = ModelFile.Overrides(arguments.GetValue(_set) ?? []);
         Named("training.epochs", arguments.GetValue(_epochs));
         Named("training.batch_size", arguments.GetValue(_batch));
         Named("training.seed", arguments.GetValue(_seed));

@@ -96,6 +96,31 @@ public sealed partial class CheckpointStore
         Point(BestFile, Path.GetFileName(full));
     }
 
+    /// <summary>Deletes the newest checkpoints: the first <paramref name="count"/> stay, and the last of these becomes the latest.</summary>
+    /// <remarks>A kill in the middle leaves more of them than asked for; the same call again ends it.</remarks>
+    /// <exception cref="CudaMoEException">Another process is saving.</exception>
+    public void RollBack(int count)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        IReadOnlyList<string> all = List();
+        if (count >= all.Count)
+            return;
+        using FileStream writerLock = TakeLock();
+        if (count > 0)
+            Point(LatestFile, Path.GetFileName(all[count - 1]));
+        else
+            File.Delete(Path.Combine(Folder, LatestFile));
+        string? best = ReadPointer(BestFile);
+        foreach (string path in all.Skip(count).Reverse())
+        {
+            if (Path.GetFileName(path) == best)
+                File.Delete(Path.Combine(Folder, BestFile));
+            string deleting = Path.Combine(Folder, ".deleting-" + Path.GetFileName(path));
+            Directory.Move(path, deleting);
+            TryDelete(deleting);
+        }
+    }
+
     /// <summary>Opens and verifies the latest checkpoint; null when none was saved yet.</summary>
     /// <exception cref="CheckpointFormatException">It was altered, or the pointer names nothing.</exception>
     public CheckpointFolder? OpenLatest() => OpenPointed(LatestFile);

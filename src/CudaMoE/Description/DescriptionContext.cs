@@ -22,8 +22,10 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
         typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
+        typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
+[JsonSerializable(typeof(StreamDescription))]
 internal sealed partial class DescriptionContext : JsonSerializerContext
 {
     // The generated code sets every init-only property, to default(T) where the text has none: the defaults of the records are lost. So the
@@ -46,6 +48,13 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new ScheduleDescription(),
         new BalancerDescription(),
         new EarlyStoppingDescription(),
+        new StreamDescription { Name = "", Data = new() { Log = [] }, Modalities = [] },
+        new StreamDataDescription { Log = [] },
+        new ItemTableDescription { File = "" },
+        new ModalityDescription { Name = "", Source = default },
+        new XsmoeDescription(),
+        new GrowthDescription(),
+        new StreamTrainingDescription(),
     }.ToFrozenDictionary(prototype => prototype.GetType());
 
     /// <summary>The default value of a property that is not required.</summary>

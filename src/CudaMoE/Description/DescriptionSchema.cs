@@ -8,28 +8,37 @@ using System.Xml.Linq;
 
 namespace CudaMoE.Description;
 
-/// <summary>The JSON schema of model files, for editors and other tools.</summary>
+/// <summary>The JSON schemas of model and stream files, for editors and other tools.</summary>
 public static class DescriptionSchema
 {
     private const string ResourceName = "model.schema.json";
+    private const string StreamResourceName = "stream.schema.json";
 
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>The published schema, with descriptions, as it is in <c>docs/model.schema.json</c>.</summary>
-    public static string Published
+    /// <summary>The published schema of model files, with descriptions, as it is in <c>docs/model.schema.json</c>.</summary>
+    public static string Published => Resource(ResourceName);
+
+    /// <summary>The published schema of stream files, with descriptions, as it is in <c>docs/stream.schema.json</c>.</summary>
+    public static string PublishedStream => Resource(StreamResourceName);
+
+    /// <summary>Makes the schema of model files from the types: names, enumerations, required keys, ranges, defaults; no other keys allowed.</summary>
+    /// <param name="documentation">The library's XML documentation file, whose summaries become descriptions; null for none.</param>
+    public static string Export(XDocument? documentation = null) => Export(DescriptionContext.Default.ModelDescription, "CudaMoE model description", documentation);
+
+    /// <summary>Makes the schema of stream files in the same way.</summary>
+    /// <param name="documentation">The library's XML documentation file; null for none.</param>
+    public static string ExportStream(XDocument? documentation = null) => Export(DescriptionContext.Default.StreamDescription, "CudaMoE stream description", documentation);
+
+    private static string Resource(string name)
     {
-        get
-        {
-            using Stream stream = typeof(DescriptionSchema).Assembly.GetManifestResourceStream(ResourceName)
-                ?? throw new InvalidOperationException($"{ResourceName} is not embedded in this assembly");
-            using StreamReader reader = new(stream, Encoding.UTF8);
-            return reader.ReadToEnd();
-        }
+        using Stream stream = typeof(DescriptionSchema).Assembly.GetManifestResourceStream(name)
+            ?? throw new InvalidOperationException($"{name} is not embedded in this assembly");
+        using StreamReader reader = new(stream, Encoding.UTF8);
+        return reader.ReadToEnd();
     }
 
-    /// <summary>Makes the schema from the types: names, enumerations, required keys, ranges, defaults; no other keys allowed.</summary>
-    /// <param name="documentation">The library's XML documentation file, whose summaries become descriptions; null for none.</param>
-    public static string Export(XDocument? documentation = null)
+    private static string Export(JsonTypeInfo type, string title, XDocument? documentation)
     {
         Dictionary<string, string> summaries = documentation is null ? [] : Summaries(documentation);
         JsonSchemaExporterOptions options = new()
@@ -37,10 +46,10 @@ public static class DescriptionSchema
             TreatNullObliviousAsNonNullable = true,
             TransformSchemaNode = (context, schema) => Complete(context, schema, summaries),
         };
-        JsonObject root = DescriptionContext.Default.ModelDescription.GetJsonSchemaAsNode(options).AsObject();
+        JsonObject root = type.GetJsonSchemaAsNode(options).AsObject();
         root["properties"]!.AsObject().Insert(0, "$schema", new JsonObject { ["type"] = "string" });
         root.Insert(0, "$schema", "https://json-schema.org/draft/2020-12/schema");
-        root.Insert(1, "title", "CudaMoE model description");
+        root.Insert(1, "title", title);
         return root.ToJsonString(Indented) + "\n";
     }
 

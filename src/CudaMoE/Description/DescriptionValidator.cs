@@ -37,7 +37,8 @@ public static class DescriptionValidator
         }
     }
 
-    private static void CheckName(string name)
+    /// <summary>Refuses what is no name of a run.</summary>
+    internal static void CheckName(string name)
     {
         bool valid = name.Length <= 100 && name[0] != '.'
             && name.All(character => char.IsAsciiLetterOrDigit(character) || character is '-' or '_' or '.');
@@ -46,7 +47,7 @@ public static class DescriptionValidator
     }
 
     /// <summary>Checks all values of a record and of what it holds: not null unless allowed, texts not empty, numbers in their range, enumerations known.</summary>
-    private static void CheckValues(object record, string path)
+    internal static void CheckValues(object record, string path)
     {
         JsonTypeInfo contract = DescriptionContext.Contract(record.GetType());
         foreach (JsonPropertyInfo property in contract.Properties)

@@ -53,7 +53,8 @@ public sealed class InteractionLog
     /// <param name="userColumn">The column of the user's name, any text.</param>
     /// <param name="itemColumn">The column of the item's name, any text.</param>
     /// <param name="timeColumn">The column of the time, a number of any unit.</param>
-    /// <exception cref="DataException">A file cannot be read, lacks a column, or a field is empty or no number; the message names file, line and column.</exception>
+    /// <exception cref="DataException">A file cannot be read, lacks a column, or a field is empty or no number; the message names file, line and
+    /// column.</exception>
     public static InteractionLog Read(IReadOnlyList<string> files, FileFormat format, string userColumn, string itemColumn, string timeColumn)
     {
         Builder builder = new();

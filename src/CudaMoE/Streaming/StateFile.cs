@@ -26,7 +26,8 @@ public enum StateType
 /// (UTF-8 bytes, one after the other) with "name_ends" [items] (i64), and, in files that this class wrote, "sha256" over all of these.
 /// </summary>
 /// <remarks>
-/// The header is checked by the rules of the format, and the hash, where there is one, when the file is opened, which reads it once; a file that was cut off or altered
+/// The header is checked by the rules of the format, and the hash, where there is one, when the file is opened, which reads it once; a file that was cut
+/// off or altered
 /// is refused. Other programs may write such files without "sha256". Safe for concurrent reads until it is disposed.
 /// </remarks>
 public sealed class StateFile : IItemStates, IDisposable

@@ -173,7 +173,7 @@ public sealed class ItemStatesTests(ITestOutputHelper output) : IDisposable
         Assert.Equal(40, a[..40].Sum(x => (double)x * x), 3);
         (double x, double y) = InPlane(a, b, ab);
         for (int i = 0; i < 40; i++)
-            Assert.Equal(ab[i], (x * a[i]) + (y * b[i]), 4);
+            Assert.Equal(ab[i], (x * a[i]) + (y * b[i]), tolerance: 1e-4);
         Assert.True(x > 0.3 && y > 0.3, $"{x} {y}");
 
         // Layer 4 has layer 0's features with other vectors.

@@ -1,0 +1,70 @@
+using System.Text.Json;
+
+namespace CudaMoE.Description;
+
+/// <summary>Stream descriptions as JSON, under the same strict rules as model files, see <see cref="DescriptionJson"/>.</summary>
+public static class StreamDescriptionJson
+{
+    /// <summary>Reads and validates a stream file. Relative paths in it start at its folder and come out absolute.</summary>
+    /// <exception cref="DescriptionException">It cannot be read or is wrong; the message begins with the path and the line.</exception>
+    public static StreamDescription Load(string path)
+    {
+        string full = Path.GetFullPath(path);
+        string text;
+        try
+        {
+            text = File.ReadAllText(full);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new DescriptionException($"{path}: cannot be read: {error.Message}", error);
+        }
+
+        try
+        {
+            return Parse(text, Path.GetDirectoryName(full));
+        }
+        catch (DescriptionException error)
+        {
+            throw new DescriptionException($"{path}: {error.Message}", error.KeyPath, error.Line, error);
+        }
+    }
+
+    /// <summary>Reads and validates JSON text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="baseFolder">Where relative paths start; null leaves them as written.</param>
+    /// <exception cref="DescriptionException">The text is wrong; the message begins with the line.</exception>
+    public static StreamDescription Parse(string text, string? baseFolder = null)
+    {
+        DescriptionReader reader = new();
+        StreamDescription description = reader.Read(LocatedJson.Parse(text), DescriptionContext.Default.StreamDescription);
+        try
+        {
+            StreamRules.Check(description);
+        }
+        catch (DescriptionException error) when (error.KeyPath is { } path)
+        {
+            int line = reader.LineOf(path);
+            throw new DescriptionException($"line {line}: {error.Message}", path, line, error);
+        }
+
+        return baseFolder is null ? description : Resolve(description, Path.GetFullPath(baseFolder));
+    }
+
+    /// <summary>The JSON of a description, with every default written out.</summary>
+    public static string Write(StreamDescription description) => JsonSerializer.Serialize(description, DescriptionContext.Default.StreamDescription) + "\n";
+
+    /// <summary>Checks every rule of a description that a program made.</summary>
+    /// <exception cref="DescriptionException">A rule is broken.</exception>
+    public static void Validate(StreamDescription description) => StreamRules.Check(description);
+
+    private static StreamDescription Resolve(StreamDescription description, string folder) => description with
+    {
+        Data = description.Data with { Log = [.. description.Data.Log.Select(file => Path.GetFullPath(file, folder))] },
+        Items = description.Items is null ? null : description.Items with { File = Path.GetFullPath(description.Items.File, folder) },
+        Modalities =
+        [
+            .. description.Modalities.Select(modality => modality.File is null ? modality : modality with { File = Path.GetFullPath(modality.File, folder) }),
+        ],
+    };
+}
