@@ -40,6 +40,7 @@ struct Case {
 
 std::vector<Case> gating_cases();
 std::vector<Case> gemm_cases();
+std::vector<Case> expert_cases();
 std::vector<Case> embedding_cases();
 std::vector<Case> row_cases();  // combine, norm, loss, balance, optimizer
 
