@@ -17,6 +17,9 @@ internal sealed class GrecReference
     private readonly Dictionary<string, double[]> _parameters;
     private readonly int _tasks;
     private readonly int _experts;
+    private double[] _probabilitySums = [];
+    private double _zSum;
+    private long _routed;
 
     public GrecReference(MultiTaskModel model)
     {
@@ -46,10 +49,6 @@ internal sealed class GrecReference
             balance += counts[e] / ((double)_routed * _architecture.Gate.TopK!.Value) * (_probabilitySums[e] / _routed);
         return (_architecture.Gate.BalanceLoss * _experts * balance) + (_architecture.Gate.ZLoss * _zSum / _routed);
     }
-
-    private double[] _probabilitySums = [];
-    private double _zSum;
-    private long _routed;
 
     /// <summary>Logits [rows][sum of outputs].</summary>
     public double[][] Logits(Batch batch)
