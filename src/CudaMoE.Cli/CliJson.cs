@@ -27,6 +27,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(PredictResult))]
 [JsonSerializable(typeof(GraphResult))]
 [JsonSerializable(typeof(GraphLogResult))]
+[JsonSerializable(typeof(InteractionSampleCounts))]
 internal sealed partial class CliJson : JsonSerializerContext;
 
 /// <summary>The document of a command that failed.</summary>

@@ -11,6 +11,7 @@ internal sealed class GraphCommand : Command
         Add(new GraphBuildCommand());
         Add(new GraphUpdateCommand());
         Add(new GraphInspectCommand());
+        Add(new GraphSamplesCommand());
         Add(new GraphGenerateCommand());
     }
 }

@@ -114,7 +114,7 @@ internal sealed class InspectCommand : CliCommand
             Tasks = [.. shape.Description.Tasks.Select((t, i) => new InspectedTask(t.Name, ParameterFile.SnakeCase(t.Type), shape.Outputs[i]))],
             FeatureWidth = shape.Layout.Sparse.Sum(s => s.Dimension) + shape.Layout.DenseWidth,
             Tables = [.. shape.Layout.Sparse.GroupBy(s => s.Table).Select(g => new InspectedTable(g.Key, g.First().Rows, g.First().Dimension, [.. g.Select(s => s.Name)]))],
-            DenseParameters = model.Parameters.Where(p => p.Kind != ParameterKind.Embedding).Sum(p => p.Count),
+            DenseParameters = model.Parameters.Where(p => p.Kind is not (ParameterKind.Embedding or ParameterKind.Frozen)).Sum(p => p.Count),
             EmbeddingParameters = model.Parameters.Where(p => p.Kind == ParameterKind.Embedding).Sum(p => p.Count),
             Memory = new(model.MaxRows, model.Memory.Parameters, model.Memory.OptimizerStates, model.Memory.Activations, model.Memory.PackedWeights, model.Memory.Workspace),
             Parameters = [.. model.Parameters.Select(p => new InspectedParameter(p.Name, ParameterFile.SnakeCase(p.Kind), p.Type.ToString().ToUpperInvariant(), p.Shape, p.Count))],

@@ -114,6 +114,8 @@ internal static class Probe
         int table = 0;
         foreach (Parameter parameter in model.Parameters)
         {
+            if (parameter.Kind == ParameterKind.Frozen)
+                continue;
             float[] gradient;
             if (parameter.Kind == ParameterKind.Embedding)
             {

@@ -35,6 +35,9 @@ public sealed record ArchitectureDescription
     [NumberRange(0, 1)]
     public double? StitchOwnWeight { get; init; } = 0.9;
 
+    /// <summary>The macro graph of a mgoe model.</summary>
+    public MacroDescription? Macro { get; init; }
+
     /// <summary>Hidden widths of each task's tower; may be empty.</summary>
     [NumberRange(1, 65536)]
     public IReadOnlyList<int> Tower { get; init; } = [];
@@ -82,6 +85,59 @@ public enum ModelType
 
     /// <summary>Generalist recommender: tokens, a transformer over sequences, and a sparse mixture routed by task and sample (Yang et al., CIKM 2023).</summary>
     Grec,
+
+    /// <summary>Macro graph of experts: experts that read aggregates of a user's and an item's macro neighbours (KDD 2026, arXiv 2506.10520).</summary>
+    Mgoe,
+}
+
+/// <summary>What a mgoe model reads of its macro graph, and how.</summary>
+public sealed record MacroDescription
+{
+    /// <summary>The feature of the user's id: categorical, with a vocabulary or identity encoding.</summary>
+    public string? User { get; init; }
+
+    /// <summary>The feature of the item's id, as <see cref="User"/>.</summary>
+    public string? Item { get; init; }
+
+    /// <summary>Macro nodes of users, without the cold one, as in the graph.</summary>
+    [NumberRange(1, 4096)]
+    public int UserNodes { get; init; } = 20;
+
+    /// <summary>Macro nodes of items, without the cold one, as in the graph.</summary>
+    [NumberRange(1, 4096)]
+    public int ItemNodes { get; init; } = 20;
+
+    /// <summary>Tables of the macro nodes' embeddings.</summary>
+    public MacroTables Tables { get; init; } = MacroTables.PerTask;
+
+    /// <summary>How much a macro node counts beside its macro weight.</summary>
+    public MacroAttention Attention { get; init; } = MacroAttention.OverNeighbours;
+
+    /// <summary>Whether the tasks' mixtures attend to each other before the towers.</summary>
+    public bool Coupling { get; init; } = true;
+}
+
+/// <summary>Tables of macro nodes.</summary>
+public enum MacroTables
+{
+    /// <summary>One for each task and a shared one.</summary>
+    PerTask,
+
+    /// <summary>A shared one only.</summary>
+    Shared,
+
+    /// <summary>None: a model without graph.</summary>
+    None,
+}
+
+/// <summary>Attention over macro nodes (MacGNN, WWW 2024).</summary>
+public enum MacroAttention
+{
+    /// <summary>Softmax over the macro nodes, as the paper means it.</summary>
+    OverNeighbours,
+
+    /// <summary>All macro nodes alike with factor 1: what the released code of MacGNN computes, whose softmax is over one key.</summary>
+    Degenerate,
 }
 
 /// <summary>Experts of a model: how many, of which widths. All experts of a level have the same shape.</summary>

@@ -21,6 +21,9 @@ public sealed record DataDescription
     /// <summary>The column that groups rows for GAUC (usually the user); null for none.</summary>
     public string? GroupColumn { get; init; }
 
+    /// <summary>The macro graph that a mgoe model is trained with, a file of <c>cudamoe graph build</c>; null for other models.</summary>
+    public string? Graph { get; init; }
+
     /// <summary>Folder of the binary cache; null = <c>.cudamoe-cache</c> beside the model file.</summary>
     public string? Cache { get; init; }
 }

@@ -21,6 +21,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<BalancerType>), typeof(SnakeCaseEnumConverter<RepresentationPlace>), typeof(SnakeCaseEnumConverter<GramScale>),
         typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
         typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
+        typeof(SnakeCaseEnumConverter<MacroTables>), typeof(SnakeCaseEnumConverter<MacroAttention>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
         typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
     ])]
@@ -43,6 +44,7 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new ExpertsDescription(),
         new GateDescription(),
         new GrecDescription(),
+        new MacroDescription(),
         new TrainingDescription(),
         new OptimizerDescription(),
         new ScheduleDescription(),

@@ -37,12 +37,12 @@ internal sealed class LayerContext : IDisposable
         Parameters = new ParameterSet(device, training, optimizer);
     }
 
-    private LayerContext(LayerContext parent, int rowsPerRow)
+    private LayerContext(LayerContext parent, int maxRows)
     {
         _root = parent._root ?? parent;
         Device = parent.Device;
         Stream = parent.Stream;
-        MaxRows = checked(parent.MaxRows * rowsPerRow);
+        MaxRows = maxRows;
         Training = parent.Training;
         Precision = parent.Precision;
         ActivationSlope = parent.ActivationSlope;
@@ -77,7 +77,11 @@ internal sealed class LayerContext : IDisposable
 
     /// <summary>The same context for layers that run on several rows a sample, e.g. one for each token: all is shared but <see cref="MaxRows"/>.</summary>
     /// <param name="rowsPerRow">Rows for each row of this context.</param>
-    public LayerContext Times(int rowsPerRow) => rowsPerRow == 1 ? this : new(this, rowsPerRow);
+    public LayerContext Times(int rowsPerRow) => rowsPerRow == 1 ? this : new(this, checked(MaxRows * rowsPerRow));
+
+    /// <summary>The same context for layers that run on rows that are not the batch's, e.g. nodes that all samples share.</summary>
+    /// <param name="rows">The most rows.</param>
+    public LayerContext WithRows(int rows) => new(this, rows);
 
     /// <summary>Runs <paramref name="bind"/> once all addresses are known.</summary>
     public void OnBind(Action bind) => Root._bindings.Add(bind);

@@ -17,6 +17,9 @@ public enum ParameterKind
     /// <summary>An embedding table, [rows, dimension].</summary>
     Embedding,
 
+    /// <summary>A table that is looked up and not trained, [rows, width].</summary>
+    Frozen,
+
     /// <summary>Weights that mix experts or tasks, the same for every sample: [task, own experts] or [task, task].</summary>
     Mixing,
 }

@@ -11,10 +11,12 @@ internal sealed class Slot
     private readonly Slot? _parent;
     private readonly long _column;
     private readonly List<Slot> _views = [];
+    private readonly Func<nint>? _address;
     private nint _pointer;
 
-    private Slot(long columns, long rowStride, Slot? parent, long column)
+    private Slot(long columns, long rowStride, Slot? parent, long column, Func<nint>? address = null)
     {
+        _address = address;
         Columns = columns;
         RowStride = rowStride;
         _parent = parent;
@@ -25,7 +27,7 @@ internal sealed class Slot
 
     public long RowStride { get; }
 
-    public nint Pointer => _parent == null ? _pointer : _parent.Pointer + (nint)(_column * sizeof(float));
+    public nint Pointer => _parent == null ? _address?.Invoke() ?? _pointer : _parent.Pointer + (nint)(_column * sizeof(float));
 
     public unsafe float* Data => (float*)Pointer;
 
@@ -47,6 +49,9 @@ internal sealed class Slot
 
     /// <summary>Rows without gaps at an address that is known already.</summary>
     public static Slot At(nint pointer, long columns) => new(columns, columns, null, 0) { _pointer = pointer };
+
+    /// <summary>Memory that is no arena's, e.g. a parameter's, as rows without gaps.</summary>
+    public static Slot Of(Func<nint> address, long columns) => new(columns, columns, null, 0, address);
 
     /// <summary>A range of the columns; the same object each time, so that a step may ask for it.</summary>
     public Slot Slice(long column, long columns)

@@ -1,6 +1,7 @@
 using CudaMoE.Balancing;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Graphs;
 using CudaMoE.Layers;
 using CudaMoE.Tensors;
 
@@ -64,6 +65,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
                 ModelType.Grec => new GrecTrunk(_context, _input, description, layout),
                 ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
+                ModelType.Mgoe => new MgoeTrunk(_context, _input, _deviceBatch, description, layout),
                 _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
             };
             _towers = new(_context, _trunk, description, outputs);
@@ -192,6 +194,21 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
         BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
+
+    /// <summary>
+    /// Takes the macro weights of a graph for the users and items of the encoders; nodes that the graph does not have get those of a node without
+    /// edges. For models with macro nodes, before they are trained: a checkpoint holds the weights.
+    /// </summary>
+    /// <param name="graph">The graph; its macro nodes are as many as the description says.</param>
+    /// <param name="encoders">The encoders that the model's ids come from.</param>
+    /// <exception cref="DescriptionException">The graph has another number of macro nodes.</exception>
+    public void LoadMacroWeights(MacroGraph graph, FittedEncoders encoders)
+    {
+        if (_trunk is MgoeTrunk { MacroWeights: { } weights })
+            MacroWeightLoader.Load(weights, Description.Architecture.Macro!, graph, encoders);
+        else
+            throw new InvalidOperationException("the model has no macro nodes");
+    }
 
     /// <summary>Must be called after parameters were changed from outside.</summary>
     public void ParametersChanged() => _packed = false;

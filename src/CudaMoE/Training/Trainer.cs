@@ -91,6 +91,7 @@ public static class Trainer
                 Train = [.. data.Train.Select(Full)],
                 Validation = [.. data.Validation.Select(Full)],
                 Test = [.. data.Test.Select(Full)],
+                Graph = data.Graph is { } graph ? Full(graph) : null,
                 Cache = Path.GetFullPath(data.Cache ?? ".cudamoe-cache", root),
             },
         };

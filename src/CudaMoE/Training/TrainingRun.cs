@@ -3,6 +3,7 @@ using CudaMoE.Balancing;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Graphs;
 using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
@@ -68,6 +69,7 @@ internal sealed class TrainingRun : IDisposable
         _observer.OnStarted(_folder.Path, started);
         return Guard(() =>
         {
+            LoadGraph(cancellation);
             SaveCheckpoint(best: false);
             return Loop(cancellation);
         });
@@ -101,6 +103,14 @@ internal sealed class TrainingRun : IDisposable
     }
 
     public void Dispose() => _model.Dispose();
+
+    private void LoadGraph(CancellationToken cancellation)
+    {
+        if (_description.Data?.Graph is not { } path)
+            return;
+        using MacroGraph graph = MacroGraph.Open(path, progress: null, cancellation);
+        _model.LoadMacroWeights(graph, _dataset.Encoders);
+    }
 
     private TrainingResult Guard(Func<TrainingResult> body)
     {
@@ -359,7 +369,7 @@ internal sealed class TrainingRun : IDisposable
         Architecture = RunFacts.SnakeCase(_description.Architecture.Type),
         Tasks = [.. _description.Tasks.Select(t => t.Name)],
         Experts = _model.ExpertCount,
-        DenseParameters = _model.Parameters.Where(p => p.Kind != ParameterKind.Embedding).Sum(p => p.Count),
+        DenseParameters = _model.Parameters.Where(p => p.Kind is not (ParameterKind.Embedding or ParameterKind.Frozen)).Sum(p => p.Count),
         EmbeddingParameters = _model.Parameters.Where(p => p.Kind == ParameterKind.Embedding).Sum(p => p.Count),
         TrainRows = _dataset.Train.Rows,
         ValidationRows = _dataset.Validation?.Rows ?? 0,

@@ -33,7 +33,7 @@ internal sealed class ReferenceModel
     {
         double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row))];
         double[][] inputs = [.. features.Select(Input)];
-        double[][][] representations = Representations(inputs);
+        double[][][] representations = _description.Architecture.Type == ModelType.Mgoe ? MacroGraph(batch, features) : Representations(inputs);
         return [.. representations.Select(TowerLogits).Select(Joint)];
     }
 
@@ -274,6 +274,22 @@ internal sealed class ReferenceModel
             ModelType.Mmoe => Mixture(inputs),
             _ => Fusion(inputs),
         };
+    }
+
+    private double[][][] MacroGraph(Batch batch, double[][] features)
+    {
+        ArchitectureDescription architecture = _description.Architecture;
+        int tasks = _outputs.Count;
+        MgoeReference reference = new(architecture, tasks, _parameters, (e, x) => Mlp("experts", e, architecture.Experts!.Layers.Count, x));
+        if (architecture.Macro!.Tables == MacroTables.None)
+            return [.. features.Select(x => reference.Representations(x, 0, 0, [], []))];
+        int user = InputOf(architecture.Macro.User!);
+        int item = InputOf(architecture.Macro.Item!);
+        return [.. features.Select((x, row) => reference.Representations(x, batch.Ids(user)[row], batch.Ids(item)[row], Embedding(x, user), Embedding(x, item)))];
+
+        int InputOf(string name) => _layout.Sparse.ToList().FindIndex(sparse => sparse.Name == name);
+
+        double[] Embedding(double[] x, int input) => x.Skip((int)_layout.Sparse.Take(input).Sum(sparse => sparse.Width)).Take(_layout.Sparse[input].Dimension).ToArray();
     }
 
     private double[][][] Fusion(double[][] inputs)
