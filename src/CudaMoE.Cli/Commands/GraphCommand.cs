@@ -2,11 +2,15 @@ using System.CommandLine;
 
 namespace CudaMoE.Cli.Commands;
 
-/// <summary>The commands about macro graphs.</summary>
-internal sealed class GraphCommand : Command
+/// <summary>Macro graphs; the work is in its subcommands.</summary>
+internal sealed class GraphCommand : CliCommand
 {
     public GraphCommand()
-        : base("graph", "Build, update and inspect the macro graph of a mgoe model.")
+        : base(
+            "graph",
+            "Build, update and inspect the macro graph of a mgoe model.",
+            "cudamoe graph build --events log.csv --task view --task buy --to shop.graph",
+            "cudamoe graph inspect shop.graph")
     {
         Add(new GraphBuildCommand());
         Add(new GraphUpdateCommand());
@@ -14,4 +18,7 @@ internal sealed class GraphCommand : Command
         Add(new GraphSamplesCommand());
         Add(new GraphGenerateCommand());
     }
+
+    public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation) =>
+        throw new UsageException("graph needs to know what to do", "cudamoe graph build makes a macro graph");
 }
