@@ -29,7 +29,7 @@ public sealed class MacroDescriptionTests
         Refused("architecture.experts.shared is missing", Good with { Experts = new() { Layers = [8] } });
         Refused("architecture.experts.layers is empty", Good with { Experts = new() { Shared = 1 } });
         Refused("architecture.experts.count has no effect here", Good with { Experts = new() { Shared = 1, Layers = [8], Count = 2 } });
-        Refused("only type mmoe has it", Good with { Gate = new() { TopK = 1 } });
+        Refused("only types mmoe and grec have it", Good with { Gate = new() { TopK = 1 } });
         Refused("architecture.macro.user is missing", Good with { Macro = Macro with { User = null } });
         Refused("\"persn\", which is no feature", Good with { Macro = Macro with { User = "persn" } });
         Refused("\"tags\"; it must be a categorical feature", Good with { Macro = Macro with { Item = "tags" } });
