@@ -116,7 +116,7 @@ public sealed class DescriptionValidatorTests
         cases.Add("features", Model with { Features = null! }, "is null");
         cases.Add("features[1]", With(Dense, null!), "is null");
         cases.Add("tasks[0].column", Model with { Tasks = [Binary with { Column = "a\0b" }] }, "control character");
-        cases.Add("architecture.type", WithArchitecture(new() { Type = (ModelType)9 }), "is 9; it must be one of single_task, shared_bottom, mmoe");
+        cases.Add("architecture.type", WithArchitecture(new() { Type = (ModelType)99 }), "is 99; it must be one of single_task, shared_bottom, mmoe");
     }
 
     private static void AddFeatures(TheoryData<string, ModelDescription, string> cases)
