@@ -62,8 +62,8 @@ public sealed class PtxTests
     {
         const string text = """
             .version 8.4
-            .entry __nv_static_31__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels42_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv(
-            	.param .u64 __nv_static_31__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels42_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv_param_0
+            .entry __nv_static_30__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels41_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv(
+            	.param .u64 __nv_static_30__0728a3ce_9_expert_cu_6f418e44__ZN7cudamoe7kernels41_GLOBAL__N__0728a3ce_9_expert_cu_6f418e445firstEv_param_0
             )
             {
             	ret;
