@@ -58,6 +58,22 @@ public sealed class FigureTests
         Assert.Equal((256, 90 << 10, 8, "gemm/a.cu"), (figures.Threads, figures.DynamicSharedBytes, figures.ResidentWarps, figures.Source));
     }
 
+    [Theory]
+    [InlineData("sm_80", 120 << 10)]
+    [InlineData("sm_86", 80 << 10)]
+    [InlineData("sm_89", 80 << 10)]
+    [InlineData("sm_90a", 120 << 10)]
+    public void Combine_LaunchesOfSeveralArchitectures_CountsTheOnesOfItsOwn(string architecture, int shared)
+    {
+        var launches = new LaunchLog();
+        launches.Add("k", new LaunchLog.Launch("op", 80, "256,1,1", 120 << 10, 1, "1,1,1", "", ""));
+        launches.Add("k", new LaunchLog.Launch("op", 86, "256,1,1", 80 << 10, 1, "1,1,1", "", ""));
+        KernelFigures figures = Assert.Single(FigureCollector.Combine(
+            [new(architecture, "/x/kernels/gemm/a.cu", "_Zk", 32, 0, 0, 0)], new Dictionary<string, string> { ["_Zk"] = "k" }, (_, _) => new(), launches));
+        Assert.Equal(shared, figures.DynamicSharedBytes);
+        Assert.True(figures.ResidentWarps > 0);
+    }
+
     [Fact]
     public void Broken_GoodKernel_IsNot() => Assert.Empty(Gates.Broken(Good));
 
