@@ -14,28 +14,7 @@ public static class DescriptionJson
 
     /// <summary>Reads and validates a model file. Relative paths in it start at its folder and come out absolute.</summary>
     /// <exception cref="DescriptionException">It cannot be read or is wrong; the message begins with the path and the line.</exception>
-    public static ModelDescription Load(string path)
-    {
-        string full = Path.GetFullPath(path);
-        string text;
-        try
-        {
-            text = File.ReadAllText(full);
-        }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
-        {
-            throw new DescriptionException($"{path}: cannot be read: {error.Message}", error);
-        }
-
-        try
-        {
-            return Parse(text, Path.GetDirectoryName(full));
-        }
-        catch (DescriptionException error)
-        {
-            throw new DescriptionException($"{path}: {error.Message}", error.KeyPath, error.Line, error);
-        }
-    }
+    public static ModelDescription Load(string path) => DescriptionFile.Load(path, Parse);
 
     /// <summary>Reads and validates JSON text.</summary>
     /// <param name="text">The text.</param>
@@ -43,18 +22,7 @@ public static class DescriptionJson
     /// <exception cref="DescriptionException">The text is wrong; the message begins with the line.</exception>
     public static ModelDescription Parse(string text, string? baseFolder = null)
     {
-        DescriptionReader reader = new();
-        ModelDescription description = reader.Read(LocatedJson.Parse(text));
-        try
-        {
-            DescriptionValidator.Validate(description);
-        }
-        catch (DescriptionException error) when (error.KeyPath is { } path)
-        {
-            int line = reader.LineOf(path);
-            throw new DescriptionException($"line {line}: {error.Message}", path, line, error);
-        }
-
+        ModelDescription description = DescriptionFile.Parse(text, DescriptionContext.Default.ModelDescription, DescriptionValidator.Validate);
         return baseFolder is null || description.Data is null ? description : description with { Data = Resolve(description.Data, baseFolder) };
     }
 

@@ -15,10 +15,6 @@ internal sealed class DescriptionReader
 
     private readonly Dictionary<string, int> _lines = new(StringComparer.Ordinal);
 
-    /// <summary>Checks a whole model description.</summary>
-    /// <exception cref="DescriptionException">Something is not as the contract says.</exception>
-    public ModelDescription Read(LocatedValue root) => Read(root, DescriptionContext.Default.ModelDescription);
-
     /// <summary>Checks a whole description of any kind.</summary>
     /// <exception cref="DescriptionException">Something is not as the contract says.</exception>
     public T Read<T>(LocatedValue root, JsonTypeInfo<T> contract) => Value(root, contract, nullable: false, "").Deserialize(contract)!;

@@ -7,28 +7,7 @@ public static class StreamDescriptionJson
 {
     /// <summary>Reads and validates a stream file. Relative paths in it start at its folder and come out absolute.</summary>
     /// <exception cref="DescriptionException">It cannot be read or is wrong; the message begins with the path and the line.</exception>
-    public static StreamDescription Load(string path)
-    {
-        string full = Path.GetFullPath(path);
-        string text;
-        try
-        {
-            text = File.ReadAllText(full);
-        }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
-        {
-            throw new DescriptionException($"{path}: cannot be read: {error.Message}", error);
-        }
-
-        try
-        {
-            return Parse(text, Path.GetDirectoryName(full));
-        }
-        catch (DescriptionException error)
-        {
-            throw new DescriptionException($"{path}: {error.Message}", error.KeyPath, error.Line, error);
-        }
-    }
+    public static StreamDescription Load(string path) => DescriptionFile.Load(path, Parse);
 
     /// <summary>Reads and validates JSON text.</summary>
     /// <param name="text">The text.</param>
@@ -36,18 +15,7 @@ public static class StreamDescriptionJson
     /// <exception cref="DescriptionException">The text is wrong; the message begins with the line.</exception>
     public static StreamDescription Parse(string text, string? baseFolder = null)
     {
-        DescriptionReader reader = new();
-        StreamDescription description = reader.Read(LocatedJson.Parse(text), DescriptionContext.Default.StreamDescription);
-        try
-        {
-            StreamRules.Check(description);
-        }
-        catch (DescriptionException error) when (error.KeyPath is { } path)
-        {
-            int line = reader.LineOf(path);
-            throw new DescriptionException($"line {line}: {error.Message}", path, line, error);
-        }
-
+        StreamDescription description = DescriptionFile.Parse(text, DescriptionContext.Default.StreamDescription, StreamRules.Check);
         return baseFolder is null ? description : Resolve(description, Path.GetFullPath(baseFolder));
     }
 

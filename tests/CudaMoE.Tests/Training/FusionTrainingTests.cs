@@ -142,15 +142,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root, rows: 600);
         ModelDescription description = Describe(type, TrainingFixture.Training(BalancerType.MultiBalance) with { Epochs = 2 });
-        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
-        int stopAt = Random.Shared.Next(1, (int)whole.Steps);
-        output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
-        using CancellationTokenSource source = new();
-        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StopAt(stopAt, source), source.Token);
-        Assert.Equal(RunStatus.Cancelled, part.Status);
-        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
-        Assert.Equal(RunStatus.Completed, rest.Status);
-        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+        TrainingFixture.CheckResume(description, folder.Root, output);
     }
 
     [Theory]
@@ -244,14 +236,5 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         }
 
         return [.. values];
-    }
-
-    private sealed class StopAt(int step, CancellationTokenSource source) : ITrainingObserver
-    {
-        public void OnProgress(in TrainingProgress progress)
-        {
-            if (progress.Step == step)
-                source.Cancel();
-        }
     }
 }

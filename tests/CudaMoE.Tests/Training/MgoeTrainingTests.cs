@@ -7,11 +7,12 @@ using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
 using CudaMoE.Tests.Support;
 using CudaMoE.Training;
+using Xunit.Abstractions;
 
 namespace CudaMoE.Tests.Training;
 
 /// <summary>MGOE from a log to a trained model.</summary>
-public sealed class MgoeTrainingTests : IDisposable
+public sealed class MgoeTrainingTests(ITestOutputHelper output) : IDisposable
 {
     private const int Groups = 3;
     private const int Users = 120;
@@ -38,13 +39,7 @@ public sealed class MgoeTrainingTests : IDisposable
     public void Resume_AfterCancellationAndWithoutTheGraph_EndsWithTheBitsOfAnUnbrokenRun()
     {
         ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, TrainingFixture.Training(BalancerType.MultiBalance));
-        TrainingResult whole = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root));
-        using CancellationTokenSource source = new();
-        TrainingResult part = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root), new StopAt(Random.Shared.Next(1, (int)whole.Steps), source), source.Token);
-        Assert.Equal(RunStatus.Cancelled, part.Status);
-        File.Delete(_folder["shop.graph"]);
-        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(_folder.Root, "cpu:threads=3"));
-        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+        TrainingFixture.CheckResume(description, _folder.Root, output, beforeResume: () => File.Delete(_folder["shop.graph"]), resumeOn: "cpu:threads=3");
     }
 
     [Fact]
@@ -157,15 +152,6 @@ public sealed class MgoeTrainingTests : IDisposable
             }
 
             File.WriteAllText(_folder[name], text.ToString());
-        }
-    }
-
-    private sealed class StopAt(int step, CancellationTokenSource source) : ITrainingObserver
-    {
-        public void OnProgress(in TrainingProgress progress)
-        {
-            if (progress.Step == step)
-                source.Cancel();
         }
     }
 }

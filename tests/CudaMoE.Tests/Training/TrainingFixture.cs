@@ -3,6 +3,7 @@ using System.Text;
 using CudaMoE.Description;
 using CudaMoE.Tests.Support;
 using CudaMoE.Training;
+using Xunit.Abstractions;
 
 namespace CudaMoE.Tests.Training;
 
@@ -77,5 +78,29 @@ internal static class TrainingFixture
     {
         CudaMoE.Checkpoints.CheckpointFolder checkpoint = new CudaMoE.Checkpoints.CheckpointStore(Path.Combine(runFolder, "checkpoints")).OpenLatest()!;
         return [.. File.ReadAllBytes(checkpoint.WeightsPath), .. File.ReadAllBytes(checkpoint.OptimizerPath!)];
+    }
+
+    /// <summary>A run that is cancelled at a random step and resumed ends with the weights of an unbroken one, bit for bit.</summary>
+    public static void CheckResume(ModelDescription description, string folder, ITestOutputHelper output, Action? beforeResume = null, string resumeOn = TestDevices.Cpu)
+    {
+        TrainingResult whole = Trainer.Train(description, folder, Options(folder));
+        int stopAt = Random.Shared.Next(1, (int)whole.Steps);
+        output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
+        using CancellationTokenSource source = new();
+        TrainingResult part = Trainer.Train(description, folder, Options(folder), new StopAt(stopAt, source), source.Token);
+        Assert.Equal(RunStatus.Cancelled, part.Status);
+        beforeResume?.Invoke();
+        TrainingResult rest = Trainer.Resume(part.RunFolder, Options(folder, resumeOn));
+        Assert.Equal(RunStatus.Completed, rest.Status);
+        Assert.Equal(LatestWeights(whole.RunFolder), LatestWeights(rest.RunFolder));
+    }
+
+    private sealed class StopAt(int step, CancellationTokenSource source) : ITrainingObserver
+    {
+        public void OnProgress(in TrainingProgress progress)
+        {
+            if (progress.Step == step)
+                source.Cancel();
+        }
     }
 }
