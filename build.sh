@@ -21,8 +21,9 @@ Usage: ./build.sh <command> [options]
                       compare registers, instructions and bytes of every kernel with what was accepted;
                       --update writes that and docs/cuda-report.md
   cuda-ptx            write a PTX file for each kernel, with classic instructions only
-  gpu-check [--device SPEC]
-                      on a machine with a GPU: test, sanitize and measure everything on it; one report
+  gpu-check [--device SPEC] [--no-build]
+                      on a machine with a GPU: test, sanitize and measure everything on it; one report;
+                      --no-build takes what was built elsewhere
   profile             write the command lines for Nsight Compute and Nsight Systems
   test [--native|--managed]
                       run all tests (or one side) and print their number

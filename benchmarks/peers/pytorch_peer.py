@@ -15,7 +15,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-TRAINING_BATCHES, INFERENCE_BATCHES, LARGEST_SMALL_BATCH = 8, 64, 512
+TRAINING_BATCHES, INFERENCE_BATCHES, LARGEST_SMALL_BATCH, RUNS_OF_GROUP = 8, 64, 512, 8
+
+
+def on_device(array):
+    """A NumPy array on the device of this run."""
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
+def for_upload(array):
+    """A NumPy array where the fastest copy to the device begins."""
+    return torch.from_numpy(array).pin_memory() if on_gpu() else torch.from_numpy(array)
+
+
+def on_gpu():
+    return torch.get_default_device().type == "cuda"
 
 
 def uniform(stream, count):
@@ -33,10 +47,19 @@ class Batch:
         features, bag, table = sparse["features"], sparse.get("bag", 1), sparse["rows"]
         drawn = table * uniform(4 * index + 1, rows * features * bag).reshape(rows, features, bag) ** sparse.get("skew", 1.0)
         ids = np.minimum(drawn.astype(np.int64), table - 1) + (np.arange(features) * table)[None, :, None]
-        self.ids = torch.from_numpy(ids.reshape(rows * features, bag))
-        self.dense = torch.from_numpy(uniform(4 * index + 2, rows * config.get("dense", 0)).reshape(rows, -1).astype(np.float32))
+        self.ids = for_upload(ids.reshape(rows * features, bag).astype(np.int32 if on_gpu() else np.int64))
+        self.dense = for_upload(uniform(4 * index + 2, rows * config.get("dense", 0)).reshape(rows, -1).astype(np.float32))
         labels = uniform(4 * index + 3, rows * config.get("tasks", 0)) < 0.25
-        self.labels = torch.from_numpy(labels.reshape(rows, -1).T.astype(np.float32).copy())
+        self.labels = for_upload(labels.reshape(rows, -1).T.astype(np.float32).copy())
+
+    def uploaded(self):
+        """The batch on the device; a GPU gets a copy, queued like everything else."""
+        if not on_gpu():
+            return self
+        copy = object.__new__(Batch)
+        ids, copy.dense, copy.labels = (t.to("cuda", non_blocking=True) for t in (self.ids, self.dense, self.labels))
+        copy.ids = ids.long()
+        return copy
 
 
 class Embedding:
@@ -73,14 +96,14 @@ class Embedding:
     def sorted_ids(self, ids):
         """Ids in ascending order and where each came from, by the faster of two sorts: NumPy's vectorised one depends on its version."""
         if self.sort is None:
-            sorts = (sort_in_torch, sort_in_numpy)
+            sorts = (sort_in_torch,) if on_gpu() else (sort_in_torch, sort_in_numpy)
             times = []
             for sort in sorts:
                 sort(ids)
                 started = time.perf_counter()
                 sort(ids)
                 times.append(time.perf_counter() - started)
-            self.sort = sorts[times[0] > times[1]]
+            self.sort = sorts[times.index(min(times))]
         return self.sort(ids)
 
 
@@ -211,7 +234,7 @@ class Model:
         (weight, bias), = self.experts
         y = F.relu_(F.linear(x, weight.flatten(0, 1), bias.flatten())).view(len(x), self.count, -1)
         gates = F.linear(x, *self.gate).view(len(x), self.tasks, self.count).softmax(2)
-        mixed = torch.bmm(gates.to(y.dtype), y) if y.dtype == torch.bfloat16 else Mix.apply(gates, y)
+        mixed = torch.bmm(gates.to(y.dtype), y) if y.dtype == torch.bfloat16 or on_gpu() else Mix.apply(gates, y)
         return mixed.transpose(0, 1), None
 
     def sparse(self, x):
@@ -225,7 +248,8 @@ class Model:
         for weight, bias in self.experts:
             y = F.relu_(GroupedLinear.apply(y, weight, bias, starts))
         y = FromExperts.apply(y, order, place).view(len(x), self.k, -1)
-        mixed = Mix.apply(chosen.softmax(1).unsqueeze(1), y).squeeze(1)
+        weights = chosen.softmax(1).unsqueeze(1)
+        mixed = (torch.bmm(weights, y) if on_gpu() else Mix.apply(weights, y)).squeeze(1)
         balance = None
         if torch.is_grad_enabled():
             balance = 0.01 * self.count * (logits.softmax(1).mean(0) * (counts / (len(x) * self.k))).sum()
@@ -277,34 +301,46 @@ def prepare(config, arguments, rows):
     batches = [Batch(config, rows, i) for i in range(count)]
 
     def cast():
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.precision == "bf16")
+        return torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16, enabled=arguments.precision == "bf16")
 
     if config["model"] == "embedding":
         embedding = Embedding(config)
-        gradient = torch.from_numpy(((uniform(3, rows * embedding.width) - 0.5) / rows).astype(np.float32)).view(rows, -1)
+        gradient = on_device(((uniform(3, rows * embedding.width) - 0.5) / rows).astype(np.float32)).view(rows, -1)
 
         def embedding_run(i):
-            batch = batches[i % count]
+            batch = batches[i % count].uploaded()
             embedding.forward(batch)
             if training:
                 embedding.update(batch, gradient)
 
         return embedding_run
     model = Model(config)
+    if arguments.compile:
+        model.forward = torch.compile(model.forward)
     if training:
         optimizer = make_optimizer(model.parameters, config["optimizer"]["dense"])
-        return lambda i: training_step(model, optimizer, batches[i % count], cast)
+        return lambda i: training_step(model, optimizer, batches[i % count].uploaded(), cast)
 
     def inference_run(i):
         with torch.inference_mode(), cast():
-            batch = batches[i % count]
+            batch = batches[i % count].uploaded()
             return model.forward(model.embedding.forward(batch), batch.dense)
 
     return inference_run
 
 
-def measure(run, seconds):
-    """Seconds of each run in ascending order, by the rules of CudaMoE.Benchmarking.ModelBenchmark."""
+def measure(queue, seconds, training):
+    """Seconds of each run in ascending order, by the rules of CudaMoE.Benchmarking.ModelBenchmark: on a GPU training steps are queued in groups, whose mean
+    counts; a forward pass ends when the GPU has ended it."""
+
+    group = RUNS_OF_GROUP if on_gpu() and training else 1
+
+    def run(i):
+        for j in range(group):
+            queue(group * i + j)
+        if on_gpu():
+            torch.cuda.synchronize()
+
     started, runs = time.perf_counter(), 0
     while runs < 5 or time.perf_counter() - started < seconds / 5:
         run(runs)
@@ -316,9 +352,24 @@ def measure(run, seconds):
     for i in range(max(9, min(int(seconds / estimate), 1_000_000))):
         started = time.perf_counter()
         run(runs + i)
-        times.append(time.perf_counter() - started)
+        times.append((time.perf_counter() - started) / group)
     gc.enable()
     return sorted(times)
+
+
+def captured(run, count):
+    """The runs as CUDA graphs, after three on a stream of their own as PyTorch asks for."""
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for i in range(3):
+            run(i)
+    torch.cuda.current_stream().wait_stream(side)
+    graphs = []
+    for i in range(count):
+        graphs.append(torch.cuda.CUDAGraph())
+        with torch.cuda.graph(graphs[-1]):
+            run(i)
+    return lambda i: graphs[i % count].replay()
 
 
 def main():
@@ -327,6 +378,10 @@ def main():
     parser.add_argument("--mode", choices=("training", "inference"), default="training")
     parser.add_argument("--batch", type=int, help="samples of a batch; default: the configuration's")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16 is autocast; dense mixtures only")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tf32", action="store_true", help="f32 products on the tensor cores of a GPU, with operands of 10 bits")
+    parser.add_argument("--captured", action="store_true", help="inference on a GPU: from CUDA graphs, one a batch")
+    parser.add_argument("--compile", action="store_true", help="the layers above the look-up through torch.compile")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3, help="seconds of timed runs, at least")
     arguments = parser.parse_args()
@@ -334,11 +389,15 @@ def main():
         config = json.load(file)
     if arguments.precision == "bf16" and config["model"] != "mmoe":
         parser.error("--precision bf16 runs dense mixtures only")
+    torch.set_default_device(arguments.device)
+    torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(config["seed"])
     rows = arguments.batch or config["batch"]
     run = prepare(config, arguments, rows)
-    times = measure(run, arguments.seconds)
+    if arguments.captured:
+        run = captured(run, INFERENCE_BATCHES if rows <= LARGEST_SMALL_BATCH else TRAINING_BATCHES)
+    times = measure(run, arguments.seconds, arguments.mode == "training")
     median = times[len(times) // 2]
     flops = forward_flops(config, rows) * (3 if arguments.mode == "training" else 1)
     print(json.dumps({
@@ -346,6 +405,10 @@ def main():
         "name": config["name"],
         "mode": arguments.mode,
         "batch": rows,
+        "device": torch.cuda.get_device_name() if on_gpu() else "cpu",
+        "tf32": arguments.tf32,
+        "captured": arguments.captured,
+        "compiled": arguments.compile,
         "threads": arguments.threads,
         "precision": arguments.precision,
         "runs": len(times),

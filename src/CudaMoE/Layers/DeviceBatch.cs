@@ -15,6 +15,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly BatchLayout _layout;
     private readonly UploadBuffer? _features;
     private readonly UploadBuffer? _labels;
+    private readonly ParallelCopy? _copy;
     private readonly int*[] _ids;
     private readonly int*[] _offsets;
     private readonly int*[] _lengths;
@@ -41,6 +42,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
             return;
         _features = new(context.Stream, LayerContext.StepsAhead);
         _labels = new(context.Stream, LayerContext.StepsAhead);
+        _copy = new();
     }
 
     /// <summary>[rows, dense width] without gaps.</summary>
@@ -113,8 +115,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
         byte* host = _labels.Begin(2 * stride * _taskLabels.Length);
         for (int t = 0; t < _taskLabels.Length; t++)
         {
-            Buffer.MemoryCopy(batch.LabelsPointer(t), host + (2 * t * stride), part, part);
-            Buffer.MemoryCopy(batch.WeightsPointer(t), host + (((2 * t) + 1) * stride), part, part);
+            _copy!.Run(batch.LabelsPointer(t), host + (2 * t * stride), part);
+            _copy.Run(batch.WeightsPointer(t), host + (((2 * t) + 1) * stride), part);
         }
 
         byte* device = _labels.Commit();
@@ -131,6 +133,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
             sequence?.Dispose();
         _features?.Dispose();
         _labels?.Dispose();
+        _copy?.Dispose();
     }
 
     private static long Aligned(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
@@ -163,7 +166,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
         byte* Next(void* source, long bytes)
         {
             if (host != null)
-                Buffer.MemoryCopy(source, host + place, bytes, bytes);
+                _copy!.Run(source, host + place, bytes);
             byte* address = begin + place;
             place += Aligned(bytes);
             return address;

@@ -12,7 +12,23 @@ internal static class TestDevices
     /// <summary>The kernels of the GPU on the host executor. Its memory is closed to the host, so a test that passes reads nothing in place.</summary>
     public const string Simt = "simt";
 
-    public static TheoryData<string> All { get; } = [Cpu, Simt];
+    public const string Cuda = "cuda";
+
+    /// <summary>The devices of this machine, a GPU among them where one is usable.</summary>
+    public static TheoryData<string> All { get; } = HasGpu() ? [Cpu, Simt, Cuda] : [Cpu, Simt];
+
+    private static bool HasGpu()
+    {
+        try
+        {
+            using Device device = Device.Open(Cuda);
+            return true;
+        }
+        catch (DeviceException)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Elements from a device address on.</summary>
     public static float[] Read(MultiTaskModel model, nint address, long count)
