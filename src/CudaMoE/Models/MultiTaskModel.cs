@@ -25,11 +25,17 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly List<string> _taskNames;
     private readonly Slot[] _trunkGradients = [];
     private readonly GradientColumns? _columns;
+    private readonly StepPart<(int Rows, nint Features)> _forwardPart;
+    private readonly StepPart<int> _towersPart;
+    private readonly StepPart<(int Rows, nint Features, bool Weighted, bool GramIsFresh)> _trunkPart;
+    private readonly StepPart<bool> _packPart;
     private readonly float[] _weightValues;
     private nint _taskWeights;
     private nint _ones;
     private nint _gram;
     private bool _packed;
+    private bool _weighted;
+    private bool _gramIsFresh;
     private Batch? _batch;
     private long _step;
 
@@ -94,6 +100,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
             if (training && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
+            bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
+            _forwardPart = _context.Own(new StepPart<(int, nint)>(_context, captured, Run));
+            _towersPart = _context.Own(new StepPart<int>(_context, captured, RunBackwardTowers));
+            _trunkPart = _context.Own(new StepPart<(int, nint, bool, bool)>(_context, captured, RunBackwardTrunk));
+            _packPart = _context.Own(new StepPart<bool>(_context, captured, RunPack));
             int tasks = outputs.Count;
             _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
             _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
@@ -175,6 +186,13 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Balance and z losses of the last batch, times their coefficients.</summary>
     public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0;
 
+    /// <summary>Whether the parts of training steps run from captures; not where the host reads the device's memory, or where the host's calls depend on more than the number of rows.</summary>
+    internal bool CapturesSteps
+    {
+        get => _forwardPart.Enabled;
+        set => _forwardPart.Enabled = _towersPart.Enabled = _trunkPart.Enabled = _packPart.Enabled = value;
+    }
+
     /// <summary>
     /// How many of the last <see cref="ComputeLosses"/> can still be read: 1 on a device whose memory the host reads, where that costs nothing; more
     /// elsewhere, where reading waits for the device, so that it need not be done in each step.
@@ -190,6 +208,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private List<Slot> OutputLogits => _joint?.Logits ?? _towers.Logits;
 
     private List<Slot> OutputGradients => _joint?.LogitGradients ?? _towers.LogitGradients;
+
+    private SparseInput? MultiHot => Layout.Sparse.FirstOrDefault(input => input.MultiHot);
+
+    /// <summary>Whether the host's calls of a step are the same for every batch of as many rows, and copy nothing.</summary>
+    private bool CanCapture =>
+        MultiHot == null && Description.Architecture.Type is not (ModelType.Grec or ModelType.Mgoe);
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
@@ -219,7 +243,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void Forward(Batch batch, long step = -1)
     {
         Load(batch, step);
-        Run();
+        if (step < 0)
+            Run();
+        else
+            _forwardPart.Run((batch.Rows, _deviceBatch.Begin));
     }
 
     /// <summary>
@@ -231,7 +258,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <exception cref="NotSupportedException">The model has multi-hot features or sequences, or a capacity within samples.</exception>
     public ForwardCapture CaptureForward(Batch batch)
     {
-        if (Layout.Sparse.FirstOrDefault(input => input.MultiHot) is { } input)
+        if (MultiHot is { } input)
             throw new NotSupportedException($"feature \"{input.Name}\" has several values a sample; a capture would keep their number; call Forward instead");
         if (Description.Architecture.Grec?.TokenCapacity is { } capacity)
             throw new NotSupportedException($"architecture.grec.token_capacity is {capacity}; the host takes part in every forward pass then; call Forward instead");
@@ -302,9 +329,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void BackwardTowers()
     {
         RequireTraining();
-        long rows = (_batch ?? throw NoBatch()).Rows;
-        _joint?.Backward(rows);
-        _towers.Backward(rows);
+        _towersPart.Run((_batch ?? throw NoBatch()).Rows);
     }
 
     /// <summary>
@@ -348,20 +373,35 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void BackwardTrunk(ReadOnlySpan<float> weights, bool gramIsFresh)
     {
         RequireTraining();
-        long rows = (_batch ?? throw NoBatch()).Rows;
-        float* device = null;
+        if (_batch == null)
+            throw NoBatch();
         if (!weights.IsEmpty)
         {
             weights.CopyTo(_weightValues);
             _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
-            device = (float*)_taskWeights;
-            if (BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled)
-                _towers.ScaleParameterGradients(_taskNames, device);
         }
 
+        _weighted = !weights.IsEmpty;
+        _gramIsFresh = gramIsFresh;
+        _trunkPart.Run((_batch.Rows, _deviceBatch.Begin, _weighted, gramIsFresh));
+    }
+
+    private void RunBackwardTowers()
+    {
+        long rows = _batch!.Rows;
+        _joint?.Backward(rows);
+        _towers.Backward(rows);
+    }
+
+    private void RunBackwardTrunk()
+    {
+        long rows = _batch!.Rows;
+        float* device = _weighted ? (float*)_taskWeights : null;
+        if (device != null && BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled)
+            _towers.ScaleParameterGradients(_taskNames, device);
         if (HasTrunkInputGradients && device != null)
         {
-            TrunkInputBackward(rows, device, gramIsFresh);
+            TrunkInputBackward(rows, device, _gramIsFresh);
         }
         else
         {
@@ -457,10 +497,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private void PackAll()
     {
+        _packPart.Run(true);
+        _packed = true;
+    }
+
+    private void RunPack()
+    {
         _input.Pack();
         _trunk.Pack();
         _towers.Pack();
-        _packed = true;
     }
 
     private void TrunkInputGram(long rows, Span<double> gram)
