@@ -52,7 +52,7 @@ internal sealed unsafe class ParallelCopy : IDisposable
 
     private void CopyChunks()
     {
-        for (; ;)
+        while (true)
         {
             long begin = Interlocked.Add(ref _next, ChunkBytes) - ChunkBytes;
             if (begin >= _bytes)
