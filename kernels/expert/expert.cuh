@@ -21,125 +21,18 @@
 // of a sample's choices. A row's result does not depend on its neighbours.
 #pragma once
 
+#include "expert/outputs.cuh"
 #include "expert/tiles.cuh"
 
 namespace cudamoe::kernels {
 
-// Where the two rows of a lane are: rows lane / 4 and lane / 4 + 8 of the warp's 16.
-struct LaneRows {
-  int64_t row[2];  // of the row space; -1: not there
-
-  CUDAMOE_DEVICE explicit LaneRows(const GemmRowTile& tile) {
-    const int first = computed_here(warp_id() * 16 + lane_id() / 4);
-    CUDAMOE_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      const int in_tile = first + 8 * h;
-      row[h] = in_tile < tile.rows ? tile.begin + in_tile : -1;
-    }
-  }
-};
-
-// Writes sums as rows of a matrix of the row space. Every lane of the warp takes part.
-template <class T, int kTiles>
-CUDAMOE_DEVICE void store_matrix(const GemmMatrix& matrix, int64_t offset, const GemmRowTile& tile, int first, int columns,
-                                 const FragmentSums<kTiles>& sum) {
-  const LaneRows rows(tile);
-  T* base = static_cast<T*>(const_cast<void*>(matrix.data)) + offset;
-  const bool aligned = aligned_for<2>(base, matrix.row_stride);
-  T* const at[2] = {rows.row[0] < 0 ? nullptr : base + rows.row[0] * matrix.row_stride,
-                    rows.row[1] < 0 ? nullptr : base + rows.row[1] * matrix.row_stride};
-  store_sums(at, first, columns, aligned, sum);
-}
-template <int kTiles>
-CUDAMOE_DEVICE void store_rows(const GemmMatrix& matrix, int64_t offset, const GemmRowTile& tile, int first, int columns,
-                               const FragmentSums<kTiles>& sum) {
-  if (matrix.is_bf16 != 0) {
-    store_matrix<Bf16>(matrix, offset, tile, first, columns, sum);
-  } else {
-    store_matrix<float>(matrix, offset, tile, first, columns, sum);
-  }
-}
-
-// The mixtures of kTasks tasks from first_task on, for the warp's rows.
-template <int kTiles, int kTasks>
-class Mixtures {
- public:
-  CUDAMOE_DEVICE void clear() {
-    CUDAMOE_UNROLL
-    for (int t = 0; t < kTasks; ++t) sum_[t].clear();
-  }
-
-  // Adds an output, weighted for each task; `number` is the expert (dense) or the choice.
-  CUDAMOE_DEVICE void add(const Expert& expert, const GemmRowTile& tile, int first_task, int number, const FragmentSums<kTiles>& output) {
-    const LaneRows rows(tile);
-    const bool dense = expert.form == ExpertForm::kDense;
-    CUDAMOE_UNROLL
-    for (int t = 0; t < kTasks; ++t) {
-      const int task = first_task + t;
-      if (dense && task >= expert.tasks) break;
-      float weight[2] = {};
-      CUDAMOE_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        if (rows.row[h] < 0) continue;
-        const int64_t pairs = dense ? rows.row[h] * expert.tasks + task : load_constant(expert.items + rows.row[h]);
-        weight[h] = load_constant(expert.gates + pairs * expert.choices + number);
-        if (expert.residual != nullptr) weight[h] += load_constant(expert.residual + task * expert.experts + number);
-      }
-      CUDAMOE_UNROLL
-      for (int j = 0; j < kTiles; ++j) {
-        CUDAMOE_UNROLL
-        for (int e = 0; e < 4; ++e) sum_[t].value[j][e] = fma(weight[e / 2], output.value[j][e], sum_[t].value[j][e]);
-      }
-    }
-  }
-
-  CUDAMOE_DEVICE void store(const Expert& expert, const GemmRowTile& tile, int first_task, int first_column) const {
-    if (expert.form == ExpertForm::kSparse) {
-      // A row is an item: sample and task.
-      LaneRows rows(tile);
-      int64_t offset[2] = {};
-      CUDAMOE_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        if (rows.row[h] < 0) continue;
-        const int32_t item = load_constant(expert.items + rows.row[h]);
-        rows.row[h] = item / expert.tasks;
-        offset[h] = item % expert.tasks * expert.y_task_stride;
-      }
-      if (expert.y.is_bf16 != 0) {
-        store_items<Bf16>(expert, rows, offset, first_column);
-      } else {
-        store_items<float>(expert, rows, offset, first_column);
-      }
-      return;
-    }
-    CUDAMOE_UNROLL
-    for (int t = 0; t < kTasks; ++t) {
-      if (first_task + t >= expert.tasks) break;
-      store_rows(expert.y, (first_task + t) * expert.y_task_stride, tile, first_column, expert.columns, sum_[t]);
-    }
-  }
-
- private:
-  template <class T>
-  CUDAMOE_DEVICE void store_items(const Expert& expert, const LaneRows& rows, const int64_t (&offset)[2], int first_column) const {
-    T* base = static_cast<T*>(const_cast<void*>(expert.y.data));
-    const bool aligned = aligned_for<2>(base, expert.y.row_stride) && (expert.tasks == 1 || expert.y_task_stride % 2 == 0);
-    T* const at[2] = {rows.row[0] < 0 ? nullptr : base + rows.row[0] * expert.y.row_stride + offset[0],
-                      rows.row[1] < 0 ? nullptr : base + rows.row[1] * expert.y.row_stride + offset[1]};
-    store_sums(at, first_column, expert.columns, aligned, sum_[0]);
-  }
-
-  FragmentSums<kTiles> sum_[kTasks];
-};
-
 // kTasks 0: forward.
 template <int kColumns, int kTasks>
 CUDAMOE_KERNEL(kExpertThreads, 1)
-expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_of_block) {
+expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int64_t tiles) {
   constexpr int kTiles = kColumns / 8;
   if (block_x() < expert.inspectors) return inspect_rows<kExpertThreads>(expert.rows);
-  const int block = block_x() - expert.inspectors;
-  TileWalk walk(expert.rows, block * tiles_of_block, (block + 1) * tiles_of_block);
+  TileWalk walk = TileWalk::make<kExpertThreads>(expert, tiles, block_x() - expert.inspectors, grid_size_x() - expert.inspectors);
   if (walk.tile().group < 0) return;
 
   const int column_tiles = ceil_divide(expert.columns, kColumns);
@@ -163,7 +56,7 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_o
   int held = -1;  // the group whose units are resident, or any when all groups have the same
   int turn = 0;   // of two places
   if (!resident) begin(walk.tile().group, 0, 0);
-  Mixtures<kTiles, kTasks == 0 ? 1 : kTasks> mixtures;
+  Mixtures<kTiles, kTasks == 0 ? 1 : kTasks, false> mixtures;
   while (walk.tile().group >= 0) {
     if (direct == 0) {
       meet_warp();  // the rows of the last tile have been read
@@ -171,7 +64,7 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_o
     }
     const GemmRowTile tile = walk.tile();
     walk.advance();
-    const bool loads = !resident || held < 0 || (expert.form != ExpertForm::kDense && held != tile.group);
+    const bool loads = !resident || held < 0 || !same_list(expert, held, tile.group);
     if (resident && loads) {
       sync_block();  // everybody is done with the units
       for (int number = 0; number < units; ++number) begin(tile.group, number, number);
@@ -208,11 +101,11 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_o
         add_bias(expert.first, number, first, expert.hidden, hidden);
         if constexpr (kTasks == 0) {
           if (expert.before.data != nullptr)
-            store_rows(expert.before, group_of_h * expert.before.group_stride, tile, first, expert.hidden, hidden);
+            store_rows<false>(expert.before, group_of_h * expert.before.group_stride, tile, first, expert.hidden, hidden);
         }
         activate_sums(expert.first.activation, expert.slope, hidden);
         if constexpr (kTasks == 0) {
-          if (expert.h.data != nullptr) store_rows(expert.h, group_of_h * expert.h.group_stride, tile, first, expert.hidden, hidden);
+          if (expert.h.data != nullptr) store_rows<false>(expert.h, group_of_h * expert.h.group_stride, tile, first, expert.hidden, hidden);
         }
         second_layer(hidden, weights + depth * kFirstStride, output);
       }
@@ -220,9 +113,9 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_o
       add_bias(expert.second, number, first_column, expert.columns, output);
       activate_sums(expert.second.activation, expert.slope, output);
       if constexpr (kTasks == 0) {
-        store_rows(expert.y, group_of_h * expert.y.group_stride, tile, 0, expert.columns, output);
+        store_rows<false>(expert.y, group_of_h * expert.y.group_stride, tile, 0, expert.columns, output);
       } else {
-        mixtures.add(expert, tile, first_task, i, output);
+        mixtures.add(mixtures.weights(expert, tile, first_task, i), output);
       }
     }
     if constexpr (kTasks > 0) {
@@ -233,19 +126,16 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int tiles_o
 
 template <int kColumns, int kTasks>
 cudaError_t launch_expert(const char* name, const Expert& expert, const ExpertLaunch& of, cudaStream_t stream) {
-  // The last number is less than 2^31, and so is what a block beyond the last tile makes of it.
-  const int64_t tiles = gemm_row_tiles(expert.rows, kExpertRows), of_block = ceil_divide(tiles, int64_t{of.blocks});
-  if (of_block * (of.blocks + int64_t{1}) > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const int64_t tiles = gemm_row_tiles(expert.rows, kExpertRows);
+  if (tiles > INT32_MAX) return cudaErrorInvalidConfiguration;
   const int passes =
       kTasks == 0 ? 1 : ceil_divide(expert.columns, kColumns) * (expert.form == ExpertForm::kDense ? ceil_divide(expert.tasks, kTasks) : 1);
-  const GemmMatrix& x = expert.x;
-  const bool direct = x.is_bf16 != 0 && aligned_for<8>(static_cast<const Bf16*>(x.data), x.row_stride) && x.group_stride % 8 == 0;
   const LaunchShape shape{.name = name,
                           .grid = {expert.inspectors + of.blocks, passes},
                           .block = {kExpertThreads},
                           .dynamic_shared_bytes = of.shared_bytes,
                           .stream = stream};
-  return launch(shape, expert_kernel<kColumns, kTasks>, expert, direct ? 1 : 0, static_cast<int>(of_block));
+  return launch(shape, expert_kernel<kColumns, kTasks>, expert, rows_go_directly(expert.x) ? 1 : 0, tiles);
 }
 
 }  // namespace cudamoe::kernels

@@ -1,9 +1,10 @@
-// What the sparse mixture sorts its samples by: the experts that a sample has chosen, as one number. And, where experts' outputs go through
-// memory: slots of pairs that have no expert, and mixtures as bf16.
+// For mixtures whose experts' outputs go through memory: the experts that pairs have chosen as keys to sort by, slots of pairs that have no
+// expert, and mixtures as bf16.
 //
 // Floor: what is read and written once, 4 bytes a chosen number, 4 a key. Tiling: a thread a sample, a pair, an element. No sums of floats.
 #include "common/kernel.cuh"
 #include "expert/expert.h"
+#include "expert/keys.cuh"
 
 namespace cudamoe::kernels {
 namespace {
@@ -12,26 +13,10 @@ constexpr int kThreads = 256;
 
 CUDAMOE_KERNEL(kThreads, 4) keys_kernel(const CUDAMOE_GRID_CONSTANT ExpertKeys keys) {
   const int64_t item = int64_t{block_x()} * kThreads + thread_x();
-  if (item < keys.items) {
-    int32_t key = 0, place = 1;
-    for (int32_t j = 0; j < keys.digits; ++j) {
-      const int64_t pair = item * keys.digits + j;
-      int32_t expert = load_constant(keys.chosen + pair);
-      if (expert < 0 || expert >= keys.experts) {
-        note_offender(keys.offender, pair);
-        expert = keys.experts;
-      }
-      key += expert * place;
-      place *= keys.experts + 1;
-    }
-    keys.keys[item] = key;
-  }
+  if (item < keys.items)
+    keys.keys[item] = list_of_choices(keys.chosen, item * keys.digits, keys.digits, keys.experts, keys.offender);
   sync_block();
-  if (thread_x() == 0) {
-    report_offender(keys.offender, keys.report, static_cast<uint32_t>(grid_size_x()), [&](int64_t at) {
-      return DeviceReport{ReportCode::kExpertChosen, 0, {keys.first_pair + at, keys.chosen[at], keys.experts}, {}};
-    });
-  }
+  if (thread_x() == 0) report_choices(keys.chosen, keys.first_pair, keys.experts, keys.offender, keys.report);
 }
 
 CUDAMOE_KERNEL(kThreads, 4) drop_kernel(int32_t* slots, int64_t count, const int64_t* end) {

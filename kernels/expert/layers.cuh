@@ -31,6 +31,8 @@ struct FragmentSums {
   CUDAMOE_DEVICE void clear() {
     each([](float& x, int, int) { x = 0.0f; });
   }
+  // As wgmma takes them: the same order, without rows of an array.
+  CUDAMOE_DEVICE float (&flat())[4 * kTiles] { return reinterpret_cast<float(&)[4 * kTiles]>(value); }
 };
 
 inline constexpr int kSliceTiles = kExpertSlice / 8;
@@ -113,6 +115,12 @@ CUDAMOE_DEVICE void activate_sums(Activation activation, float slope, FragmentSu
   }
 }
 
+// Two neighbouring elements from p on, p aligned to both.
+CUDAMOE_DEVICE void store_two(float* p, float left, float right) { store(p, Vector<float, 2>{left, right}); }
+CUDAMOE_DEVICE void store_two(Bf16* p, float left, float right) {
+  store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 1>{pack_bf16(left, right)});
+}
+
 // Writes columns first .. first + 8 kTiles - 1, those below `columns`, of the warp's rows. rows[h] is where row lane / 4 + 8 h begins, null
 // for one that is not there. A lane has two neighbouring columns of each tile; four lanes fill a 32-byte sector of f32.
 template <class T, int kTiles>
@@ -126,11 +134,53 @@ CUDAMOE_DEVICE void store_sums(T* const (&rows)[2], int first, int columns, bool
       const int column = own + 8 * j;
       const float left = sum.value[j][2 * h], right = sum.value[j][2 * h + 1];
       if (aligned && column + 1 < columns) {
-        store(rows[h] + column, Vector<T, 2>{from_float<T>(left), from_float<T>(right)});
+        store_two(rows[h] + column, left, right);
       } else {
         if (column < columns) rows[h][column] = from_float<T>(left);
         if (column + 1 < columns) rows[h][column + 1] = from_float<T>(right);
       }
+    }
+  }
+}
+
+// words[j] of lane q of four neighbouring lanes becomes words[q] of lane j.
+CUDAMOE_DEVICE void transpose_of_four(uint32_t (&words)[4]) {
+  const bool odd = lane_id() % 2 != 0, high = lane_id() % 4 >= 2;
+  const auto swap_if = [](bool swaps, uint32_t& a, uint32_t& b) {
+    const uint32_t low = swaps ? b : a;
+    b = swaps ? a : b;
+    a = low;
+  };
+  // words[i] shall be what lane q ^ i has for lane q: own words by i, then each is exchanged with that lane.
+  swap_if(odd, words[0], words[1]);
+  swap_if(odd, words[2], words[3]);
+  swap_if(high, words[0], words[2]);
+  swap_if(high, words[1], words[3]);
+  CUDAMOE_UNROLL
+  for (int i = 1; i < 4; ++i) words[i] = shuffle_xor(kFullWarp, words[i], i);
+  swap_if(high, words[0], words[2]);
+  swap_if(high, words[1], words[3]);
+  swap_if(odd, words[0], words[1]);
+  swap_if(odd, words[2], words[3]);
+}
+
+// The same for rows of bf16 that are aligned to 16 bytes and whole multiples of it: a lane gets the eight columns of every fourth tile, so
+// that four lanes write 64 bytes of a row. Every lane of the warp takes part.
+template <int kTiles>
+CUDAMOE_DEVICE void store_sums_wide(Bf16* const (&rows)[2], int first, int columns, const FragmentSums<kTiles>& sum) {
+  static_assert(kTiles % 4 == 0);
+  const int own = first + lane_id() % 4 * 8;
+  CUDAMOE_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kTiles; j += 4) {
+      uint32_t words[4];
+      CUDAMOE_UNROLL
+      for (int i = 0; i < 4; ++i) words[i] = pack_bf16(sum.value[j + i][2 * h], sum.value[j + i][2 * h + 1]);
+      transpose_of_four(words);
+      const int column = own + 8 * j;
+      if (rows[h] != nullptr && column < columns)
+        store(reinterpret_cast<uint32_t*>(rows[h] + column), Vector<uint32_t, 4>{words[0], words[1], words[2], words[3]});
     }
   }
 }

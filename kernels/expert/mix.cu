@@ -1,9 +1,10 @@
-// Mixtures of experts, whose outputs are never written: the dense and the sparse form of expert.cuh.
+// Mixtures of experts, whose outputs are never written: the dense and the sparse form, by warps.
 #include "expert/expert.cuh"
 
 namespace cudamoe::kernels {
 
 cudaError_t expert_mix(const Expert& expert, const ExpertLaunch& launch, cudaStream_t stream) {
+  if (launch.slice > 0) return expert_mix_rings(expert, launch, stream);
   switch (launch.tile) {
     case ExpertTile::kMix64x1:
       return launch_expert<64, 1>("expert_mix", expert, launch, stream);

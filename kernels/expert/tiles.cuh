@@ -1,10 +1,9 @@
-// What a block works on, and the copies into shared memory: rows of x, each warp its own, and units of weights, all warps together.
-//
-// A block has a run of row tiles (their numbers: gemm/rows.cuh), so that most of them have the experts of the one before.
+// The copies of the kernel by warps into shared memory: rows of x, each warp its own, and units of weights, all warps together.
 #pragma once
 
 #include "expert/expert.h"
 #include "expert/layers.cuh"
+#include "expert/walk.cuh"
 #include "gemm/load_tile.cuh"
 
 namespace cudamoe::kernels {
@@ -14,66 +13,6 @@ namespace cudamoe::kernels {
 CUDAMOE_DEVICE void meet_warp() { sync_part(1 + warp_id(), kWarp); }
 
 inline constexpr int kExpertWarps = kExpertRows / 16, kExpertThreads = kExpertWarps * kWarp;
-
-// The tiles of a block that have rows, one after the other.
-class TileWalk {
- public:
-  // All threads of the block.
-  CUDAMOE_DEVICE TileWalk(const GemmRows& rows, int first, int end) : rows_(rows), number_(first), end_(end) {
-    tile_ = first < end ? find_row_tile<kExpertThreads>(rows, first, kExpertRows) : GemmRowTile{0, -1, 0, false};
-    if (tile_.group >= rows.groups) tile_.group = -1;  // a number beyond the last tile
-    if (tile_.group >= 0 && tile_.rows == 0) advance();
-  }
-
-  // group -1: there are no more.
-  CUDAMOE_DEVICE const GemmRowTile& tile() const { return tile_; }
-
-  CUDAMOE_DEVICE void advance() {
-    do {
-      ++number_;
-      if (number_ >= end_) {
-        tile_.group = -1;
-        return;
-      }
-      if (rows_.offsets == nullptr) {
-        const int tiles = static_cast<int>(gemm_tiles_of_strided_group(rows_.rows, kExpertRows)), group = number_ / tiles;
-        place(group < rows_.groups ? group : -1, int64_t{number_ % tiles} * kExpertRows, rows_.rows);
-      } else {
-        const int32_t next = tile_.group + 1;
-        const bool moves = number_ >= gemm_first_tile(rows_.offsets[next], next, kExpertRows);
-        const int32_t group = moves ? next : tile_.group;
-        if (group >= rows_.groups) {
-          place(-1, 0, kExpertRows);
-        } else {
-          const int64_t begin = rows_.offsets[group];
-          place(group, begin + (number_ - gemm_first_tile(begin, group, kExpertRows)) * kExpertRows, rows_.offsets[group + 1]);
-        }
-      }
-    } while (tile_.rows == 0);
-  }
-
- private:
-  CUDAMOE_DEVICE void place(int32_t group, int64_t begin, int64_t end) {
-    const int64_t left = end - begin;
-    tile_ = {begin, group, left < 0 ? 0 : (left < kExpertRows ? static_cast<int32_t>(left) : kExpertRows), false};
-  }
-
-  const GemmRows& rows_;
-  int number_, end_;
-  GemmRowTile tile_;
-};
-
-// The expert that rows of a group meet as number i of their list; -1: none.
-CUDAMOE_DEVICE int listed_expert(const Expert& expert, int group, int i) {
-  if (expert.form == ExpertForm::kForward) return group;
-  if (expert.form == ExpertForm::kDense) return i;
-  for (int j = 0; j < i; ++j) group /= expert.experts + 1;
-  const int digit = group % (expert.experts + 1);
-  return digit == expert.experts ? -1 : digit;
-}
-CUDAMOE_DEVICE int list_length(const Expert& expert) {
-  return expert.form == ExpertForm::kForward ? 1 : (expert.form == ExpertForm::kDense ? expert.experts : expert.choices);
-}
 
 // The copy of a warp's 16 rows of x, part by part: a lane has every 32nd part, of 8 elements.
 class RowCopy {
@@ -117,10 +56,7 @@ class RowCopy {
   };
   CUDAMOE_DEVICE Part next() {
     int64_t source = -1;
-    if (row_ < rows_) {
-      const int64_t row = begin_ + row_;
-      source = expert_.items != nullptr ? load_constant(expert_.items + row) / expert_.tasks : source_row(expert_.rows, row);
-    }
+    if (row_ < rows_) source = row_of_x(expert_, begin_ + row_);
     const int n = source < 0 ? 0 : clip_part(columns_ - part_ * kPart, kPart);
     const Part part{to_ + (row_ * (parts_ * kPart + kExpertPadding) + part_ * kPart),
                     n == 0 ? 0 : source * x_.row_stride + offset_ + part_ * kPart, n};

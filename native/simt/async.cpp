@@ -62,6 +62,14 @@ void Block::arrive_object(Thread& self, uint64_t* address, int bytes, Site site)
   launch_.progress();
 }
 
+bool Block::test_object(Thread& self, uint64_t* address, uint32_t parity, Site site) {
+  const BarrierObject& object = find_object(self, address, site);
+  if ((object.phase & 1u) == (parity & 1u)) return false;
+  self.acquired = clock_;
+  acquire_token(object.token);
+  return true;
+}
+
 void Block::wait_object(Thread& self, uint64_t* address, uint32_t parity, Site site) {
   BarrierObject& object = find_object(self, address, site);
   void* const token = object.token;
@@ -171,6 +179,11 @@ void mbarrier_init(uint64_t* barrier, int count, Site site) {
 void mbarrier_arrive(uint64_t* barrier, int bytes, Site site) {
   const Unwatched unwatched;
   self().home->arrive_object(self(), barrier, bytes, site);
+}
+
+bool mbarrier_test(uint64_t* barrier, uint32_t parity, Site site) {
+  const Unwatched unwatched;
+  return self().home->test_object(self(), barrier, parity, site);
 }
 
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site) {

@@ -152,6 +152,7 @@ class Block final : public Ordering {
   // ---- asynchronous operations (async.cpp) ----
   void init_object(Thread& self, uint64_t* address, int count, Site site);
   void arrive_object(Thread& self, uint64_t* address, int bytes, Site site);
+  bool test_object(Thread& self, uint64_t* address, uint32_t parity, Site site);
   void wait_object(Thread& self, uint64_t* address, uint32_t parity, Site site);
   void start_load(Thread& self, const BulkCopy& copy);
   // Lets one pending TMA load land; false when there is none.

@@ -121,6 +121,7 @@ void fence_proxy_async();
 void mbarrier_init(uint64_t* barrier, int count, Site site);
 // One arrival, which also makes the phase wait for `bytes` of asynchronous copies.
 void mbarrier_arrive(uint64_t* barrier, int bytes, Site site);
+bool mbarrier_test(uint64_t* barrier, uint32_t parity, Site site);
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Site site);
 
 // What a tensor map holds here; see common/ptx/tma.cuh.

@@ -54,7 +54,8 @@ cudamoe_status expert_forward(void* handle, const cudamoe_expert_forward_args& a
     const int64_t tiles =
         args.offsets == nullptr ? args.groups * parts_of(args.rows, kernels::kExpertRows) : args.rows / kernels::kExpertRows + args.groups;
     fused->launch.blocks = expert_blocks(stream.device(), tiles);
-    return stream.check(kernels::expert_forward(expert, fused->launch, stream.get()), kFunction);
+    const cudaError_t error = map_weights(expert, args.groups, fused->launch);
+    return stream.check(error == cudaSuccess ? kernels::expert_forward(expert, fused->launch, stream.get()) : error, kFunction);
   }
   const kernels::GemmMatrix own = matrix(args.workspace, args.hidden, args.rows * args.hidden, args.packed_dtype);
   return run_two_products(stream, args, {rows, x, args.h == nullptr ? own : h, before, y}, kFunction);

@@ -19,9 +19,14 @@ std::optional<FusedExpert> fuse_dense(const Device& device, const Args& args) {
     return parts_of(args.n, expert_tile_columns(tile)) * parts_of(args.tasks, expert_tile_tasks(tile));
   };
   const ExpertTile one = args.n <= 64 ? ExpertTile::kMix64x1 : ExpertTile::kMix128x1;
-  const ExpertTile more = passes(ExpertTile::kMix64x2) <= passes(ExpertTile::kMix32x4) ? ExpertTile::kMix64x2 : ExpertTile::kMix32x4;
-  const ExpertTile tile = args.tasks == 1 ? one : more;
-  return passes(tile) > kMostPasses ? std::nullopt : fuse_experts(device, args.packed_dtype, args.k, args.hidden, tile, args.experts);
+  const auto fuse = [&](ExpertTile more) {
+    const ExpertTile tile = args.tasks == 1 ? one : more;
+    return passes(tile) > kMostPasses ? std::nullopt : fuse_experts(device, args.packed_dtype, args.k, args.hidden, tile, args.experts);
+  };
+  if (has_warp_groups(device)) {
+    if (const auto fused = fuse(ExpertTile::kMix64x3)) return fused;
+  }
+  return fuse(passes(ExpertTile::kMix64x2) <= passes(ExpertTile::kMix32x4) ? ExpertTile::kMix64x2 : ExpertTile::kMix32x4);
 }
 
 // Lists of experts that a sample can have chosen, for one task; 0 when there are too many to sort by.
@@ -29,7 +34,7 @@ int64_t lists_of(const Args& args) {
   int64_t lists = 1;
   for (int32_t j = 0; j < args.choices; ++j) {
     lists *= args.experts + 1;
-    if (lists > CUDAMOE_MAX_EXPERTS) return 0;
+    if (lists > kernels::kExpertMostLists) return 0;
   }
   return lists;
 }
@@ -77,7 +82,7 @@ cudamoe_status make_keys(const Stream& stream, const Args& args, int64_t first_p
   return stream.check(kernels::expert_keys(make, stream.get()), kFunction);
 }
 
-cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fused, kernels::Expert& expert) {
+cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fused, int64_t tiles, kernels::Expert& expert) {
   expert.rows.function = kernels::GemmFunction::kExpertForward;
   expert.rows.report = stream.device_report();
   expert.y = {args.y, args.y_row_stride, 0, args.y_dtype == CUDAMOE_BF16 ? 1 : 0};
@@ -87,8 +92,9 @@ cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fus
   expert.choices = args.choices;
   expert.gates = args.gates;
   expert.residual = args.residual;
-  fused.launch.blocks = expert_blocks(stream.device(), expert.rows.rows / kernels::kExpertRows + expert.rows.groups);
-  return stream.check(kernels::expert_mix(expert, fused.launch, stream.get()), kFunction);
+  fused.launch.blocks = expert_blocks(stream.device(), tiles);
+  const cudaError_t error = map_weights(expert, args.experts, fused.launch);
+  return stream.check(error == cudaSuccess ? kernels::expert_mix(expert, fused.launch, stream.get()) : error, kFunction);
 }
 
 cudamoe_status mix_fused_dense(const Stream& stream, const Args& args, const FusedExpert& fused) {
@@ -96,24 +102,40 @@ cudamoe_status mix_fused_dense(const Stream& stream, const Args& args, const Fus
   expert.form = kernels::ExpertForm::kDense;
   expert.rows.rows = args.rows;
   expert.rows.groups = 1;
-  return run_fused(stream, args, fused, expert);
+  return run_fused(stream, args, fused, parts_of(args.rows, kernels::kExpertRows), expert);
 }
 
-cudamoe_status mix_fused_sparse(void* handle, const Args& args, const FusedExpert& fused) {
-  const Stream& stream = stream_of(handle);
+kernels::ExpertLists take_lists(Pieces& pieces, const Args& args) {
+  kernels::ExpertLists lists{};
+  lists.chosen = args.chosen;
+  lists.items = args.rows * args.tasks;
+  lists.choices = args.choices;
+  lists.experts = args.experts;
+  lists.lists = static_cast<int32_t>(lists_of(args));
+  lists.keys = pieces.take<int32_t>(lists.items);
+  lists.counts = pieces.take<uint32_t>(lists.lists * lists.blocks());
+  lists.totals = pieces.take<uint32_t>(lists.lists);
+  lists.sorted = pieces.take<int32_t>(lists.items);
+  lists.tiles = pieces.take<kernels::ExpertRowTile>(lists.most_tiles());
+  lists.tile_count = pieces.take<int32_t>(1);
+  return lists;
+}
+
+cudamoe_status mix_fused_sparse(const Stream& stream, const Args& args, const FusedExpert& fused) {
   Pieces pieces(args.workspace);
-  cudamoe_routing_args sort = routing_of(static_cast<int32_t>(lists_of(args)), args.rows * args.tasks, 1);
-  int32_t* keys = take_routing(pieces, handle, sort);
-  cudamoe_status status = make_keys(stream, args, 0, sort.samples, args.choices, keys);
-  if (status == CUDAMOE_OK) status = routing(handle, sort);
+  kernels::ExpertLists lists = take_lists(pieces, args);
+  lists.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
+  lists.report = stream.device_report();
+  const cudamoe_status status = stream.check(kernels::expert_lists(lists, stream.get()), kFunction);
   if (status != CUDAMOE_OK) return status;
   kernels::Expert expert = describe_experts(args, fused);
   expert.form = kernels::ExpertForm::kSparse;
-  expert.rows.offsets = sort.offsets;
-  expert.rows.rows = sort.samples;
-  expert.rows.groups = sort.experts;
-  expert.items = sort.sample_of_slot;
-  return run_fused(stream, args, fused, expert);
+  expert.rows.rows = lists.items;
+  expert.rows.groups = 1;
+  expert.tiles = lists.tiles;
+  expert.tile_count = lists.tile_count;
+  expert.items = lists.sorted;
+  return run_fused(stream, args, fused, lists.most_tiles(), expert);
 }
 
 // Where the fused kernel does not serve: samples in pieces whose hidden rows and outputs take about 64 MiB.
@@ -209,8 +231,7 @@ int64_t expert_mix_workspace(void* handle, const Args& args) {
   const auto sparse = [&] {
     if (!fuse_sparse(device, args)) return Piece(handle, args, false, nullptr).bytes;
     Pieces pieces(nullptr);
-    cudamoe_routing_args sort = routing_of(static_cast<int32_t>(lists_of(args)), args.rows * args.tasks, 1);
-    take_routing(pieces, handle, sort);
+    take_lists(pieces, args);
     return pieces.bytes();
   }();
   // Pointers may still be null: as many choices as experts may be chosen ones too.
@@ -224,7 +245,7 @@ cudamoe_status expert_mix(void* handle, const Args& args) {
   const Stream& stream = stream_of(handle);
   const bool dense = args.chosen == nullptr;
   if (const auto fused = dense ? fuse_dense(stream.device(), args) : fuse_sparse(stream.device(), args))
-    return dense ? mix_fused_dense(stream, args, *fused) : mix_fused_sparse(handle, args, *fused);
+    return dense ? mix_fused_dense(stream, args, *fused) : mix_fused_sparse(stream, args, *fused);
   const Piece piece(handle, args, dense, args.workspace);
   for (int64_t first = 0; first < args.rows; first += piece.samples) {
     const cudamoe_status status = mix_piece(handle, args, piece, first, std::min(piece.samples, args.rows - first));

@@ -50,6 +50,10 @@ struct FusedExpert {
 };
 std::optional<FusedExpert> fuse_experts(const Device& device, int32_t packed_dtype, int64_t k, int64_t hidden, kernels::ExpertTile tile,
                                         int64_t list);
+// Whether the device has wgmma, and so the tile of three tasks.
+bool has_warp_groups(const Device& device);
+// Encodes the packed weights for TMA, where the launch is by warp-groups.
+cudaError_t map_weights(const kernels::Expert& expert, int32_t experts, kernels::ExpertLaunch& launch);
 
 // What the fused kernel is told of the experts, by both operations.
 template <class Args>
