@@ -134,11 +134,11 @@ struct ExpertLists {
   const int32_t* chosen;  // [items, choices]
   int64_t items;
   int32_t choices, experts;
-  int32_t lists;  // (experts + 1)^choices
-  int32_t* keys;  // [items]
-  uint32_t* counts;  // [lists, blocks()]
-  uint32_t* totals;  // [lists]
-  int32_t* sorted;  // [items]
+  int32_t lists;         // (experts + 1)^choices
+  int32_t* keys;         // [items]
+  uint32_t* counts;      // [lists, blocks()]
+  uint32_t* totals;      // [lists]
+  int32_t* sorted;       // [items]
   ExpertRowTile* tiles;  // [most_tiles()]
   int32_t* tile_count;
   OffenderCell* offender;

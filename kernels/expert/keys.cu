@@ -13,8 +13,7 @@ constexpr int kThreads = 256;
 
 CUDAMOE_KERNEL(kThreads, 4) keys_kernel(const CUDAMOE_GRID_CONSTANT ExpertKeys keys) {
   const int64_t item = int64_t{block_x()} * kThreads + thread_x();
-  if (item < keys.items)
-    keys.keys[item] = list_of_choices(keys.chosen, item * keys.digits, keys.digits, keys.experts, keys.offender);
+  if (item < keys.items) keys.keys[item] = list_of_choices(keys.chosen, item * keys.digits, keys.digits, keys.experts, keys.offender);
   sync_block();
   if (thread_x() == 0) report_choices(keys.chosen, keys.first_pair, keys.experts, keys.offender, keys.report);
 }

@@ -99,7 +99,9 @@ CUDAMOE_KERNEL(kThreads, 2) place_kernel(const CUDAMOE_GRID_CONSTANT ExpertLists
 cudaError_t expert_lists(const ExpertLists& lists, cudaStream_t stream) {
   if (lists.blocks() > INT32_MAX) return cudaErrorInvalidConfiguration;
   const int blocks = static_cast<int>(lists.blocks());
-  const auto shape = [&](const char* name, int grid) { return LaunchShape{.name = name, .grid = {grid}, .block = {kThreads}, .stream = stream}; };
+  const auto shape = [&](const char* name, int grid) {
+    return LaunchShape{.name = name, .grid = {grid}, .block = {kThreads}, .stream = stream};
+  };
   cudaError_t error = launch(shape("expert_lists_count", blocks), count_kernel, lists);
   if (error == cudaSuccess) error = launch(shape("expert_lists_sum", ceil_divide(lists.lists, kWarpsOfBlock)), sum_kernel, lists);
   if (error == cudaSuccess) error = launch(shape("expert_lists_place", blocks), place_kernel, lists);

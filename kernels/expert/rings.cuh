@@ -5,8 +5,8 @@
 // Then the biases of each unit, slice + columns floats.
 //
 // One warp brings units by TMA, their biases through registers; three warps bring chunks, each to places of its own, by cp.async where rows
-// of x are bf16 and aligned, else through registers. A thread has up to three chunks under way and tells of the oldest when it begins another, or when it has
-// to wait for a place.
+// of x are bf16 and aligned, else through registers. A thread has up to three chunks under way and tells of the oldest when it begins
+// another, or when it has to wait for a place.
 #pragma once
 
 #include "common/kernel.cuh"
@@ -133,8 +133,8 @@ CUDAMOE_DEVICE void bring_units(const Expert& expert, const ptx::TensorMap& firs
   }
 }
 
-// Brings the rows of x, chunk by chunk, for both warp-groups: to every kWarps-th place by the warp `own`. A place stays with one warp, since
-// the parity of a barrier tells a round from the next only.
+// Brings the rows of x, chunk by chunk, for both warp-groups: to every kWarps-th place by the warp `own`. A place stays with one warp,
+// since the parity of a barrier tells a round from the next only.
 template <int kWarps, class Rings>
 class RowBringer {
  public:

@@ -3,14 +3,14 @@
 // Floor: as expert.cuh states. The tensor cores of an H100 take 2048 products a cycle and multiprocessor: 1280 cycles for 64 rows of an
 // expert 256 -> 128 -> 64.
 //
-// Tiling: a block of two warp-groups that multiply and four warps that bring (rings.cuh) has a run of tiles of 128 rows; a warp-group has 64
-// of them. Hidden columns are computed in slices of 128 (or 64, where registers or shared memory are short): a warp-group's sums are 64
+// Tiling: a block of two warp-groups that multiply and four warps that bring (rings.cuh) has a run of tiles of 128 rows; a warp-group has
+// 64 of them. Hidden columns are computed in slices of 128 (or 64, where registers or shared memory are short): a warp-group's sums are 64
 // registers a thread, which become the left operand of the second layer in place; 32 more for each 64 output columns, and as many for the
 // mixture of each task. The groups wait for each other nowhere, so one multiplies while the other finishes its outputs.
 //
 // Shared memory: a unit is the weights of both layers for a slice, 2 slice (depth + columns) bytes, 80 KiB for 256 -> 128 -> 64. All units
-// of a row's experts stay for as many tiles as have the same (resident), or at least two go round. Rows of x lie in chunks of 64 of depth, 8
-// KiB for a group: at least those of a tile, at most those of two. Units and chunks are freed one by one.
+// of a row's experts stay for as many tiles as have the same (resident), or at least two go round. Rows of x lie in chunks of 64 of depth,
+// 8 KiB for a group: at least those of a tile, at most those of two. Units and chunks are freed one by one.
 //
 // Order of sums: as expert.cuh: one accumulator an element over ascending depth in steps of 16, in both layers.
 #pragma once
@@ -153,19 +153,20 @@ class ExpertConsumer {
     }
     activate_sums(expert_.first.activation, expert_.slope, hidden);
     if constexpr (kTasks == 0) {
-      if (expert_.h.data != nullptr) store_rows<true>(expert_.h, group_of_h(tile) * expert_.h.group_stride, tile, first, expert_.hidden, hidden);
+      if (expert_.h.data != nullptr)
+        store_rows<true>(expert_.h, group_of_h(tile) * expert_.h.group_stride, tile, first, expert_.hidden, hidden);
     }
   }
 
   // output (+)= hidden * W2.
   CUDAMOE_DEVICE void second_layer(int unit, const FragmentSums<kSliceTiles>& hidden, FragmentSums<kTiles>& output) const {
-    const uint64_t weights =
-        ptx::matrix_descriptor(shared_address(rings_.unit(unit) + rings_.depth * kSlice), 1024, kSlice * 128);
+    const uint64_t weights = ptx::matrix_descriptor(shared_address(rings_.unit(unit) + rings_.depth * kSlice), 1024, kSlice * 128);
     uint32_t left[kSlice / 16][4];
     CUDAMOE_UNROLL
     for (int t = 0; t < kSlice / 16; ++t) {
       CUDAMOE_UNROLL
-      for (int e = 0; e < 4; ++e) left[t][e] = pack_bf16(hidden.value[2 * t + e / 2][e % 2 * 2], hidden.value[2 * t + e / 2][e % 2 * 2 + 1]);
+      for (int e = 0; e < 4; ++e)
+        left[t][e] = pack_bf16(hidden.value[2 * t + e / 2][e % 2 * 2], hidden.value[2 * t + e / 2][e % 2 * 2 + 1]);
     }
     if (kOneSlice) output.clear();
     ptx::wgmma_fence();

@@ -53,7 +53,7 @@ cudamoe_status expert_forward(void* handle, const cudamoe_expert_forward_args& a
     expert.tasks = 1;
     const int64_t tiles =
         args.offsets == nullptr ? args.groups * parts_of(args.rows, kernels::kExpertRows) : args.rows / kernels::kExpertRows + args.groups;
-    fused->launch.blocks = expert_blocks(stream.device(), tiles);
+    fused->launch.blocks = expert_blocks(stream.device(), tiles, expert.inspectors);
     const cudaError_t error = map_weights(expert, args.groups, fused->launch);
     return stream.check(error == cudaSuccess ? kernels::expert_forward(expert, fused->launch, stream.get()) : error, kFunction);
   }

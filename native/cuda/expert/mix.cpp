@@ -92,7 +92,7 @@ cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fus
   expert.choices = args.choices;
   expert.gates = args.gates;
   expert.residual = args.residual;
-  fused.launch.blocks = expert_blocks(stream.device(), tiles);
+  fused.launch.blocks = expert_blocks(stream.device(), tiles, 0);
   const cudaError_t error = map_weights(expert, args.experts, fused.launch);
   return stream.check(error == cudaSuccess ? kernels::expert_mix(expert, fused.launch, stream.get()) : error, kFunction);
 }

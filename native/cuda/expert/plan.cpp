@@ -37,7 +37,8 @@ std::optional<FusedExpert> fuse_by_groups(const Device& device, int64_t k, int64
   if (kernels::expert_has_one_slice(slice, tasks) && hidden > slice) return std::nullopt;
   const int64_t fixed = tasks == 0 ? 6144 : 1024;  // what the kernel has besides, and its alignment
   const int64_t most = most_shared_bytes(device) - fixed;
-  const int64_t chunks = kernels::expert_chunks(k), unit = 2 * kernels::expert_group_unit_elements(k, slice, columns) + 4 * (slice + columns);
+  const int64_t chunks = kernels::expert_chunks(k),
+                unit = 2 * kernels::expert_group_unit_elements(k, slice, columns) + 4 * (slice + columns);
   const int64_t place = int64_t{2} * kernels::kExpertGroups * kernels::kExpertRowPlace;  // of both groups
   const int64_t of_list = list * parts_of(hidden, slice), left = most - chunks * place;
   if (chunks > kernels::kExpertMostRowPlaces || left < 0) return std::nullopt;

@@ -74,9 +74,9 @@ kernels::Expert describe_experts(const Args& args, const FusedExpert& fused) {
   return expert;
 }
 
-// Row tiles over the blocks: one for each multiprocessor, each with a run of tiles.
-inline int32_t expert_blocks(const Device& device, int64_t tiles) {
-  return static_cast<int32_t>(std::clamp<int64_t>(tiles, 1, device.multiprocessors()));
+// Row tiles over the blocks: one for each multiprocessor that no inspector has, each with a run of tiles.
+inline int32_t expert_blocks(const Device& device, int64_t tiles, int32_t inspectors) {
+  return static_cast<int32_t>(std::clamp<int64_t>(tiles, 1, std::max(device.multiprocessors() - inspectors, 1)));
 }
 
 // Both layers as two products over the same rows, h in memory between them.

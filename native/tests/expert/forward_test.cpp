@@ -129,6 +129,9 @@ TEST(ExpertForward, EdgesOfSlicesAndTiles) {
     for (const int64_t k : {1, 15, 16, 17, 48}) check(k, 5, 3);
     for (const int64_t hidden : {1, 63, 64, 65, 130}) check(9, hidden, 3);
     for (const int64_t n : {1, 7, 63, 64, 65, 127, 128, 129}) check(9, 20, n);
+    // Both layers wide, with slices that are whole and not.
+    for (const int64_t hidden : {65, 128, 130}) check(70, hidden, 128);
+    for (const int64_t hidden : {64, 128}) check(64, hidden, 64);
     check(330, 3, 2);  // rows of x and two units fill the shared memory of an H100
     check(600, 3, 2);  // and no longer fit
   }

@@ -154,6 +154,9 @@ TEST(ExpertMix, EdgesOfTasksAndColumns) {
     for (const int64_t n : {65, 130}) check_mix(device, random, {2, 10, 12, n}, {.rows = 20, .tasks = 2, .residual = true}, options);
     check_mix(device, random, {2, 10, 70, 5}, {.rows = 300, .tasks = 2}, options);
     check_mix(device, random, {4, 10, 300, 5}, {.rows = 140, .tasks = 2}, options);
+    for (const int64_t hidden : {64, 65, 128, 129})
+      check_mix(device, random, {3, 70, hidden, 64}, {.rows = 150, .tasks = 3, .residual = true}, options);
+    for (const int64_t hidden : {64, 130}) check_mix(device, random, {2, 10, hidden, 64}, {.rows = 20}, options);
     check_mix(device, random, {2, 600, 5, 4}, {.rows = 20, .tasks = 2}, options);
   }
 }
@@ -170,6 +173,10 @@ TEST(ExpertMix, FewAndManyLists) {
     check_mix(device, random, {1, 10, 12, 5}, {.rows = 150, .choices = 1}, options);
     check_mix(device, random, {3, 10, 12, 5}, {.rows = 400, .choices = 2}, options);
     check_mix(device, random, {3, 10, 70, 70}, {.rows = 60, .choices = 2}, options);
+    // Several blocks that sort, lists of many row tiles, rows whose experts have several slices.
+    check_mix(device, random, {2, 3, 4, 5}, {.rows = 1300, .choices = 1, .bad_every = 8}, options);
+    check_mix(device, random, {5, 3, 4, 5}, {.rows = 700, .tasks = 2, .choices = 2, .bad_every = 13}, options);
+    check_mix(device, random, {3, 70, 130, 64}, {.rows = 50, .choices = 2, .bad_every = 4}, options);
     check_mix(device, random, {16, 4, 5, 6}, {.rows = 50, .choices = 2, .bad_every = 9}, options);
     check_mix(device, random, {5, 4, 5, 6}, {.rows = 30, .tasks = 2, .choices = 3}, options);
     check_mix(device, random, {64, 4, 3, 2}, {.rows = 40, .choices = 2, .bad_every = 11}, options);

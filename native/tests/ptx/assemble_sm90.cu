@@ -32,7 +32,7 @@ CUDAMOE_KERNEL(256, 1) assemble_tma(const CUDAMOE_GRID_CONSTANT ptx::TensorMap m
     ptx::tma_load_3d(&tile[0], map, 0, 8, 1, &full[1]);
   }
   ptx::mbarrier_wait(&full[0], 0);
-  ptx::mbarrier_wait(&full[1], 0);
+  if (!ptx::mbarrier_test(&full[1], 0)) ptx::mbarrier_wait(&full[1], 0);
   out[thread_x()] = tile[thread_x()];
   tile[thread_x()] = 1;
   ptx::fence_proxy_async();

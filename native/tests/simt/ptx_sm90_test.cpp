@@ -95,6 +95,35 @@ TEST(SimtPtx90, TmaMovesBoxesThroughARing) {
   }
 }
 
+// Whether phases 0 and 1 are seen as complete: before the first ends, after it, after the second.
+CUDAMOE_KERNEL(32, 1) phases_kernel(int32_t* out) {
+  CUDAMOE_SHARED_ALIGNED(8, uint64_t, barrier);
+  if (thread_x() == 0) {
+    ptx::mbarrier_init(&barrier[0], 32);
+    ptx::fence_mbarrier_init();
+  }
+  for (int phase = 0; phase < 3; ++phase) {
+    sync_block();
+    for (uint32_t parity = 0; parity < 2; ++parity)
+      out[(phase * 2 + static_cast<int>(parity)) * 32 + thread_x()] = ptx::mbarrier_test(&barrier[0], parity) ? 1 : 0;
+    sync_block();
+    ptx::mbarrier_arrive(&barrier[0]);
+    ptx::mbarrier_wait(&barrier[0], static_cast<uint32_t>(phase % 2));
+  }
+}
+
+TEST(SimtPtx90, PhasesOfAnMbarrierAreTestedWithoutWaiting) {
+  for (const simt::DeviceOptions& options : hopper_schedules()) {
+    Executor executor(options);
+    DeviceArray<int32_t> out(executor, std::vector<int32_t>(6 * 32, -1));
+    cudaStreamSynchronize(executor.stream());
+    EXPECT_EQ(executor.run({"phases", {1}, {32}}, phases_kernel, out.data()), "");
+    const std::vector<int32_t> have = out.get();
+    const int32_t want[6] = {0, 1, 1, 0, 0, 1};
+    for (size_t i = 0; i < have.size(); ++i) EXPECT_EQ(have[i], want[i / 32]) << i;
+  }
+}
+
 CUDAMOE_KERNEL(32, 1) layout_kernel(const CUDAMOE_GRID_CONSTANT ptx::TensorMap in, uint16_t* out) {
   CUDAMOE_SHARED_ALIGNED(1024, uint16_t, tile, [2 * 8 * 64]);
   CUDAMOE_SHARED_ALIGNED(8, uint64_t, full);
