@@ -76,9 +76,10 @@ few_tasks_kernel(const CUDAMOE_GRID_CONSTANT BalanceGradients gradients, int64_t
     }
   });
   sum_pairs(sums, [&](int pair, double sum) {
-    int i = 0, before = 0;  // pairs of the rows above row i
+    if (pair >= kPairs) return;  // padding
+    int i = 0, before = 0;       // pairs of the rows above row i
     while (pair >= before + kTasks - i) before += kTasks - i++;
-    if (i < kTasks) partials[(int64_t{i} * kTasks + i + pair - before) * chunks + block_x()] = sum;
+    partials[(int64_t{i} * kTasks + i + pair - before) * chunks + block_x()] = sum;
   });
 }
 

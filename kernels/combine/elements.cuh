@@ -35,10 +35,17 @@ CUDAMOE_DEVICE void store_floats(T* to, const Floats<N>& values) {
   constexpr int kAccess = N < kCombineVector<T> ? N : kCombineVector<T>;
   CUDAMOE_UNROLL
   for (int i = 0; i < N; i += kAccess) {
-    Vector<T, kAccess> part;
-    CUDAMOE_UNROLL
-    for (int j = 0; j < kAccess; ++j) part[j] = from_float<T>(values[i + j]);
-    store(to + i, part);
+    if constexpr (sizeof(T) == 2 && kAccess > 1) {
+      Vector<uint32_t, kAccess / 2> pairs;
+      CUDAMOE_UNROLL
+      for (int j = 0; j < kAccess / 2; ++j) pairs[j] = pack_bf16(values[i + 2 * j], values[i + 2 * j + 1]);
+      store(reinterpret_cast<uint32_t*>(to + i), pairs);
+    } else {
+      Vector<T, kAccess> part;
+      CUDAMOE_UNROLL
+      for (int j = 0; j < kAccess; ++j) part[j] = from_float<T>(values[i + j]);
+      store(to + i, part);
+    }
   }
 }
 

@@ -50,6 +50,13 @@ CUDAMOE_DEVICE uint32_t load_acquire(const uint32_t* p) {
 CUDAMOE_DEVICE void store_release(uint32_t* p, uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
+// Counts a block in; whether it is the last of `blocks`, which then sees what the callers of all of them have written before.
+CUDAMOE_DEVICE bool arrive_last(uint32_t* counter, uint32_t blocks) {
+  __threadfence();
+  const bool last = atomicAdd(counter, 1u) == blocks - 1;
+  __threadfence();
+  return last;
+}
 
 #else
 
@@ -126,6 +133,12 @@ CUDAMOE_DEVICE void store_release(uint32_t* p, uint32_t value) {
   __atomic_store_n(p, value, __ATOMIC_RELEASE);
   simt::made_progress();
   simt::may_switch();
+}
+CUDAMOE_DEVICE bool arrive_last(uint32_t* counter, uint32_t blocks) {
+  simt::may_switch();
+  const bool last = __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL) == blocks - 1;
+  simt::made_progress();
+  return last;
 }
 
 #endif

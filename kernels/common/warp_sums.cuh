@@ -31,4 +31,15 @@ CUDAMOE_DEVICE void warp_sums(T (&values)[kCount]) {
   detail::fold_sums<kCount / 2, kCount / kWarp>(values, lane_id());
 }
 
+// The same over each kLanes neighbouring lanes, for any power of two of values: of the kLanes, lane l gets the sums of the values
+// l % kHolders * kLeft + k in values[k], k < kLeft, where kHolders is the smaller of kCount and kLanes and kLeft = kCount / kHolders.
+template <int kLanes, int kCount, class T>
+CUDAMOE_DEVICE void lane_sums(T (&values)[kCount]) {
+  static_assert(kLanes <= kWarp && (kLanes & (kLanes - 1)) == 0 && (kCount & (kCount - 1)) == 0);
+  constexpr int kHolders = kCount < kLanes ? kCount : kLanes;
+  if constexpr (kHolders > 1) detail::fold_sums<kCount / 2, kCount / kHolders>(values, lane_id());
+  CUDAMOE_UNROLL
+  for (int bits = kHolders; bits < kLanes; bits *= 2) values[0] += shuffle_xor(kFullWarp, values[0], bits);
+}
+
 }  // namespace cudamoe::kernels

@@ -31,7 +31,7 @@ CUDAMOE_KERNEL(kGateThreads, 2) logits_kernel(const CUDAMOE_GRID_CONSTANT GateFo
                       aligned_for<4>(gate.x, gate.x_row_stride),
                       aligned_for<4>(gate.packed, gate.packed_stride)};
   tile.multiply(memory);
-  tile.store_rows(memory, gate.logits + row * columns + column, columns);
+  tile.store_rows(memory, tile.columns, tile.columns, gate.logits + row * columns + column, columns);
 }
 
 constexpr int kMostWarps = 4;

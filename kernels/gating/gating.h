@@ -55,8 +55,8 @@ struct GateForward {
 struct GatePlan {
   bool fused;              // a gate's columns fit a tile: logits and scores in one kernel
   int32_t gates_of_block;  // fused
-  int32_t tile_columns;    // fused: 32, 64 or 128
-  int32_t tile_rows;       // fused
+  int32_t tile_columns;    // fused: 32, 48, 64 or 128
+  int32_t tile_rows;       // fused: 16, 64 or 128
   int64_t block_rows;      // rows of a block
   int64_t blocks;          // of rows
 };

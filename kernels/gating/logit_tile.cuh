@@ -1,9 +1,11 @@
 // Logits of a tile of rows: tile[r][c] = sum over t of x[r][t] * packed[t][c] + bias[c].
 //
-// 128 threads, eight by columns and sixteen by rows; a thread has kRowsPer rows (16 apart) and kColumns / 8 columns (runs of 4, 32
-// apart). Steps of 32 of the depth come by cp.async through two stages of shared memory: rows of x padded to 36 words, so that four rows
-// at once lie in different banks; rows of the packed weights as they are. A thread reads four steps of its rows and four neighbouring
-// columns at once. Order of sums: one chain of fused multiply-adds over ascending depth for each logit, whatever the tile; then the bias.
+// 128 threads, kAcross by columns and kDown by rows; a thread has kRowsPer rows (kDown apart) and kColumns / kAcross columns (runs of 4,
+// 4 kAcross apart). Four threads across where a thread has several rows: 8 to 16 columns of up to four rows, so that 12 to 20 reads of
+// shared memory serve 64 to 256 multiply-adds of four steps of the depth.
+// Steps of 32 of the depth come by cp.async through two stages of shared memory: rows of x padded to 36 words, so that eight rows at once
+// lie in different banks; rows of the packed weights as they are. A thread reads four steps of its rows and four neighbouring columns at
+// once. Order of sums: one chain of fused multiply-adds over ascending depth for each logit, whatever the tile; then the bias.
 #pragma once
 
 #include "common/kernel.cuh"
@@ -16,8 +18,9 @@ inline constexpr int kGateThreads = 128;
 
 template <int kColumns, int kRowsPer>
 struct LogitTile {
-  static constexpr int kRows = 16 * kRowsPer, kDepth = 32, kXStride = kDepth + 4;
-  static constexpr int kStride = kColumns + 1;  // odd: neighbouring rows in different banks
+  static constexpr int kAcross = kRowsPer == 1 || kColumns == 128 ? 8 : 4, kDown = kGateThreads / kAcross;
+  static constexpr int kRows = kDown * kRowsPer, kDepth = 32, kXStride = kDepth + 4;
+  static constexpr int kStride = kColumns + 4;  // whole runs of 16 bytes; eight rows' same columns lie in different banks
   static constexpr int kStageFloats = kRows * kXStride + kDepth * kColumns, kStages = 2;
   static constexpr int kFloats = kStages * kStageFloats;  // while it multiplies; the tile takes kRows * kStride of them
 
@@ -31,10 +34,10 @@ struct LogitTile {
 
   template <int kVector>
   CUDAMOE_DEVICE void copy_x(Shared<float> to, int64_t first) const {
-    constexpr int kAcross = kDepth / kVector;
+    constexpr int kVectors = kDepth / kVector;
     CUDAMOE_UNROLL
-    for (int i = thread_x(); i < kRows * kAcross; i += kGateThreads) {
-      const int row = i / kAcross, t = i % kAcross * kVector;
+    for (int i = thread_x(); i < kRows * kVectors; i += kGateThreads) {
+      const int row = i / kVectors, t = i % kVectors * kVector;
       const int64_t left = row < rows ? depth - first - t : 0;
       const int there = left >= kVector ? kVector : left > 0 ? static_cast<int>(left) : 0;
       ptx::cp_async<4 * kVector>(&to[row * kXStride + t], there > 0 ? x + row * x_row_stride + first + t : x, 4 * there);
@@ -43,10 +46,10 @@ struct LogitTile {
 
   template <int kVector>
   CUDAMOE_DEVICE void copy_packed(Shared<float> to, int64_t first) const {
-    constexpr int kAcross = kColumns / kVector;
+    constexpr int kVectors = kColumns / kVector;
     CUDAMOE_UNROLL
-    for (int i = thread_x(); i < kDepth * kAcross; i += kGateThreads) {
-      const int t = i / kAcross, c = i % kAcross * kVector;
+    for (int i = thread_x(); i < kDepth * kVectors; i += kGateThreads) {
+      const int t = i / kVectors, c = i % kVectors * kVector;
       const int left = first + t < depth ? columns - c : 0;
       const int there = left >= kVector ? kVector : left > 0 ? left : 0;
       ptx::cp_async<4 * kVector>(&to[t * kColumns + c], there > 0 ? packed + (first + t) * packed_stride + c : packed, 4 * there);
@@ -70,8 +73,8 @@ struct LogitTile {
   // `memory` has room for kFloats; the tile is left at its beginning, in rows of kStride. All threads call it; it begins and ends with a
   // barrier.
   CUDAMOE_DEVICE void multiply(Shared<float> memory) const {
-    constexpr int kRuns = kColumns / 32;
-    const int column = thread_x() % 8 * 4, row = thread_x() / 8;
+    constexpr int kRun = 4 * kAcross, kRuns = kColumns / kRun;
+    const int column = thread_x() % kAcross * 4, row = thread_x() / kAcross;
     float sum[kRowsPer][kRuns][4] = {};
     const int64_t steps = ceil_divide(depth, int64_t{kDepth});
     sync_block();
@@ -94,12 +97,12 @@ struct LogitTile {
         for (int t = half; t < half + kDepth / 2; t += 4) {
           Vector<float, 4> a[kRowsPer];
           CUDAMOE_UNROLL
-          for (int i = 0; i < kRowsPer; ++i) a[i] = load<4>(stage + ((row + 16 * i) * kXStride + t));
+          for (int i = 0; i < kRowsPer; ++i) a[i] = load<4>(stage + ((row + kDown * i) * kXStride + t));
           CUDAMOE_UNROLL
           for (int q = 0; q < 4; ++q) {
             CUDAMOE_UNROLL
             for (int run = 0; run < kRuns; ++run) {
-              const Vector<float, 4> b = load<4>(weights + ((t + q) * kColumns + 32 * run + column));
+              const Vector<float, 4> b = load<4>(weights + ((t + q) * kColumns + kRun * run + column));
               CUDAMOE_UNROLL
               for (int i = 0; i < kRowsPer; ++i) {
                 CUDAMOE_UNROLL
@@ -113,22 +116,47 @@ struct LogitTile {
     }
     CUDAMOE_UNROLL
     for (int run = 0; run < kRuns; ++run) {
+      const int at = kRun * run + column;
+      Vector<float, 4> added = {};
       CUDAMOE_UNROLL
       for (int c = 0; c < 4; ++c) {
-        const int at = 32 * run + column + c;
-        const float added = bias != nullptr && at < columns ? bias[at] : 0.0f;
+        if (bias != nullptr && at + c < columns) added[c] = bias[at + c];
+      }
+      CUDAMOE_UNROLL
+      for (int i = 0; i < kRowsPer; ++i) {
+        Vector<float, 4> logits;
         CUDAMOE_UNROLL
-        for (int i = 0; i < kRowsPer; ++i) memory[(row + 16 * i) * kStride + at] = sum[i][run][c] + added;
+        for (int c = 0; c < 4; ++c) logits[c] = sum[i][run][c] + added[c];
+        store(memory + ((row + kDown * i) * kStride + at), logits);
       }
     }
     sync_block();
   }
 
-  // Rows of the tile to rows of `to`, neighbouring threads to neighbouring columns.
-  CUDAMOE_DEVICE void store_rows(Shared<float> memory, float* to, int64_t to_stride) const {
-    for (int i = thread_x(); i < rows * columns; i += kGateThreads) {
-      const int r = i / columns, c = i % columns;
-      to[r * to_stride + c] = memory[r * kStride + c];
+  // The tile to rows of `to`: of each run of `own` columns the first `taken`, beside each other. Neighbouring threads write neighbouring
+  // columns, 16 bytes at once where alignment allows it.
+  CUDAMOE_DEVICE void store_rows(Shared<float> memory, int own, int taken, float* to, int64_t to_stride) const {
+    if (taken % 4 == 0 && own % 4 == 0 && aligned_for<4>(to, to_stride)) {
+      store_runs<4>(memory, own, taken, to, to_stride);
+    } else {
+      store_runs<1>(memory, own, taken, to, to_stride);
+    }
+  }
+
+ private:
+  template <int N>
+  CUDAMOE_DEVICE void store_runs(Shared<float> memory, int own, int taken, float* to, int64_t to_stride) const {
+    const int across = columns / own * taken / N, step_rows = kGateThreads / across, step = kGateThreads - step_rows * across;
+    int row = thread_x() / across, at = thread_x() - row * across;
+    while (row < rows) {
+      const int column = at * N;
+      store(to + row * to_stride + column, load<N>(memory + (row * kStride + (own == taken ? column : column / taken * own + column % taken))));
+      row += step_rows;
+      at += step;
+      if (at >= across) {
+        at -= across;
+        ++row;
+      }
     }
   }
 };

@@ -49,10 +49,13 @@ class LaneGroup {
   int width_, lane_;
 };
 
-// The width that suits a number of experts.
-CUDAMOE_HOST_DEVICE int gate_group_width(int experts) {
+// Choices that a lane keeps at most.
+inline constexpr int kKeptChoices = 2;
+
+// The width that suits a number of experts: up to eight a lane, whose chains are then short and need few shuffles.
+CUDAMOE_HOST_DEVICE int gate_group_width(int experts, int top_k) {
   int width = 1;
-  while (width < experts && width < 32) width *= 2;
+  while (width < kWarp && (8 * width < experts || kKeptChoices * width < top_k)) width *= 2;
   return width;
 }
 
@@ -138,8 +141,8 @@ CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, b
     const float* bias = gate.selection_bias == nullptr ? nullptr : gate.selection_bias + int64_t{at_gate} * options.experts;
     // The order of (score, lower index first) as one number, different for every expert: a round takes the largest below the last taken.
     uint64_t last = ~uint64_t{0};
-    float largest = 0, sum = 0, term[2] = {0, 0};
-    int chosen[2] = {0, 0};
+    float largest = 0, sum = 0, term[kKeptChoices] = {};
+    int chosen[kKeptChoices] = {}, turn = 0;
     for (int j = 0; j < top_k; ++j) {
       uint64_t best = 0;
       for (int e = group.lane(); e < experts; e += group.width()) {
@@ -162,28 +165,29 @@ CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, b
       }
       sum += weight;
       if (active && group.lane() == 0) count_expert(expert);
-      // The lane j modulo the width keeps choice j; more than 32 only a whole warp has.
-      if (group.lane() == (j & (group.width() - 1))) {
-        const bool first = j < group.width();
-        chosen[0] = first ? expert : chosen[0];
-        term[0] = first ? weight : term[0];
-        chosen[1] = first ? chosen[1] : expert;
-        term[1] = first ? term[1] : weight;
+      // The lane j modulo the width keeps choice j.
+      const int holder = j & (group.width() - 1);
+      CUDAMOE_UNROLL
+      for (int k = 0; k < kKeptChoices; ++k) {
+        const bool keeps = holder == group.lane() && k == turn;
+        chosen[k] = keeps ? expert : chosen[k];
+        term[k] = keeps ? weight : term[k];
       }
+      if (holder == group.width() - 1) ++turn;
     }
     const float share = 1.0f / sum;
     const int64_t at = (at_row * options.gates + at_gate) * top_k;
     CUDAMOE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int j = group.lane() + half * group.width();
+    for (int k = 0; k < kKeptChoices; ++k) {
+      const int j = group.lane() + k * group.width();
       if (!active || j >= top_k) continue;
-      float weight = term[half];
+      float weight = term[k];
       if (over_chosen) {
         weight *= share;
       } else if (options.renormalise != 0) {
         weight = sum == 0 ? 1.0f / static_cast<float>(top_k) : weight / sum;
       }
-      gate.chosen[at + j] = chosen[half];
+      gate.chosen[at + j] = chosen[k];
       gate.weights[at + j] = weight;
     }
   }

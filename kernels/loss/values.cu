@@ -5,10 +5,15 @@
 // The binary forms have no cancellation: loss and gradient keep their relative accuracy for any x. A row that is not valid has loss 0 and
 // gradient 0, whatever its logits.
 //
-// Floor: 16 bytes a row and task of one logit (logit, label, weight in; gradient out). Tiling: a block of 256 threads per 2048 rows of one
-// task; a thread a row, for softmax a warp a row. A softmax row is read three times, twice from L1. Shared memory: 64 bytes. Order of sums,
-// in f64: a softmax row's classes 32 apart ascending, the lanes by a butterfly; rows as in weights.cu.
+// The loss of a task is the sum of its blocks' over the sum of the weights, 0 where that is 0.
+//
+// Floor: 16 bytes a row and task of one logit (logit, label, weight in; gradient out). Tiling: a block of 256 threads per 256 rows (or more:
+// at most 1024 blocks) of one task; a thread a row, for softmax a warp a row. Each block adds up the weights of all of its task; the last
+// of a task to be through, its losses. A softmax row is read three times, twice from L1. Shared memory: 76 bytes.
+// Order of sums, in f64: a softmax row's classes 32 apart ascending, the lanes by a butterfly; rows and blocks 256 apart ascending, the warp
+// by a butterfly, the warps ascending.
 #include "common/block_reduce.cuh"
+#include "common/first_offender.cuh"
 #include "loss/rows.cuh"
 
 namespace cudamoe::kernels {
@@ -89,16 +94,54 @@ CUDAMOE_DEVICE double single_rows(const LossTask& task, int64_t first, int64_t e
   return total;
 }
 
+// The sum of a member of the task's partials, in thread 0.
+CUDAMOE_DEVICE double sum_of_blocks(const LossPartial* partials, int64_t blocks, double LossPartial::*member) {
+  double sum = 0;
+  for (int64_t b = thread_x(); b < blocks; b += kLossThreads) sum += partials[b].*member;
+  return block_sum<kLossThreads>(sum);
+}
+
+// By one thread of each task.
+CUDAMOE_DEVICE void report_rows(const LossTable& table) {
+  report_offender(table.offender, table.report, static_cast<uint32_t>(table.tasks), [&](int64_t index) {
+    const int64_t t = index / table.rows, row = index - t * table.rows;
+    const LossTask& task = table.task[t];
+    const float weight = task.weights == nullptr ? 1.0f : task.weights[row * task.weights_stride];
+    return DeviceReport{ReportCode::kLossRow,
+                        0,
+                        {table.first_task + t, row, task.classes},
+                        {static_cast<double>(task.labels[row * task.labels_stride]), static_cast<double>(weight)}};
+  });
+}
+
 CUDAMOE_KERNEL(kLossThreads, 4) values_kernel(const CUDAMOE_GRID_CONSTANT LossTable table) {
+  CUDAMOE_SHARED(double, all_weights);
+  CUDAMOE_SHARED(uint32_t, is_last);
   const LossTask& task = table.task[block_y()];
-  const int64_t first = block_x() * kLossRows;
-  const int64_t end = first + kLossRows < table.rows ? first + kLossRows : table.rows;
-  const double weights = table.weight_sums[block_y()];
-  const double factor = weights > 0 ? static_cast<double>(task.scale) / weights : 0.0;
+  LossPartial* partials = table.partials + block_y() * table.blocks;
+  const double weight_sum = sum_of_blocks(partials, table.blocks, &LossPartial::weight);
+  if (thread_x() == 0) {
+    all_weights[0] = weight_sum;
+    if (block_x() == 0) table.weight_sums[block_y()] = weight_sum;
+  }
+  sync_block();
+  const double weights = all_weights[0], factor = weights > 0 ? static_cast<double>(task.scale) / weights : 0.0;
+
+  const int64_t first = block_x() * table.block_rows;
+  const int64_t end = first + table.block_rows < table.rows ? first + table.block_rows : table.rows;
   const double own =
       task.kind == LossKind::kSoftmax ? softmax_rows(task, first, end, factor) : single_rows(task, first, end, static_cast<float>(factor));
   const double total = block_sum<kLossThreads>(own);
-  if (thread_x() == 0) table.partials[block_y() * table.blocks + block_x()].loss = total;
+  if (thread_x() == 0) {
+    partials[block_x()].loss = total;
+    is_last[0] = arrive_last(&table.finished[block_y()], static_cast<uint32_t>(table.blocks)) ? 1u : 0u;
+  }
+  sync_block();
+  if (is_last[0] == 0) return;
+  const double loss = sum_of_blocks(partials, table.blocks, &LossPartial::loss);
+  if (thread_x() != 0) return;
+  table.losses[block_y()] = weights > 0 ? loss / weights : 0.0;
+  report_rows(table);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The loss family. A loss: tasks in tables of at most kLossTasks, four launches for each.
+// The loss family. A loss: tasks in tables of at most kLossTasks, two launches for each.
 #include "loss/loss.h"
 
 #include <algorithm>
@@ -13,7 +13,13 @@ using kernels::LossPartial;
 using kernels::LossTable;
 
 // At least one, so that every output is written for no rows too.
-int64_t blocks_of(int64_t rows) { return std::max<int64_t>(1, (rows + kernels::kLossRows - 1) / kernels::kLossRows); }
+int64_t blocks_of(int64_t rows) {
+  const int64_t of_block = kernels::loss_block_rows(rows);
+  return std::max<int64_t>(1, (rows + of_block - 1) / of_block);
+}
+int64_t partial_bytes(const cudamoe_loss_args& args) {
+  return args.task_count * blocks_of(args.rows) * static_cast<int64_t>(sizeof(LossPartial));
+}
 
 kernels::LossKind kind_of(int32_t kind) {
   switch (kind) {
@@ -26,15 +32,19 @@ kernels::LossKind kind_of(int32_t kind) {
   }
 }
 
-LossTable table_of(const cudamoe_loss_args& args, int32_t first) {
+LossTable table_of(const cudamoe_loss_args& args, int32_t first, const Stream& stream) {
   LossTable table{};
   table.first_task = first;
   table.tasks = std::min(kLossTasks, args.task_count - first);
   table.rows = args.rows;
+  table.block_rows = kernels::loss_block_rows(args.rows);
   table.blocks = blocks_of(args.rows);
   table.partials = static_cast<LossPartial*>(args.workspace) + first * table.blocks;
+  table.finished = reinterpret_cast<uint32_t*>(static_cast<char*>(args.workspace) + partial_bytes(args)) + first;
   table.weight_sums = args.weight_sums + first;
   table.losses = args.losses + first;
+  table.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
+  table.report = stream.device_report();
   for (int32_t t = 0; t < table.tasks; ++t) {
     const cudamoe_loss_task& task = args.tasks[first + t];
     table.task[t] = {task.logits,
@@ -53,22 +63,16 @@ LossTable table_of(const cudamoe_loss_args& args, int32_t first) {
 }
 
 int64_t loss_workspace(void*, const cudamoe_loss_args& args) {
-  return args.task_count * blocks_of(args.rows) * static_cast<int64_t>(sizeof(LossPartial));
+  return partial_bytes(args) + args.task_count * static_cast<int64_t>(sizeof(uint32_t));
 }
 
 cudamoe_status loss(void* handle, const cudamoe_loss_args& args) {
   const Stream& stream = stream_of(handle);
-  constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
-  if (blocks_of(args.rows) > kMostBlocks)
-    return fail(CUDAMOE_ERROR_UNSUPPORTED, "cudamoe_loss: rows is %lld; this backend takes at most %lld", static_cast<long long>(args.rows),
-                static_cast<long long>(kMostBlocks * kernels::kLossRows));
   cudaError_t error = cudaSuccess;
   for (int32_t first = 0; first < args.task_count && error == cudaSuccess; first += kLossTasks) {
-    const LossTable table = table_of(args, first);
+    const LossTable table = table_of(args, first, stream);
     error = kernels::loss_weights(table, stream.get());
-    if (error == cudaSuccess) error = kernels::loss_weight_sums(table, stream.get());
     if (error == cudaSuccess) error = kernels::loss_values(table, stream.get());
-    if (error == cudaSuccess) error = kernels::loss_results(table, stream.device_report(), stream.get());
   }
   return stream.check(error, "cudamoe_loss");
 }
