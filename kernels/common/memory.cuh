@@ -2,6 +2,7 @@
 //
 //   Vector<float, 4> v = load<4>(p);     one 16-byte access; p must be aligned to it (the executor reports one that is not)
 //   store(p, v);
+//   store_streaming(p, v);               the same for what is not read again soon: it is the first to leave the cache
 //   float x = load_constant(p);          through the read-only cache: nothing may write *p during the launch
 #pragma once
 
@@ -34,6 +35,15 @@ template <class T, int N>
 CUDAMOE_DEVICE void store(T* pointer, const Vector<T, N>& value) {
   *reinterpret_cast<Vector<T, N>*>(pointer) = value;
 }
+template <class T, int N>
+CUDAMOE_DEVICE void store_streaming(T* pointer, const Vector<T, N>& value) {
+  if constexpr (sizeof(value) == 16) {
+    __stcs(reinterpret_cast<uint4*>(pointer), *reinterpret_cast<const uint4*>(&value));
+  } else {
+    static_assert(sizeof(value) == 8, "8 or 16 bytes");
+    __stcs(reinterpret_cast<uint2*>(pointer), *reinterpret_cast<const uint2*>(&value));
+  }
+}
 template <class T>
 CUDAMOE_DEVICE T load_constant(const T* pointer) {
   return __ldg(pointer);
@@ -64,6 +74,10 @@ template <class T, int N>
 void store(T* pointer, const Vector<T, N>& value CUDAMOE_SITE) {
   simt::check_alignment(pointer, sizeof(T) * N, site);
   *reinterpret_cast<Vector<T, N>*>(pointer) = value;
+}
+template <class T, int N>
+void store_streaming(T* pointer, const Vector<T, N>& value CUDAMOE_SITE) {
+  store(pointer, value CUDAMOE_PASS_SITE);
 }
 template <int N, class T>
 Vector<std::remove_const_t<T>, N> load(Shared<T> pointer CUDAMOE_SITE) {

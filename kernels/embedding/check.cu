@@ -29,10 +29,10 @@ check_table_kernel(const CUDAMOE_GRID_CONSTANT GatherTable table, const CUDAMOE_
 }
 
 CUDAMOE_KERNEL(kEmbeddingThreads, 4)
-check_list_kernel(const KeyFeature* features, int32_t count, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch) {
+check_list_kernel(const CUDAMOE_GRID_CONSTANT EmbeddingPlan plan, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch) {
   const int64_t parts = parts_of(batch.batch);
-  for (int64_t i = block_x(); i < count * parts; i += grid_size_x())
-    check_part(features[i / parts].bags, batch.batch, i % parts, batch.bad_offset + i / parts);
+  for (int64_t i = block_x(); i < plan.feature_count * parts; i += grid_size_x())
+    check_part(plan.features[i / parts].bags, batch.batch, i % parts, batch.bad_offset + i / parts);
 }
 
 CUDAMOE_DEVICE void take_offsets(EmbeddingFindings& findings, const EmbeddingBags& bags, uint32_t bad_offset, EmbeddingFunction function) {
@@ -87,9 +87,9 @@ report_table_kernel(const CUDAMOE_GRID_CONSTANT GatherTable table, const CUDAMOE
 }
 
 CUDAMOE_KERNEL(kWarp, 1)
-report_list_kernel(const KeyFeature* features, int32_t count, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch, EmbeddingFunction function,
-                   DeviceReport* report) {
-  take_findings(batch, count, function, [&](int f) -> const EmbeddingBags& { return features[f].bags; });
+report_list_kernel(const CUDAMOE_GRID_CONSTANT EmbeddingPlan plan, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch,
+                   EmbeddingFunction function, DeviceReport* report) {
+  take_findings(batch, plan.feature_count, function, [&](int f) -> const EmbeddingBags& { return plan.features[f].bags; });
   note_findings(*batch.findings, report);
 }
 
@@ -107,8 +107,8 @@ cudaError_t embedding_check_offsets(const GatherTable& table, const EmbeddingBat
   return launch(check_shape(table.features, batch.batch, stream), check_table_kernel, table, batch);
 }
 
-cudaError_t embedding_check_offsets(const KeyFeature* features, int32_t count, const EmbeddingBatch& batch, cudaStream_t stream) {
-  return launch(check_shape(count, batch.batch, stream), check_list_kernel, features, count, batch);
+cudaError_t embedding_check_offsets(const EmbeddingPlan& plan, const EmbeddingBatch& batch, cudaStream_t stream) {
+  return launch(check_shape(plan.feature_count, batch.batch, stream), check_list_kernel, plan, batch);
 }
 
 cudaError_t embedding_report(const GatherTable& table, const EmbeddingBatch& batch, EmbeddingFunction function, bool last,
@@ -117,10 +117,10 @@ cudaError_t embedding_report(const GatherTable& table, const EmbeddingBatch& bat
                 last ? 1 : 0, report);
 }
 
-cudaError_t embedding_report(const KeyFeature* features, int32_t count, const EmbeddingBatch& batch, EmbeddingFunction function,
-                             DeviceReport* report, cudaStream_t stream) {
-  return launch({.name = "embedding_report", .grid = {1}, .block = {kWarp}, .stream = stream}, report_list_kernel, features, count, batch,
-                function, report);
+cudaError_t embedding_report(const EmbeddingPlan& plan, const EmbeddingBatch& batch, EmbeddingFunction function, DeviceReport* report,
+                             cudaStream_t stream) {
+  return launch({.name = "embedding_report", .grid = {1}, .block = {kWarp}, .stream = stream}, report_list_kernel, plan, batch, function,
+                report);
 }
 
 }  // namespace cudamoe::kernels

@@ -1,9 +1,9 @@
 // The kernels of the embedding family, as the host launches them.
 //
 // Forward: embedding_check_offsets, embedding_gather, embedding_report for each list of features that fits a kernel's parameters.
-// Backward: the host lays the plan (features and tables) out in the work space with embedding_upload; then embedding_check_offsets,
-// embedding_keys, for each digit embedding_histogram, embedding_scan and embedding_scatter, embedding_update (or embedding_rank_tiles,
-// embedding_rank_tables and embedding_gradient), embedding_report.
+// Backward: the host lays the plan (features and tables) out in the work space with embedding_upload; then embedding_check_offsets, for
+// each digit embedding_count_ids or _keys, embedding_scan and embedding_scatter_ids or _keys, embedding_update (or embedding_rank_rows
+// and embedding_gradient), embedding_report.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -52,6 +52,7 @@ struct GatherFeature {
   int32_t lanes;  // of a bag, a power of two
   int32_t bf16;
   int32_t whole_rows, whole_output;  // rows, output rows can be read, written by whole vectors
+  int32_t plain;                     // both, to the row's end, and bags are sums
 };
 
 // Features of one launch. They travel as a kernel parameter, so a launch reads no table from memory and can be captured in a graph.
@@ -77,73 +78,83 @@ enum class EmbeddingFunction : int32_t { kForward, kUpdate, kGradient };
 cudaError_t embedding_report(const GatherTable& table, const EmbeddingBatch& batch, EmbeddingFunction function, bool last,
                              DeviceReport* report, cudaStream_t stream);
 
-// ---- backward: keys ----
+// ---- backward: the plan ----
 
-// The features of a plan stand in the order of their tables. The lookups of each follow those of the one before it.
+// The features of a plan stand in the order of their tables. The look-ups of each follow those of the one before it.
 struct KeyFeature {
   EmbeddingBags bags;
   int64_t column;
-  uint32_t first_lookup;  // in the group
+  uint32_t first_lookup;  // in its table
   uint32_t first_slot;    // feature of the table << bag_bits
-  uint32_t first_row;     // of its table
 };
 
-// Tables whose rows, counted from one to the next, are fewer than 2^32: they are sorted together.
-struct EmbeddingGroup {
-  const KeyFeature* features;  // device memory, as all of the plan
-  int32_t feature_count;
-  uint32_t lookups;   // of all its features, and so keys
-  uint32_t sentinel;  // rows of all its tables: the row of a key that is left out
-};
-
-// `bytes` bytes, a multiple of 4, to device memory, as kernel parameters.
-cudaError_t embedding_upload(void* destination, const void* source, int64_t bytes, cudaStream_t stream);
-cudaError_t embedding_check_offsets(const KeyFeature* features, int32_t count, const EmbeddingBatch& batch, cudaStream_t stream);
-cudaError_t embedding_report(const KeyFeature* features, int32_t count, const EmbeddingBatch& batch, EmbeddingFunction function,
-                             DeviceReport* report, cudaStream_t stream);
-
-// ---- backward: sort ----
-
-inline constexpr int kMaxDigitBits = 8;
-
-// Keys of a block. Few keys are spread over more blocks.
-inline int64_t embedding_sort_tile(int64_t keys) { return keys < (int64_t{1} << 18) ? 4 * kEmbeddingThreads : 16 * kEmbeddingThreads; }
-
-struct SortPass {
-  int64_t keys;
-  int32_t shift, digit_bits;
-  uint32_t* counts;  // [tiles, 1 << digit_bits]
-  uint32_t* totals;  // [1 << digit_bits]
-};
-
-// keys[i] = row << 32 | slot of look-up i, and the counts of their first digit.
-cudaError_t embedding_keys(const EmbeddingGroup& group, const EmbeddingBatch& batch, uint64_t* keys, const SortPass& pass,
-                           cudaStream_t stream);
-// The counts of a digit.
-cudaError_t embedding_histogram(const SortPass& pass, const uint64_t* keys, cudaStream_t stream);
-// Counts become the number of keys of the digit in the tiles before, totals those of all tiles.
-cudaError_t embedding_scan(const SortPass& pass, cudaStream_t stream);
-// Keys to their places by one digit, stable.
-cudaError_t embedding_scatter(const SortPass& pass, const uint64_t* from, uint64_t* to, cudaStream_t stream);
-
-// ---- backward: merge ----
-
-struct MergeTable {
+// A table and its look-ups, which are sorted and merged apart from those of other tables, in tiles of their own.
+struct PlanTable {
   void* weights;
   float* state1;
   float* state2;
   int64_t row_stride;
-  uint32_t first_row;  // in the group
+  int64_t first_lookup;      // of the operation: where its keys, and its part of a merged gradient, begin
+  int64_t lookups;           // and so keys
+  int32_t first_sort_tile;   // of the operation
+  int32_t first_merge_tile;
+  int32_t first_feature, feature_count;
   uint32_t rows;
-  int32_t first_feature;  // in the group
   int32_t dim;
   int32_t bf16;
-  int32_t index;         // in the caller's list
-  int32_t lanes;         // of a row, a power of two
-  int64_t first_lookup;  // of the operation: where the table's part of a merged gradient begins
+  int32_t mean;            // whether a feature's bags are averaged
+  int32_t whole_rows;      // rows of weights and of an element-wise state can be read by whole vectors of four
+  int32_t whole_gradient;  // and so can those of the gradient
+  int32_t lane_bits;       // 2^lane_bits lanes take a row
 };
 
-inline constexpr int kMaxMergeTile = 1024;
+// In device memory but for the struct itself.
+struct EmbeddingPlan {
+  const PlanTable* tables;
+  const KeyFeature* features;
+  int32_t table_count, feature_count;
+};
+
+// `bytes` bytes, a multiple of 4, to device memory, as kernel parameters.
+cudaError_t embedding_upload(void* destination, const void* source, int64_t bytes, cudaStream_t stream);
+cudaError_t embedding_check_offsets(const EmbeddingPlan& plan, const EmbeddingBatch& batch, cudaStream_t stream);
+cudaError_t embedding_report(const EmbeddingPlan& plan, const EmbeddingBatch& batch, EmbeddingFunction function, DeviceReport* report,
+                             cudaStream_t stream);
+
+// ---- backward: sort ----
+
+inline constexpr int kMaxDigitBits = 9;
+inline constexpr int kSortThreads = 512;
+
+// Keys of a block. Few keys are spread over more blocks.
+inline int embedding_sort_tile(int64_t keys) {
+  const int items = keys < (int64_t{1} << 20) ? 2 : keys < (int64_t{1} << 21) ? 4 : 8;
+  return items * kSortThreads;
+}
+
+struct SortPass {
+  int32_t tiles, tile;  // their number, the keys of one
+  int32_t shift, digit_bits;
+  uint32_t* counts;  // for each table [1 << digit_bits, its tiles], from first_sort_tile << digit_bits on
+  uint32_t* totals;  // [tables, 1 << digit_bits]
+};
+
+// The counts of the first digit, from the ids. Notes bad ids.
+cudaError_t embedding_count_ids(const EmbeddingPlan& plan, const EmbeddingBatch& batch, const SortPass& pass, cudaStream_t stream);
+// The counts of a later digit.
+cudaError_t embedding_count_keys(const EmbeddingPlan& plan, const SortPass& pass, const uint64_t* keys, cudaStream_t stream);
+// Counts become the number of keys of the digit in the table's tiles before, totals those of all its tiles.
+cudaError_t embedding_scan(const EmbeddingPlan& plan, const SortPass& pass, cudaStream_t stream);
+// key = row << 32 | slot of each look-up to its place by the first digit, stable.
+cudaError_t embedding_scatter_ids(const EmbeddingPlan& plan, const EmbeddingBatch& batch, const SortPass& pass, uint64_t* to,
+                                  cudaStream_t stream);
+// Keys to their places by a later digit, stable.
+cudaError_t embedding_scatter_keys(const EmbeddingPlan& plan, const SortPass& pass, const uint64_t* from, uint64_t* to,
+                                   cudaStream_t stream);
+
+// ---- backward: merge ----
+
+inline constexpr int kMaxMergeTile = 512;
 
 // Keys of a block. Few keys are spread over more blocks.
 inline int embedding_merge_tile(int64_t keys) {
@@ -153,14 +164,12 @@ inline int embedding_merge_tile(int64_t keys) {
 }
 
 struct MergePlan {
-  const MergeTable* tables;
-  const KeyFeature* features;
-  int32_t table_count;
+  EmbeddingPlan plan;
   int32_t bag_bits;
+  int32_t tiles, tile;   // their number, the keys of one
+  int32_t lane_bits;     // the most of a table
+  bool plain;            // bags are sums, and rows of all tables and of the gradient can be read by whole vectors to their ends
   const uint64_t* keys;  // sorted
-  int64_t key_count;
-  uint32_t sentinel;
-  int32_t tile;
   const float* gradient;
   int64_t gradient_row_stride;
   float* partials;         // [tiles, 2, partial_stride]: the sums of rows that go on from the tile before, or into the next
@@ -185,14 +194,13 @@ struct GradientOutput {
   int32_t* unique_rows;
   float* values;
   int64_t values_row_stride;
+  int32_t whole_values;  // rows of values can be written by whole vectors of four
   int64_t* counts;
-  uint32_t* tile_ranks;   // [tiles + 1] rows that begin before the tile
-  uint32_t* table_ranks;  // [tables] rows before the table
+  uint32_t* tile_ranks;  // [tiles + 1] rows that begin before the tile
 };
 
-// tile_ranks, then table_ranks and counts, then unique_rows and values.
-cudaError_t embedding_rank_tiles(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
-cudaError_t embedding_rank_tables(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
+// tile_ranks and counts, also where there are no look-ups; then unique_rows and values.
+cudaError_t embedding_rank_rows(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
 cudaError_t embedding_gradient(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

@@ -3,33 +3,38 @@
 // What becomes of a row's sum is a Rule: an optimiser's step (update.cu), or a place in the output (gradient.cu).
 //
 // Floor: a key (8 bytes) and a gradient row per look-up; what the rule reads and writes of each row once.
-// Tiling: a block of 256 threads per tile of 64 to 1024 keys (embedding_merge_tile). Its threads find where the gradient of each key lies,
-// so that the sums wait for nothing but gradients. A row of at most kShortRun keys is summed by a group of 1 to 32 lanes, four elements a
-// lane, four rows in flight; a longer one by all groups of the block. The sums of a row that goes on into the next tile, or from the tile
-// before, go to `partials`, and a second kernel, a block a tile, sums those of the rows that begin in its tile and go on.
-// Shared memory: 28 KiB of keys and row starts, 4 KiB of sums.
-// Order of sums: of a short row look-ups ascending; of a longer one those of group g are g, g + groups, ... ascending, then the groups in
-// a fixed tree by halves; partials of a row likewise. Which it is follows from the keys alone, so update and gradient agree bit for bit.
+// Tiling: a block of 128 threads per tile of 64 to 512 keys of one table (embedding_merge_tile). Its threads find where the gradient of
+// each key lies, so that the sums wait for nothing but gradients. A row of at most kShortRun keys is summed by a group of 1 to 32 lanes,
+// four elements a lane, four rows in flight; one of at most kMediumRun by the groups of a warp; a longer one by all groups of the block.
+// The sums of a row that goes on into the next tile, or from the tile before, go to `partials`; a second kernel sums those of the rows
+// that begin in a tile and go on: a group for a row of few tiles, a block for one of many (merge_crossing.cuh).
+// Shared memory: 8 KiB of keys, 2 KiB of runs, 2 KiB of sums.
+// Order of sums: of a short row look-ups ascending; of a longer one those of group g are g, g + groups, ... ascending, then the groups of
+// a warp by a butterfly, then the warps ascending. Which it is follows from the keys alone, so update and gradient agree bit for bit.
 #pragma once
 
 #include "common/block_scan.cuh"
 #include "common/kernel.cuh"
 #include "embedding/embedding.h"
-#include "embedding/search.cuh"
+#include "embedding/tiles.cuh"
 
 namespace cudamoe::kernels {
 
-inline constexpr int kShortRun = 32;
-inline constexpr int kLaneElements = 4;  // of a row, a lane at a time
+inline constexpr int kShortRun = 8;
+inline constexpr int kMediumRun = 128;
+inline constexpr int kLaneElementBits = 2;
+inline constexpr int kLaneElements = 1 << kLaneElementBits;  // of a row, a lane at a time
 inline constexpr int kMergeInFlight = 4;
+inline constexpr int kMergeThreads = 128;
+inline constexpr int kMergeWarps = kMergeThreads / kWarp;
 
 using LaneVector = Vector<float, kLaneElements>;
 
 CUDAMOE_DEVICE int64_t row_of_key(uint64_t key) { return static_cast<int64_t>(key >> 32); }
 
-// Elements p[0 .. n-1], zeros behind them.
-CUDAMOE_DEVICE LaneVector load_lane(const float* p, int n) {
-  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) return load<kLaneElements>(p);
+// Elements p[0 .. n-1], zeros behind them; `whole`: four can be read at once.
+CUDAMOE_DEVICE LaneVector load_lane(const float* p, int n, bool whole) {
+  if (whole && n >= kLaneElements) return load<kLaneElements>(p);
   LaneVector v = {};
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) {
@@ -38,258 +43,298 @@ CUDAMOE_DEVICE LaneVector load_lane(const float* p, int n) {
   return v;
 }
 
-CUDAMOE_DEVICE void store_lane(float* p, const LaneVector& v, int n) {
-  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) return store(p, v);
+CUDAMOE_DEVICE void store_lane(float* p, const LaneVector& v, int n, bool whole) {
+  if (whole && n >= kLaneElements) return store(p, v);
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) {
     if (j < n) p[j] = v[j];
   }
 }
 
-// A row whose gradient is being merged.
-struct MergedRow {
-  const MergeTable* table;
-  int32_t table_in_group;
-  int64_t row;    // in the table
-  uint32_t rank;  // among all rows of the group; only for rules that ask for it
+// Where the compiler has to have loaded all of them: without it, it saves registers by waiting for each before it asks for the next.
+CUDAMOE_DEVICE void loaded_together(LaneVector (&part)[kMergeInFlight]) {
+#if defined(__CUDACC__)
+  static_assert(kMergeInFlight == 4 && kLaneElements == 4);
+  asm volatile(""
+               : "+f"(part[0][0]), "+f"(part[0][1]), "+f"(part[0][2]), "+f"(part[0][3]), "+f"(part[1][0]), "+f"(part[1][1]),
+                 "+f"(part[1][2]), "+f"(part[1][3]), "+f"(part[2][0]), "+f"(part[2][1]), "+f"(part[2][2]), "+f"(part[2][3]),
+                 "+f"(part[3][0]), "+f"(part[3][1]), "+f"(part[3][2]), "+f"(part[3][3]));
+#else
+  static_cast<void>(part);
+#endif
+}
+
+CUDAMOE_DEVICE void add(LaneVector& sum, const LaneVector& more) {
+  CUDAMOE_UNROLL
+  for (int j = 0; j < kLaneElements; ++j) sum[j] += more[j];
+}
+
+template <int kThreads>
+CUDAMOE_DEVICE int table_of_merge_tile(const EmbeddingPlan& plan, int64_t tile) {
+  return static_cast<int>(block_last_at_most<kThreads>(plan.table_count, tile, [&](int64_t t) { return plan.tables[t].first_merge_tile; }));
+}
+
+// What the merging needs of a table, held in registers.
+struct MergedTable {
+  void* weights;
+  float* state1;
+  float* state2;
+  int64_t row_stride;
+  int64_t first_lookup;
+  int32_t first_merge_tile;
+  int32_t index;  // in the plan
+  int32_t dim;
+  bool bf16, whole_rows;
 };
 
-CUDAMOE_DEVICE int table_of_row(const MergePlan& plan, int64_t row) {
-  return static_cast<int>(last_at_most(0, plan.table_count - 1, row, [&](int64_t t) { return plan.tables[t].first_row; }));
+// Plain: bags are sums, and rows of weights, states and gradient are read and written by whole vectors to their ends.
+template <bool kPlain>
+CUDAMOE_DEVICE MergedTable merged_table(const PlanTable& table, int index) {
+  return {table.weights,          table.state1, table.state2, table.row_stride, table.first_lookup,
+          table.first_merge_tile, index,        table.dim,    table.bf16 != 0,  kPlain || table.whole_rows != 0};
 }
 
-CUDAMOE_DEVICE MergedRow merged_row(const MergePlan& plan, int table, int64_t row, uint32_t rank) {
-  return {&plan.tables[table], table, row - plan.tables[table].first_row, rank};
-}
+// A row whose gradient is being merged.
+struct MergedRow {
+  const MergedTable& table;
+  int64_t row;    // in the table
+  uint32_t rank;  // among all rows of the operation; only for rules that ask for it
+};
 
-// Gives a row to the rule. All lanes of a warp call it; `dim` is 0 for those that have no row. `sum(column)` is the merged gradient at four
-// elements, zeros behind the row's end; of several lanes that hold the same columns one `writes`.
+// What lanes do with the sums of a row. All lanes of a warp call finish_row with the same `columns`.
+struct RowWork {
+  bool has;        // whether the lanes have a row
+  bool writes;     // whether they write it: of several lanes that hold the same columns one does
+  float* partial;  // or null: where the sums go instead of to the rule
+  int dim;         // of the row
+  int columns;     // turns of the lanes for the longest row of the block
+  int lane, lanes;
+};
+
+// Gives a row to the rule. `sum(column)` is the merged gradient at four elements, zeros behind the row's end.
 //
-// Row-wise rules need the whole row before its first element moves. Rows of up to 128 elements stay in registers; of longer ones the
-// sums are taken again.
-template <class Rule, class Sum>
-CUDAMOE_DEVICE void finish_row(const Rule& rule, const MergedRow& row, int dim, bool writes, int lane, int lanes, Sum&& sum) {
-  const int column = lane * kLaneElements, step = lanes * kLaneElements;
-  const bool mine = writes && column < dim;
-  typename Rule::Elements elements = {};
-  if (mine) elements = rule.load(row, column, dim - column);
-  LaneVector first = {};
-  if (dim > 0) first = sum(column);
-  float rate = 0;
+// Row-wise rules need the whole row before its first element moves: the sums of more than one turn are taken twice.
+template <bool kPlain, class Rule, class Sum>
+CUDAMOE_DEVICE void finish_row(const Rule& rule, const MergedRow& row, const RowWork& work, Sum&& sum) {
+  const int passes = Rule::kRowWise && work.columns > 1 ? 2 : 1;
+  const bool rules = work.has && work.writes && work.partial == nullptr;
+  float state = 0, squares = 0, rate = 0;
   if constexpr (Rule::kRowWise) {
-    float squares = rule.squares(first);
-    for (int c = step; c < dim; c += step) squares += rule.squares(sum(column + c));
-    for (int bits = lanes / 2; bits > 0; bits /= 2) squares += shuffle_xor(kFullWarp, squares, bits);
-    if (mine && lane == 0) rate = rule.begin_row(row, squares / static_cast<float>(dim));
-    rate = shuffle(kFullWarp, rate, 0, lanes);
+    if (rules) state = rule.load_row(row);
   }
-  if (mine) rule.apply(row, column, dim - column, elements, first, rate);
-  for (int c = step; c < dim; c += step) {
-    const LaneVector more = sum(column + c);
-    if (writes && column + c < dim) rule.apply(row, column + c, dim - column - c, rule.load(row, column + c, dim - column - c), more, rate);
+  for (int turn = 0; turn < passes * work.columns; ++turn) {
+    const bool applies = turn >= (passes - 1) * work.columns;
+    const int column = (turn - (turn >= work.columns ? work.columns : 0)) * work.lanes * kLaneElements + work.lane * kLaneElements;
+    const bool inside = column < work.dim;
+    const int n = kPlain ? kLaneElements : work.dim - column;
+    typename Rule::Elements elements = {};
+    if (applies && rules && inside) elements = rule.load(row, column, n);
+    const LaneVector value = sum(column);
+    if constexpr (Rule::kRowWise) {
+      if (turn < work.columns) squares += rule.squares(value);
+      if (turn == work.columns - 1) {
+        for (int bits = work.lanes / 2; bits > 0; bits /= 2) squares += shuffle_xor(kFullWarp, squares, bits);
+        if (rules) {
+          state = rule.next_state(state, squares / static_cast<float>(work.dim));
+          rate = rule.rate(state);
+          if (work.lane == 0) rule.store_row(row, state);
+        }
+      }
+    }
+    if (!applies || !work.has || !work.writes || !inside) continue;
+    if (work.partial != nullptr) {
+      store(work.partial + column, value);
+    } else {
+      rule.apply(row, column, n, elements, value, rate);
+    }
   }
 }
 
-// The sum over the groups of a block, in group 0: halves of the groups are added until one is left. All threads call it.
-CUDAMOE_DEVICE LaneVector sum_of_groups(Shared<float> sums, LaneVector value, int lanes) {
-  const int group = thread_x() / lanes;
-  const Shared<float> own = sums + thread_x() * kLaneElements;
-  store(own, value);
-  sync_block();
-  for (int half = kEmbeddingThreads / lanes / 2; half > 0; half /= 2) {
-    if (group < half) {
-      const LaneVector other = load<kLaneElements>(own + half * lanes * kLaneElements);
-      CUDAMOE_UNROLL
-      for (int j = 0; j < kLaneElements; ++j) value[j] += other[j];
-      store(own, value);
-    }
-    sync_block();
+// The sum over the groups of a warp, in all of them.
+CUDAMOE_DEVICE LaneVector sum_of_warp(LaneVector value, int lanes) {
+  for (int bits = lanes; bits < kWarp; bits *= 2) {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kLaneElements; ++j) value[j] += shuffle_xor(kFullWarp, value[j], bits);
   }
   return value;
 }
 
-template <class Rule>
-CUDAMOE_KERNEL(kEmbeddingThreads, 3)
+// The sum over the warps of a block, in all of them. All threads call it.
+CUDAMOE_DEVICE LaneVector sum_of_block(Shared<float> sums, LaneVector value) {
+  store(sums + thread_x() * kLaneElements, value);
+  sync_block();
+  value = load<kLaneElements>(sums + lane_id() * kLaneElements);
+  CUDAMOE_UNROLL
+  for (int w = 1; w < kMergeWarps; ++w) add(value, load<kLaneElements>(sums + (w * kWarp + lane_id()) * kLaneElements));
+  sync_block();  // before the next call writes
+  return value;
+}
+
+// 1, or for a mean 1 / |bag|.
+CUDAMOE_DEVICE float weight_of(const EmbeddingBags& bags, int64_t bag) {
+  if (bags.mean == 0) return 1;
+  const int32_t size = bags.offsets != nullptr ? load_constant(bags.offsets + bag + 1) - load_constant(bags.offsets + bag) : bags.bag_size;
+  return 1.0f / static_cast<float>(size);
+}
+
+template <class Rule, bool kPlain>
+CUDAMOE_KERNEL(kMergeThreads, kPlain ? Rule::kPlainBlocks : Rule::kBlocks)
 merge_tiles_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRID_CONSTANT Rule rule) {
+  constexpr int kItems = kMaxMergeTile / kMergeThreads;
   CUDAMOE_SHARED(uint32_t, rows, [kMaxMergeTile]);
-  CUDAMOE_SHARED(int32_t, tables, [kMaxMergeTile]);
-  CUDAMOE_SHARED(int64_t, places, [kMaxMergeTile]);      // of the gradient row of a key
-  CUDAMOE_SHARED(float, weights, [kMaxMergeTile]);       // of it
-  CUDAMOE_SHARED(int32_t, starts, [kMaxMergeTile + 1]);  // of the rows
-  CUDAMOE_SHARED(int32_t, long_rows, [kMaxMergeTile / kShortRun]);
-  CUDAMOE_SHARED(int32_t, widest);
-  CUDAMOE_SHARED_ALIGNED(16, float, sums, [kEmbeddingThreads * kLaneElements]);
+  CUDAMOE_SHARED(int64_t, places, [kMaxMergeTile]);       // of the gradient row of a key
+  CUDAMOE_SHARED(float, weights, [kMaxMergeTile]);        // of it; only where bags are averaged
+  CUDAMOE_SHARED(uint16_t, starts, [kMaxMergeTile + 1]);  // of the runs
+  CUDAMOE_SHARED(uint16_t, runs, [kMaxMergeTile]);        // first the short ones, then the medium, then the long
+  CUDAMOE_SHARED_ALIGNED(16, float, sums, [kMergeThreads * kLaneElements]);
+  const int tile = block_x(), table_index = table_of_merge_tile<kMergeThreads>(plan.plan, tile);
+  const PlanTable& all = plan.plan.tables[table_index];
+  const MergedTable table = merged_table<kPlain>(all, table_index);
+  const int64_t first = int64_t{tile - table.first_merge_tile} * plan.tile;  // of the table's keys
+  const int64_t left = all.lookups - first;
+  const int most = left < plan.tile ? static_cast<int>(left) : plan.tile;
+  const uint64_t* keys = plan.keys + table.first_lookup + first;
+  const uint32_t table_rows = all.rows;
+  const KeyFeature* features = plan.plan.features + all.first_feature;
+  const bool one_feature = all.feature_count == 1;
+  const int64_t first_column = features[0].column;
+  const bool mean = !kPlain && all.mean != 0, whole_gradient = kPlain || all.whole_gradient != 0;
+
+  // The thread's keys, side by side; keys of rows that the table does not have stand at its end.
+  const int own = thread_x() * kItems;
+  uint64_t key[kItems];
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kItems; ++i) key[i] = own + i < most ? keys[own + i] : ~uint64_t{0};
+  const int64_t last_row = own > 0 && own < most ? row_of_key(keys[own - 1]) : -1;
+  const int64_t before_row = first > 0 ? row_of_key(keys[-1]) : -1, next_row = most < left ? row_of_key(keys[most]) : -1;
   if (rule.idle()) return;
-  const int64_t tile = block_x(), first = tile * plan.tile;
-  const int most = plan.key_count - first < plan.tile ? static_cast<int>(plan.key_count - first) : plan.tile;
 
-  // The keys; those left out stand at the end.
-  if (thread_x() == 0) widest[0] = 1;
-  sync_block();
-  int count = 0;
-  for (int base = 0; base < most; base += kEmbeddingThreads) {
-    const int i = base + thread_x();
-    const uint64_t key = i < most ? plan.keys[first + i] : ~uint64_t{0};
-    const bool counted = i < most && row_of_key(key) < plan.sentinel;
-    int lanes_of_key = 1;
-    if (counted) {
-      const int t = table_of_row(plan, row_of_key(key));
-      const MergeTable& table = plan.tables[t];
-      const auto slot = static_cast<uint32_t>(key);
-      const KeyFeature& feature = plan.features[table.first_feature + static_cast<int>(static_cast<uint64_t>(slot) >> plan.bag_bits)];
-      const int64_t bag = slot & ((1u << plan.bag_bits) - 1);
-      const EmbeddingBags& bags = feature.bags;
-      float weight = 1;
-      if (bags.mean != 0) {
-        const int32_t size =
-            bags.offsets != nullptr ? load_constant(bags.offsets + bag + 1) - load_constant(bags.offsets + bag) : bags.bag_size;
-        weight = 1.0f / static_cast<float>(size);
-      }
-      rows[i] = static_cast<uint32_t>(row_of_key(key));
-      tables[i] = t;
-      places[i] = bag * plan.gradient_row_stride + feature.column;
-      weights[i] = weight;
-      lanes_of_key = table.lanes;
-    }
-    const auto lanes_of_warp = static_cast<int32_t>(reduce_max(kFullWarp, static_cast<uint32_t>(lanes_of_key)));
-    if (lane_id() == 0) atomic_max(&widest[0], lanes_of_warp);
-    count += sync_block_count(counted ? 1 : 0);
+  uint32_t begins = 0, counted = 0;
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kItems; ++i) {
+    if (row_of_key(key[i]) >= table_rows) continue;
+    const auto row = static_cast<uint32_t>(row_of_key(key[i])), slot = static_cast<uint32_t>(key[i]);
+    const auto in_table = static_cast<int>(static_cast<uint64_t>(slot) >> plan.bag_bits);
+    const int64_t bag = static_cast<int64_t>(slot & ((uint64_t{1} << plan.bag_bits) - 1));
+    const KeyFeature& feature = features[in_table];
+    rows[own + i] = row;
+    places[own + i] = bag * plan.gradient_row_stride + (one_feature ? first_column : feature.column);
+    if (mean) weights[own + i] = weight_of(feature.bags, bag);
+    ++counted;
+    const bool starts_run = own + i == 0 || (i == 0 ? last_row : row_of_key(key[i - 1])) != row;
+    begins |= starts_run ? 1u << i : 0u;
   }
+
+  // Where runs start.
+  uint32_t total;
+  const uint32_t before = block_exclusive_sum<kMergeThreads>(static_cast<uint32_t>(count_ones(begins)) | counted << 16, &total);
+  const int run_count = static_cast<int>(total & 0xFFFFu), count = static_cast<int>(total >> 16);
   if (count == 0) return;
-
-  // Where rows start, and whether the first goes on from the tile before, the last into the next.
-  int row_count = 0;
-  for (int base = 0; base < count; base += kEmbeddingThreads) {
-    const int i = base + thread_x();
-    bool starts_row = i == 0;
-    if (i > 0 && i < count) {
-      const uint32_t own = rows[i], before = rows[i - 1];
-      starts_row = own != before;
-    }
-    uint32_t total;
-    const uint32_t at = block_exclusive_sum<kEmbeddingThreads>(starts_row ? 1 : 0, &total);
-    if (starts_row) starts[row_count + static_cast<int>(at)] = i;
-    row_count += static_cast<int>(total);
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kItems; ++i) {
+    const int at = static_cast<int>(before & 0xFFFFu) + count_ones(begins & ((1u << i) - 1));
+    if ((begins >> i & 1u) != 0) starts[at] = static_cast<uint16_t>(own + i);
   }
-  if (thread_x() == 0) starts[row_count] = count;
+  if (thread_x() == 0) starts[run_count] = static_cast<uint16_t>(count);
   sync_block();
-  const bool from_before = first > 0 && row_of_key(plan.keys[first - 1]) == static_cast<int64_t>(uint32_t{rows[0]});
-  const bool into_next =
-      first + count < plan.key_count && row_of_key(plan.keys[first + count]) == static_cast<int64_t>(uint32_t{rows[count - 1]});
-  const uint32_t first_rank = rule.first_rank(tile) - (from_before ? 1 : 0);
 
-  const int lanes = widest[0], groups = kEmbeddingThreads / lanes;
-  const int group = thread_x() / lanes, lane = thread_x() % lanes;
+  // Runs by their lengths.
+  uint32_t kinds = 0, kind_of[kItems];  // short | medium << 16
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kItems; ++i) {
+    kind_of[i] = 0;
+    if (own + i >= run_count) continue;
+    const int length = starts[own + i + 1] - starts[own + i];
+    kind_of[i] = length <= kShortRun ? 1u : length <= kMediumRun ? 1u << 16 : 0u;
+    kinds += kind_of[i];
+  }
+  uint32_t kinds_before = block_exclusive_sum<kMergeThreads>(kinds, &total);
+  const int short_count = static_cast<int>(total & 0xFFFFu), medium_count = static_cast<int>(total >> 16);
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kItems; ++i) {
+    if (own + i >= run_count) continue;
+    const int shorts = static_cast<int>(kinds_before & 0xFFFFu), mediums = static_cast<int>(kinds_before >> 16);
+    const int at = kind_of[i] == 1u            ? shorts
+                   : kind_of[i] == (1u << 16) ? short_count + mediums
+                                               : short_count + medium_count + (own + i - shorts - mediums);
+    runs[at] = static_cast<uint16_t>(own + i);
+    kinds_before += kind_of[i];
+  }
+  sync_block();
+
+  // Whether the first run goes on from the tile before, the last into the next; one number, not what it was made from, lives on.
+  const uint32_t first_row = rows[0], end_row = rows[count - 1];
+  const int crossing = computed_here((before_row == static_cast<int64_t>(first_row) ? 1 : 0) + (next_row == static_cast<int64_t>(end_row) ? 2 : 0));
+  const uint32_t first_rank = rule.first_rank(tile) - static_cast<uint32_t>(crossing & 1);
+  const int lane_bits = all.lane_bits, dim = table.dim;
+
   // Keys begin, begin + step, ... before end, at a column.
-  const auto sum_keys = [&](int begin, int end, int step, int column, int n) {
+  const auto sum_keys = [&](int begin, int end, int step, int column) {
     LaneVector sum = {};
-    if (n <= 0) return sum;
+    const int n = kPlain ? kLaneElements : dim - column;
+    if (column >= dim) return sum;
+    const float* gradient = plan.gradient + column;
     for (int i = begin; i < end; i += kMergeInFlight * step) {
-      LaneVector gradient[kMergeInFlight];
-      float weight[kMergeInFlight];
+      LaneVector part[kMergeInFlight];
       CUDAMOE_UNROLL
       for (int r = 0; r < kMergeInFlight; ++r) {
-        const int key = i + r * step;
-        gradient[r] = {};
-        weight[r] = 0;
-        if (key >= end) continue;
-        gradient[r] = load_lane(plan.gradient + int64_t{places[key]} + column, n);
-        weight[r] = weights[key];
+        const int at = i + r * step;
+        part[r] = {};
+        if (at < end) part[r] = load_lane(gradient + int64_t{places[at]}, n, whole_gradient);
       }
+      loaded_together(part);
       CUDAMOE_UNROLL
       for (int r = 0; r < kMergeInFlight; ++r) {
+        const int at = i + r * step;
+        if (at >= end) continue;
+        float weight = 1;
+        if (mean) weight = weights[at];
         CUDAMOE_UNROLL
-        for (int j = 0; j < kLaneElements; ++j) sum[j] = fma(weight[r], gradient[r][j], sum[j]);
+        for (int j = 0; j < kLaneElements; ++j) sum[j] = fma(weight, part[r][j], sum[j]);
       }
     }
     return sum;
   };
-  // What becomes of the sums of the tile's row r. All lanes of a warp call it; `dim` is 0 for those that have no row.
-  const auto settle = [&](int r, int dim, bool writes, auto&& sum) {
-    const bool begun_before = r == 0 && from_before, goes_on = r == row_count - 1 && into_next;
-    const bool part = begun_before || goes_on;
-    float* partial = plan.partials + (2 * tile + (begun_before ? 0 : 1)) * plan.partial_stride;
-    for (int c = 0; part && c < dim; c += lanes * kLaneElements) {
-      const int column = c + lane * kLaneElements;
-      const LaneVector value = sum(column);
-      if (writes && column < dim) store(partial + column, value);
+  // A run a group; then one a warp; then one the block.
+  const int short_rounds = ceil_divide(short_count << lane_bits, kMergeThreads), medium_end = short_count + medium_count;
+  const int group_rounds = short_rounds + ceil_divide(medium_count, kMergeWarps);
+  for (int round = 0; round < group_rounds + (run_count - medium_end); ++round) {
+    const int bits = computed_here(lane_bits), lanes = 1 << bits;
+    const int group = thread_x() >> bits, lane = thread_x() & (lanes - 1), groups = kMergeThreads >> bits, warp_groups = kWarp >> bits;
+    int at = round * groups + group, end_at = short_count, members = 1, member = 0;
+    if (round >= short_rounds) {
+      at = short_count + (round - short_rounds) * kMergeWarps + warp_id();
+      end_at = medium_end;
+      members = warp_groups;
+      member = group & (warp_groups - 1);
     }
-    MergedRow row = {};
-    if (!part && dim > 0) {
-      const int start = starts[r];
-      row = merged_row(plan, tables[start], uint32_t{rows[start]}, first_rank + static_cast<uint32_t>(r));
+    if (round >= group_rounds) {
+      at = medium_end + (round - group_rounds);
+      end_at = run_count;
+      members = groups;
+      member = group;
     }
-    finish_row(rule, row, part ? 0 : dim, writes, lane, lanes, sum);
-  };
-
-  int long_count = 0;
-  for (int base = 0; base < row_count; base += kEmbeddingThreads) {
-    const int r = base + thread_x();
-    bool is_long = false;
-    if (r < row_count) is_long = starts[r + 1] - starts[r] > kShortRun;
-    uint32_t total;
-    const uint32_t at = block_exclusive_sum<kEmbeddingThreads>(is_long ? 1 : 0, &total);
-    if (is_long) long_rows[long_count + static_cast<int>(at)] = r;
-    long_count += static_cast<int>(total);
-  }
-  sync_block();
-
-  for (int base = 0; base < row_count; base += groups) {
-    const int r = base + group;
-    int begin = 0, end = 0, dim = 0;
-    if (r < row_count) {
+    const bool has = at < end_at;
+    int r = 0, begin = 0, end = 0;
+    MergedRow row{table, 0, 0};
+    if (has) {
+      r = runs[at];
       begin = starts[r];
       end = starts[r + 1];
-      if (end - begin <= kShortRun) dim = plan.tables[tables[begin]].dim;
+      row.row = int64_t{rows[begin]};
+      row.rank = first_rank + static_cast<uint32_t>(r);
     }
-    settle(r, dim, dim > 0, [&](int column) { return sum_keys(begin, end, 1, column, dim - column); });
+    const bool begun_before = r == 0 && (crossing & 1) != 0, goes_on = r == run_count - 1 && (crossing & 2) != 0;
+    float* partial = nullptr;
+    if (begun_before || goes_on) partial = plan.partials + (2 * int64_t{tile} + (begun_before ? 0 : 1)) * plan.partial_stride;
+    const int columns = (dim + kLaneElements * lanes - 1) >> bits >> kLaneElementBits;
+    finish_row<kPlain>(rule, row, {has, member == 0, partial, dim, columns, lane, lanes}, [&](int column) {
+      LaneVector sum = sum_keys(begin + member, end, members, column);
+      if (members > 1) sum = sum_of_warp(sum, lanes);
+      if (round >= group_rounds) sum = sum_of_block(sums, sum);
+      return sum;
+    });
   }
-  for (int l = 0; l < long_count; ++l) {
-    const int r = long_rows[l], begin = starts[r], end = starts[r + 1], dim = plan.tables[tables[begin]].dim;
-    settle(r, dim, group == 0,
-           [&](int column) { return sum_of_groups(sums, sum_keys(begin + group, end, groups, column, dim - column), lanes); });
-  }
-}
-
-// Rows that begin in the block's tile and go on into later ones.
-template <class Rule>
-CUDAMOE_KERNEL(kEmbeddingThreads, 3)
-merge_crossing_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRID_CONSTANT Rule rule) {
-  CUDAMOE_SHARED_ALIGNED(16, float, sums, [kEmbeddingThreads * kLaneElements]);
-  if (rule.idle()) return;
-  const int64_t tile = block_x(), first = tile * plan.tile, next = first + plan.tile;
-  if (next >= plan.key_count) return;
-  const int64_t row = row_of_key(plan.keys[next]);
-  if (row == plan.sentinel || row_of_key(plan.keys[next - 1]) != row) return;
-  if (first > 0 && row_of_key(plan.keys[first - 1]) == row) return;
-  const int64_t tiles = ceil_divide<int64_t>(plan.key_count, plan.tile);
-  const int64_t last = last_at_most(tile + 1, tiles - 1, row, [&](int64_t t) { return row_of_key(plan.keys[t * plan.tile]); });
-
-  const MergedRow merged = merged_row(plan, table_of_row(plan, row), row, rule.first_rank(tile + 1) - 1);
-  const int dim = merged.table->dim, lanes = merged.table->lanes, groups = kEmbeddingThreads / lanes;
-  const int group = thread_x() / lanes, lane = thread_x() % lanes;
-  const float* partials = plan.partials + 2 * tile * plan.partial_stride;
-  finish_row(rule, merged, dim, group == 0, lane, lanes, [&](int column) {
-    LaneVector sum = {};
-    if (column < dim) {
-      for (int64_t i = group; i <= last - tile; i += groups) {
-        const LaneVector part = load<kLaneElements>(partials + (i == 0 ? 1 : 2 * i) * plan.partial_stride + column);
-        CUDAMOE_UNROLL
-        for (int j = 0; j < kLaneElements; ++j) sum[j] += part[j];
-      }
-    }
-    return sum_of_groups(sums, sum, lanes);
-  });
-}
-
-template <class Rule>
-cudaError_t launch_merge(const char* name, const MergePlan& plan, const Rule& rule, cudaStream_t stream) {
-  const LaunchShape shape{.name = name,
-                          .grid = {static_cast<int>(ceil_divide<int64_t>(plan.key_count, plan.tile))},
-                          .block = {kEmbeddingThreads},
-                          .stream = stream};
-  const cudaError_t error = launch(shape, merge_tiles_kernel<Rule>, plan, rule);
-  return error == cudaSuccess ? launch(shape, merge_crossing_kernel<Rule>, plan, rule) : error;
 }
 
 }  // namespace cudamoe::kernels

@@ -3,39 +3,33 @@
 
 #include "common/kernel.cuh"
 #include "embedding/embedding.h"
+#include "embedding/tiles.cuh"
 
 namespace cudamoe::kernels {
 
-CUDAMOE_DEVICE int digit_of(uint64_t key, const SortPass& pass) {
-  return static_cast<int>(key >> (32 + pass.shift)) & ((1 << pass.digit_bits) - 1);
-}
-
 inline constexpr int kMaxDigits = 1 << kMaxDigitBits;
-static_assert(kMaxDigits == kEmbeddingThreads, "a thread a digit");
+static_assert(kMaxDigits == kSortThreads, "a thread a digit");
 
-// counts[tile, digit] = the keys of the block that have the digit; key(i) is the i-th key of the tile. The order of the additions, on
-// integers, cannot be seen.
-template <int kItems, class Key>
-CUDAMOE_DEVICE void count_digits(const SortPass& pass, int64_t tile, Key&& key) {
-  CUDAMOE_SHARED(uint32_t, histogram, [kMaxDigits]);
-  histogram[thread_x()] = 0;
-  sync_block();
-  constexpr int kTile = kItems * kEmbeddingThreads;
-  CUDAMOE_UNROLL
-  for (int i = thread_x(); i < kTile; i += kEmbeddingThreads) {
-    if (tile * kTile + i < pass.keys) atomic_add(&histogram[digit_of(key(i), pass)], 1u);
-  }
-  sync_block();
-  if (thread_x() < 1 << pass.digit_bits) pass.counts[(tile << pass.digit_bits) + thread_x()] = histogram[thread_x()];
+CUDAMOE_DEVICE int digit_of_row(uint32_t row, const SortPass& pass) {
+  return static_cast<int>(row >> pass.shift) & ((1 << pass.digit_bits) - 1);
+}
+CUDAMOE_DEVICE int digit_of(uint64_t key, const SortPass& pass) { return digit_of_row(static_cast<uint32_t>(key >> 32), pass); }
+
+CUDAMOE_DEVICE uint32_t* count_of(const SortPass& pass, const PlanTable& table, const SortTile& tile, int digit) {
+  return pass.counts + (int64_t{table.first_sort_tile} << pass.digit_bits) + digit * tile.tiles + tile.index;
 }
 
-// Calls use(std::integral_constant) with the keys of a thread, and the number of tiles.
+// Calls use(std::integral_constant) with the keys of a thread.
 template <class Use>
-cudaError_t with_sort_items(int64_t keys, Use&& use) {
-  const int64_t tile = embedding_sort_tile(keys);
-  const int tiles = static_cast<int>((keys + tile - 1) / tile);
-  if (tile == 4 * kEmbeddingThreads) return use(std::integral_constant<int, 4>(), tiles);
-  return use(std::integral_constant<int, 16>(), tiles);
+cudaError_t with_sort_items(const SortPass& pass, Use&& use) {
+  switch (pass.tile / kSortThreads) {
+    case 2:
+      return use(std::integral_constant<int, 2>());
+    case 4:
+      return use(std::integral_constant<int, 4>());
+    default:
+      return use(std::integral_constant<int, 8>());
+  }
 }
 
 }  // namespace cudamoe::kernels

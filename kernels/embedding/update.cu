@@ -12,21 +12,21 @@
 // expected value right: 16 random bits are added below the mantissa and the lower half is dropped. The bits are those of
 // Philox4x32-10 with key (seed, step) and counter (row, element / 8, table, step), so they depend on nothing else and equal the cpu's.
 //
-// Tiling: that of merge.cuh; a lane has four elements of a row. Weights and state are asked for before the gradients are summed.
+// Tiling: that of merge.cuh; a lane has four elements of a row. Weights and states are asked for before the gradients are summed.
 // Order of sums: the mean of squares by a butterfly over the lanes of the row.
 #include "common/philox.cuh"
-#include "embedding/merge.cuh"
+#include "embedding/merge_crossing.cuh"
 
 namespace cudamoe::kernels {
 namespace {
 
 // The four elements at `column` of the weights of a row as f32; n is what is left of the row.
 CUDAMOE_DEVICE LaneVector load_weights(const MergedRow& row, int column, int n) {
-  const int64_t at = row.row * row.table->row_stride + column;
-  if (row.table->bf16 == 0) return load_lane(static_cast<const float*>(row.table->weights) + at, n);
-  const Bf16* p = static_cast<const Bf16*>(row.table->weights) + at;
+  const int64_t at = row.row * row.table.row_stride + column;
+  if (!row.table.bf16) return load_lane(static_cast<const float*>(row.table.weights) + at, n, row.table.whole_rows);
+  const Bf16* p = static_cast<const Bf16*>(row.table.weights) + at;
   LaneVector v = {};
-  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) {
+  if (row.table.whole_rows && n >= kLaneElements) {
     const Vector<Bf16, kLaneElements> halves = load<kLaneElements>(p);
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) v[j] = to_float(halves[j]);
@@ -46,19 +46,19 @@ CUDAMOE_DEVICE Bf16 round_at_random(float x, uint32_t random16) {
 }
 
 CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow& row, int column, int n, const LaneVector& v) {
-  const int64_t at = row.row * row.table->row_stride + column;
-  if (row.table->bf16 == 0) return store_lane(static_cast<float*>(row.table->weights) + at, v, n);
+  const int64_t at = row.row * row.table.row_stride + column;
+  if (!row.table.bf16) return store_lane(static_cast<float*>(row.table.weights) + at, v, n, row.table.whole_rows);
   const Philox random =
       philox(numbers.key0, numbers.key1,
-             {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8), static_cast<uint32_t>(row.table->index), numbers.step}});
+             {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8), static_cast<uint32_t>(row.table.index), numbers.step}});
   // Elements 0 .. 3 of eight have the first two words, 4 .. 7 the others.
   const bool upper = column % 8 != 0;
   const uint32_t pair[2] = {upper ? random.word[2] : random.word[0], upper ? random.word[3] : random.word[1]};
   Vector<Bf16, kLaneElements> rounded;
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) rounded[j] = round_at_random(v[j], pair[j / 2] >> (j % 2 * 16) & 0xFFFFu);
-  Bf16* p = static_cast<Bf16*>(row.table->weights) + at;
-  if (n >= kLaneElements && aligned_for<kLaneElements>(p)) return store(p, rounded);
+  Bf16* p = static_cast<Bf16*>(row.table.weights) + at;
+  if (row.table.whole_rows && n >= kLaneElements) return store(p, rounded);
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) {
     if (j < n) p[j] = rounded[j];
@@ -70,6 +70,7 @@ struct RuleBase {
   UpdateNumbers numbers;
 
   static constexpr bool kRowWise = false;
+  static constexpr int kBlocks = 5, kPlainBlocks = 7;  // of a multiprocessor
 
   struct Elements {
     LaneVector weights, state;
@@ -86,8 +87,15 @@ struct RuleBase {
     return total;
   }
   CUDAMOE_DEVICE float moved(float weight, float rate, float direction) const { return fma(-rate, direction, numbers.decay * weight); }
+  // Of a state with the shape of the weights.
   CUDAMOE_DEVICE static float* element_state(const MergedRow& row, int column) {
-    return row.table->state1 + row.row * row.table->row_stride + column;
+    return row.table.state1 + row.row * row.table.row_stride + column;
+  }
+  CUDAMOE_DEVICE static LaneVector load_state(const MergedRow& row, int column, int n) {
+    return load_lane(element_state(row, column), n, row.table.whole_rows);
+  }
+  CUDAMOE_DEVICE static void store_state(const MergedRow& row, int column, int n, const LaneVector& state) {
+    store_lane(element_state(row, column), state, n, row.table.whole_rows);
   }
 };
 
@@ -102,7 +110,7 @@ struct Sgd : RuleBase {
 
 struct AdaGrad : RuleBase {
   CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
-    return {load_weights(row, column, n), load_lane(element_state(row, column), n)};
+    return {load_weights(row, column, n), load_state(row, column, n)};
   }
   CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float) const {
     CUDAMOE_UNROLL
@@ -111,7 +119,7 @@ struct AdaGrad : RuleBase {
       e.state[j] = fma(g, g, e.state[j]);
       e.weights[j] = moved(e.weights[j], numbers.learning_rate, g / (sqrt(e.state[j]) + numbers.epsilon));
     }
-    store_lane(element_state(row, column), e.state, n);
+    store_state(row, column, n, e.state);
     store_weights(numbers, row, column, n, e.weights);
   }
 };
@@ -119,13 +127,10 @@ struct AdaGrad : RuleBase {
 struct RowWiseAdaGrad : RuleBase {
   static constexpr bool kRowWise = true;
   CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const { return {load_weights(row, column, n), {}}; }
-  // One lane of the row: the new state, and the row's rate.
-  CUDAMOE_DEVICE float begin_row(const MergedRow& row, float mean_square) const {
-    float& state = row.table->state1[row.row];
-    const float s = state + mean_square;
-    state = s;
-    return numbers.learning_rate / (sqrt(s) + numbers.epsilon);
-  }
+  CUDAMOE_DEVICE static float load_row(const MergedRow& row) { return row.table.state1[row.row]; }
+  CUDAMOE_DEVICE static void store_row(const MergedRow& row, float state) { row.table.state1[row.row] = state; }
+  CUDAMOE_DEVICE float next_state(float state, float mean_square) const { return state + mean_square; }
+  CUDAMOE_DEVICE float rate(float state) const { return numbers.learning_rate / (sqrt(state) + numbers.epsilon); }
   CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], rate, scaled(sum[j]));
@@ -135,14 +140,17 @@ struct RowWiseAdaGrad : RuleBase {
 
 struct RowWiseAdam : RuleBase {
   static constexpr bool kRowWise = true;
+  static constexpr int kBlocks = 4, kPlainBlocks = 5;
   CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
-    return {load_weights(row, column, n), load_lane(element_state(row, column), n)};
+    return {load_weights(row, column, n), load_state(row, column, n)};
   }
-  CUDAMOE_DEVICE float begin_row(const MergedRow& row, float mean_square) const {
-    float& state = row.table->state2[row.row];
-    const float v = numbers.beta2 * state + (1.0f - numbers.beta2) * mean_square;
-    state = v;
-    return numbers.learning_rate * numbers.correction1 / (sqrt(numbers.correction2 * v) + numbers.epsilon);
+  CUDAMOE_DEVICE static float load_row(const MergedRow& row) { return row.table.state2[row.row]; }
+  CUDAMOE_DEVICE static void store_row(const MergedRow& row, float state) { row.table.state2[row.row] = state; }
+  CUDAMOE_DEVICE float next_state(float state, float mean_square) const {
+    return numbers.beta2 * state + (1.0f - numbers.beta2) * mean_square;
+  }
+  CUDAMOE_DEVICE float rate(float state) const {
+    return numbers.learning_rate * numbers.correction1 / (sqrt(numbers.correction2 * state) + numbers.epsilon);
   }
   CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
     CUDAMOE_UNROLL
@@ -150,7 +158,7 @@ struct RowWiseAdam : RuleBase {
       e.state[j] = fma(numbers.beta1, e.state[j], (1.0f - numbers.beta1) * scaled(sum[j]));
       e.weights[j] = moved(e.weights[j], rate, e.state[j]);
     }
-    store_lane(element_state(row, column), e.state, n);
+    store_state(row, column, n, e.state);
     store_weights(numbers, row, column, n, e.weights);
   }
 };

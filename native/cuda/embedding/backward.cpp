@@ -35,16 +35,12 @@ kernels::EmbeddingRule rule_of(int32_t optimizer) {
   }
 }
 
-// Sorts each group and calls use(group, merge) for it.
+// Sorts the look-ups and calls use(merge).
 template <class Args, class Use>
-cudaError_t for_groups(const Stream& stream, const Args& args, const LookupPlan& plan, kernels::EmbeddingFunction function, Use&& use) {
-  cudaError_t error = plan.begin(args.workspace, stream.get());
-  for (const TableGroup& group : plan.groups()) {
-    kernels::MergePlan merge{};
-    if (error == cudaSuccess && group.lookups > 0)
-      error = plan.sort(group, args.workspace, args.gradient, args.gradient_row_stride, &merge, stream.get());
-    if (error == cudaSuccess) error = use(group, merge);
-  }
+cudaError_t run(const Stream& stream, const Args& args, LookupPlan& plan, kernels::EmbeddingFunction function, Use&& use) {
+  cudaError_t error = plan.begin(args.workspace, args.gradient, args.gradient_row_stride, stream.get());
+  if (error == cudaSuccess && plan.lookups() > 0) error = plan.sort(args.workspace, stream.get());
+  if (error == cudaSuccess) error = use(plan.merge(args.workspace, args.gradient, args.gradient_row_stride));
   return error == cudaSuccess ? plan.report(args.workspace, function, stream.device_report(), stream.get()) : error;
 }
 
@@ -56,13 +52,11 @@ int64_t embedding_update_workspace(void*, const cudamoe_embedding_update_args& a
 
 cudamoe_status embedding_update(void* handle, const cudamoe_embedding_update_args& args) {
   const Stream& stream = stream_of(handle);
-  const LookupPlan plan(embedding_shape(args));
+  LookupPlan plan(embedding_shape(args));
   const kernels::UpdateNumbers numbers = update_numbers(args);
-  const cudaError_t error =
-      for_groups(stream, args, plan, kernels::EmbeddingFunction::kUpdate, [&](const TableGroup& group, const kernels::MergePlan& merge) {
-        if (group.lookups == 0) return cudaSuccess;
-        return kernels::embedding_update(merge, rule_of(args.optimizer), numbers, stream.get());
-      });
+  const cudaError_t error = run(stream, args, plan, kernels::EmbeddingFunction::kUpdate, [&](const kernels::MergePlan& merge) {
+    return merge.tiles > 0 ? kernels::embedding_update(merge, rule_of(args.optimizer), numbers, stream.get()) : cudaSuccess;
+  });
   return stream.check(error, "cudamoe_embedding_update");
 }
 
@@ -72,22 +66,14 @@ int64_t embedding_gradient_workspace(void*, const cudamoe_embedding_gradient_arg
 
 cudamoe_status embedding_gradient(void* handle, const cudamoe_embedding_gradient_args& args) {
   const Stream& stream = stream_of(handle);
-  const LookupPlan plan(embedding_shape(args));
-  const kernels::GradientOutput output{args.unique_rows,
-                                       args.values,
-                                       args.values_row_stride,
-                                       args.counts,
-                                       plan.tile_ranks(args.workspace),
-                                       plan.table_ranks(args.workspace)};
-  const cudaError_t error =
-      for_groups(stream, args, plan, kernels::EmbeddingFunction::kGradient, [&](const TableGroup& group, const kernels::MergePlan& merge) {
-        if (group.lookups == 0)
-          return cudaMemsetAsync(args.counts + group.first_table, 0, sizeof(int64_t) * static_cast<size_t>(group.table_count),
-                                 stream.get());
-        cudaError_t ran = kernels::embedding_rank_tiles(merge, output, stream.get());
-        if (ran == cudaSuccess) ran = kernels::embedding_rank_tables(merge, output, stream.get());
-        return ran == cudaSuccess ? kernels::embedding_gradient(merge, output, stream.get()) : ran;
-      });
+  LookupPlan plan(embedding_shape(args));
+  const bool whole_values = reinterpret_cast<uintptr_t>(args.values) % 16 == 0 && args.values_row_stride % 4 == 0;
+  const kernels::GradientOutput output{args.unique_rows,      args.values, args.values_row_stride,
+                                       whole_values ? 1 : 0, args.counts, plan.tile_ranks(args.workspace)};
+  const cudaError_t error = run(stream, args, plan, kernels::EmbeddingFunction::kGradient, [&](const kernels::MergePlan& merge) {
+    const cudaError_t ranked = kernels::embedding_rank_rows(merge, output, stream.get());
+    return ranked == cudaSuccess && merge.tiles > 0 ? kernels::embedding_gradient(merge, output, stream.get()) : ranked;
+  });
   return stream.check(error, "cudamoe_embedding_gradient");
 }
 

@@ -3,94 +3,88 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
 
 namespace cudamoe::cuda {
 namespace {
 
 constexpr int64_t kAlignment = 64;
 
-// The passes of a sort share the bits of a row among them.
-struct Digits {
-  explicit Digits(uint32_t rows) {
-    const int bits = static_cast<int>(std::bit_width(rows));  // of the sentinel as well
-    passes = (bits + kernels::kMaxDigitBits - 1) / kernels::kMaxDigitBits;
-    width = (bits + passes - 1) / passes;
-  }
-  int passes, width;
-};
-
 int64_t tiles_of(int64_t keys, int64_t tile) { return (keys + tile - 1) / tile; }
+
+bool aligned(const void* pointer, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(bytes) == 0;
+}
+
+// Whether rows of weights, and of a state of their shape, can be read four elements at a time.
+bool whole_rows(const cudamoe_embedding_table& table) {
+  const int64_t element = table.dtype == CUDAMOE_BF16 ? 2 : 4;
+  return table.row_stride % 4 == 0 && aligned(table.weights, 4 * element) && aligned(table.state1, 16);
+}
 
 }  // namespace
 
 LookupPlan::LookupPlan(const EmbeddingShape& args)
     : args_(args), bag_bits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(args.batch)))) {
   plan_features();
-  plan_groups();
+  plan_tables();
   lay_out();
 }
 
 // Features in the order of their tables, those of a table in the caller's.
 void LookupPlan::plan_features() {
   tables_.resize(static_cast<size_t>(args_.table_count));
-  std::vector<int32_t> place(static_cast<size_t>(args_.table_count) + 1, 0);
-  for (int32_t f = 0; f < args_.feature_count; ++f) ++place[static_cast<size_t>(args_.features[f].table) + 1];
-  for (size_t t = 1; t < place.size(); ++t) place[t] += place[t - 1];
-  for (int32_t t = 0; t < args_.table_count; ++t) {
-    const cudamoe_embedding_table& table = args_.tables[t];
-    tables_[static_cast<size_t>(t)] = {table.weights,
-                                       table.state1,
-                                       table.state2,
-                                       table.row_stride,
-                                       0,
-                                       static_cast<uint32_t>(table.rows),
-                                       place[static_cast<size_t>(t)],
-                                       table.dim,
-                                       table.dtype == CUDAMOE_BF16 ? 1 : 0,
-                                       t,
-                                       embedding_lanes(table.dim, 4),
-                                       0};
-    partial_stride_ = std::max<int64_t>(partial_stride_, (table.dim + 3) / 4 * 4);
+  for (int32_t f = 0; f < args_.feature_count; ++f) ++tables_[static_cast<size_t>(args_.features[f].table)].feature_count;
+  int32_t before = 0;
+  for (kernels::PlanTable& table : tables_) {
+    table.first_feature = before;
+    before += table.feature_count;
+    table.feature_count = 0;
   }
   features_.resize(static_cast<size_t>(args_.feature_count));
   for (int32_t f = 0; f < args_.feature_count; ++f) {
     const cudamoe_embedding_feature& feature = args_.features[f];
-    const auto t = static_cast<size_t>(feature.table);
-    const int32_t at = place[t]++;
-    const auto in_table = static_cast<uint64_t>(at - tables_[t].first_feature);
-    features_[static_cast<size_t>(at)] = {embedding_bags(feature, args_.tables[t], f), feature.column, 0,
-                                          static_cast<uint32_t>(in_table << bag_bits_), 0};
+    kernels::PlanTable& table = tables_[static_cast<size_t>(feature.table)];
+    const auto in_table = static_cast<uint64_t>(table.feature_count++);
+    features_[static_cast<size_t>(table.first_feature) + in_table] = {embedding_bags(feature, args_.tables[feature.table], f), feature.column,
+                                                                      static_cast<uint32_t>(table.lookups),
+                                                                      static_cast<uint32_t>(in_table << bag_bits_)};
+    table.lookups += feature.lookups;
+    if (feature.pooling == CUDAMOE_POOLING_MEAN) table.mean = 1;
     has_offsets_ = has_offsets_ || feature.offsets != nullptr;
+    lookups_ += feature.lookups;
   }
 }
 
-void LookupPlan::plan_groups() {
-  constexpr int64_t kMostRows = std::numeric_limits<uint32_t>::max();
-  int64_t rows = 0, lookups = 0;
-  int32_t f = 0;
+void LookupPlan::plan_tables() {
+  sort_tile_ = kernels::embedding_sort_tile(lookups_);
+  merge_tile_ = kernels::embedding_merge_tile(lookups_);
+  int bits = 1;
+  int64_t lookups = 0;
   for (int32_t t = 0; t < args_.table_count; ++t) {
-    kernels::MergeTable& table = tables_[static_cast<size_t>(t)];
-    if (groups_.empty() || rows + int64_t{table.rows} > kMostRows) {
-      groups_.push_back({t, 0, f, 0, 0, 0});
-      rows = 0;
-    }
-    TableGroup& group = groups_.back();
-    table.first_row = static_cast<uint32_t>(rows);
+    const cudamoe_embedding_table& from = args_.tables[t];
+    kernels::PlanTable& table = tables_[static_cast<size_t>(t)];
+    table.weights = from.weights;
+    table.state1 = from.state1;
+    table.state2 = from.state2;
+    table.row_stride = from.row_stride;
+    table.rows = static_cast<uint32_t>(from.rows);
+    table.dim = from.dim;
+    table.bf16 = from.dtype == CUDAMOE_BF16 ? 1 : 0;
+    table.whole_rows = whole_rows(from) ? 1 : 0;
+    table.lane_bits = std::countr_zero(static_cast<uint32_t>(embedding_lanes(from.dim, 4)));
     table.first_lookup = lookups;
-    table.first_feature -= group.first_feature;
-    rows += int64_t{table.rows};
-    group.rows = static_cast<uint32_t>(rows);
-    ++group.table_count;
-    for (; f < args_.feature_count && features_[static_cast<size_t>(f)].bags.table == t; ++f) {
-      kernels::KeyFeature& feature = features_[static_cast<size_t>(f)];
-      feature.first_lookup = static_cast<uint32_t>(group.lookups);
-      feature.first_row = table.first_row;
-      group.lookups += feature.bags.lookups;
-      lookups += feature.bags.lookups;
-      ++group.feature_count;
-    }
+    table.first_sort_tile = sort_tiles_;
+    table.first_merge_tile = merge_tiles_;
+    lookups += table.lookups;
+    sort_tiles_ += static_cast<int32_t>(tiles_of(table.lookups, sort_tile_));
+    merge_tiles_ += static_cast<int32_t>(tiles_of(table.lookups, merge_tile_));
+    lane_bits_ = std::max(lane_bits_, table.lane_bits);
+    partial_stride_ = std::max<int64_t>(partial_stride_, (table.dim + 3) / 4 * 4);
+    if (table.lookups > 0) bits = std::max(bits, static_cast<int>(std::bit_width(table.rows)));  // of the row behind the last as well
   }
+  // The passes of the sort share the bits of a row among them.
+  passes_ = (bits + kernels::kMaxDigitBits - 1) / kernels::kMaxDigitBits;
+  digit_bits_ = (bits + passes_ - 1) / passes_;
 }
 
 int64_t LookupPlan::take(int64_t bytes) {
@@ -100,79 +94,86 @@ int64_t LookupPlan::take(int64_t bytes) {
 }
 
 void LookupPlan::lay_out() {
-  int64_t keys = 0, counts = 0, tiles = 0;
-  int32_t tables = 0;
-  for (const TableGroup& group : groups_) {
-    keys = std::max(keys, group.lookups);
-    counts = std::max(counts, tiles_of(group.lookups, kernels::embedding_sort_tile(group.lookups)) << Digits(group.rows).width);
-    tiles = std::max(tiles, tiles_of(group.lookups, kernels::embedding_merge_tile(group.lookups)));
-    tables = std::max(tables, group.table_count);
-  }
   findings_ = take(sizeof(kernels::EmbeddingFindings));
   bad_offset_ = take(4 * args_.feature_count);
   features_at_ = take(static_cast<int64_t>(features_.size() * sizeof(kernels::KeyFeature)));
-  tables_at_ = take(static_cast<int64_t>(tables_.size() * sizeof(kernels::MergeTable)));
-  keys_[0] = take(8 * keys);
-  keys_[1] = take(8 * keys);
-  counts_ = take(4 * counts);
-  totals_ = take(int64_t{4} << kernels::kMaxDigitBits);
-  partials_ = take(2 * tiles * partial_stride_ * 4);
-  tile_ranks_ = take(4 * (tiles + 1));
-  table_ranks_ = take(int64_t{4} * tables);
+  tables_at_ = take(static_cast<int64_t>(tables_.size() * sizeof(kernels::PlanTable)));
+  keys_[0] = take(8 * lookups_);
+  keys_[1] = take(8 * lookups_);
+  counts_ = take((4 * int64_t{sort_tiles_}) << digit_bits_);
+  totals_ = take((4 * int64_t{args_.table_count}) << digit_bits_);
+  partials_ = take(2 * merge_tiles_ * partial_stride_ * 4);
+  tile_ranks_ = take(4 * (int64_t{merge_tiles_} + 1));
 }
 
-kernels::EmbeddingBatch LookupPlan::batch(void* workspace, int32_t first_feature) const {
+kernels::EmbeddingBatch LookupPlan::batch(void* workspace) const {
   return {args_.batch, args_.bounds == CUDAMOE_BOUNDS_CLAMP ? 1 : 0, part<kernels::EmbeddingFindings>(workspace, findings_),
-          part<uint32_t>(workspace, bad_offset_) + first_feature};
+          part<uint32_t>(workspace, bad_offset_)};
 }
 
-cudaError_t LookupPlan::begin(void* workspace, cudaStream_t stream) const {
+kernels::EmbeddingPlan LookupPlan::plan(void* workspace) const {
+  return {part<const kernels::PlanTable>(workspace, tables_at_), part<const kernels::KeyFeature>(workspace, features_at_),
+          args_.table_count, args_.feature_count};
+}
+
+cudaError_t LookupPlan::begin(void* workspace, const float* gradient, int64_t gradient_row_stride, cudaStream_t stream) {
+  for (kernels::PlanTable& table : tables_) {
+    table.whole_gradient = aligned(gradient, 16) && gradient_row_stride % 4 == 0 ? 1 : 0;
+    for (int32_t f = 0; f < table.feature_count; ++f)
+      if (features_[static_cast<size_t>(table.first_feature + f)].column % 4 != 0) table.whole_gradient = 0;
+    plain_ = plain_ && table.whole_gradient != 0 && table.whole_rows != 0 && table.dim % 4 == 0 && table.mean == 0;
+  }
   std::vector<char> image(static_cast<size_t>(keys_[0]), 0);
   if (!features_.empty())
     std::memcpy(image.data() + features_at_, static_cast<const void*>(features_.data()), features_.size() * sizeof(features_[0]));
   std::memcpy(image.data() + tables_at_, static_cast<const void*>(tables_.data()), tables_.size() * sizeof(tables_[0]));
   const cudaError_t error = kernels::embedding_upload(workspace, image.data(), static_cast<int64_t>(image.size()), stream);
   if (error != cudaSuccess || !has_offsets_) return error;
-  return kernels::embedding_check_offsets(part<const kernels::KeyFeature>(workspace, features_at_), args_.feature_count,
-                                          batch(workspace, 0), stream);
+  return kernels::embedding_check_offsets(plan(workspace), batch(workspace), stream);
 }
 
-cudaError_t LookupPlan::sort(const TableGroup& group, void* workspace, const float* gradient, int64_t gradient_row_stride,
-                             kernels::MergePlan* merge, cudaStream_t stream) const {
-  const auto* features = part<const kernels::KeyFeature>(workspace, features_at_) + group.first_feature;
-  auto* from = part<uint64_t>(workspace, keys_[0]);
-  auto* to = part<uint64_t>(workspace, keys_[1]);
-  const Digits digits(group.rows);
-  kernels::SortPass pass{group.lookups, 0, digits.width, part<uint32_t>(workspace, counts_), part<uint32_t>(workspace, totals_)};
-  cudaError_t error = kernels::embedding_keys({features, group.feature_count, static_cast<uint32_t>(group.lookups), group.rows},
-                                              batch(workspace, group.first_feature), from, pass, stream);
-  for (int p = 0; p < digits.passes && error == cudaSuccess; ++p) {
-    pass.shift = p * digits.width;
-    if (p > 0) error = kernels::embedding_histogram(pass, from, stream);
-    if (error == cudaSuccess) error = kernels::embedding_scan(pass, stream);
-    if (error == cudaSuccess) error = kernels::embedding_scatter(pass, from, to, stream);
+cudaError_t LookupPlan::sort(void* workspace, cudaStream_t stream) const {
+  const kernels::EmbeddingPlan features = plan(workspace);
+  auto* from = part<uint64_t>(workspace, keys_[1]);
+  auto* to = part<uint64_t>(workspace, keys_[0]);
+  kernels::SortPass pass{sort_tiles_,
+                         sort_tile_,
+                         0,
+                         digit_bits_,
+                         part<uint32_t>(workspace, counts_),
+                         part<uint32_t>(workspace, totals_)};
+  cudaError_t error = cudaSuccess;
+  for (int p = 0; p < passes_ && error == cudaSuccess; ++p) {
+    pass.shift = p * digit_bits_;
+    error = p == 0 ? kernels::embedding_count_ids(features, batch(workspace), pass, stream)
+                   : kernels::embedding_count_keys(features, pass, from, stream);
+    if (error == cudaSuccess) error = kernels::embedding_scan(features, pass, stream);
+    if (error == cudaSuccess)
+      error = p == 0 ? kernels::embedding_scatter_ids(features, batch(workspace), pass, to, stream)
+                     : kernels::embedding_scatter_keys(features, pass, from, to, stream);
     std::swap(from, to);
   }
-  *merge = {part<const kernels::MergeTable>(workspace, tables_at_) + group.first_table,
-            features,
-            group.table_count,
-            bag_bits_,
-            from,
-            group.lookups,
-            group.rows,
-            kernels::embedding_merge_tile(group.lookups),
-            gradient,
-            gradient_row_stride,
-            part<float>(workspace, partials_),
-            partial_stride_};
   return error;
+}
+
+kernels::MergePlan LookupPlan::merge(void* workspace, const float* gradient, int64_t gradient_row_stride) const {
+  return {plan(workspace),
+          bag_bits_,
+          merge_tiles_,
+          merge_tile_,
+          lane_bits_,
+          plain_,
+          part<const uint64_t>(workspace, keys_[(passes_ + 1) % 2]),
+          gradient,
+          gradient_row_stride,
+          part<float>(workspace, partials_),
+          partial_stride_};
 }
 
 cudaError_t LookupPlan::report(void* workspace, kernels::EmbeddingFunction function, kernels::DeviceReport* report,
                                cudaStream_t stream) const {
   if (!has_offsets_ && args_.bounds == CUDAMOE_BOUNDS_CLAMP) return cudaSuccess;
-  return kernels::embedding_report(part<const kernels::KeyFeature>(workspace, features_at_), args_.feature_count, batch(workspace, 0),
-                                   function, report, stream);
+  return kernels::embedding_report(plan(workspace), batch(workspace), function, report, stream);
 }
 
 }  // namespace cudamoe::cuda
