@@ -166,7 +166,9 @@ class ItemGradient {
 };
 
 template <class T, int N, int kLanes, int kTasks, bool kGeneral>
-CUDAMOE_KERNEL(kThreads, kTasks > 1 ? 2 : kGeneral ? 2 : 4)
+CUDAMOE_KERNEL(kThreads, kTasks > 1 ? 2
+                         : kGeneral ? 2
+                                    : 4)
 gradient_kernel(const CUDAMOE_GRID_CONSTANT CombineBackward combine) {
   const CombineShape& shape = combine.shape;
   constexpr int kItems = kThreads / kLanes;
@@ -202,8 +204,8 @@ cudaError_t launch_backward(const CombineBackward& combine, cudaStream_t stream)
                          .grid = {static_cast<int>(blocks < kMostBlocks ? blocks : kMostBlocks)},
                          .block = {kThreads},
                          .stream = stream};
-  const bool smooth = combine.activation != Activation::kNone && combine.activation != Activation::kRelu &&
-                      combine.activation != Activation::kLeakyRelu;
+  const bool smooth =
+      combine.activation != Activation::kNone && combine.activation != Activation::kRelu && combine.activation != Activation::kLeakyRelu;
   if (dense && shape.tasks > 1) {
     constexpr int kTasks = 4;
     const bool general = smooth || shape.tasks > kTasks;

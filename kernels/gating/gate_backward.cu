@@ -73,9 +73,7 @@ class GateGradient {
     const auto logit = [&](int e) { return logits_[e]; };
 
     // upper = v of each expert, the balance loss's part left out where v goes past the softmax over all experts.
-    for_quads([&](int e, int left) {
-      store(upper_ + e, sparse ? Quad{} : load_quad<kWhole>(gate_.dprobabilities + pair_ + e, left));
-    });
+    for_quads([&](int e, int left) { store(upper_ + e, sparse ? Quad{} : load_quad<kWhole>(gate_.dprobabilities + pair_ + e, left)); });
     if (sparse) {
       scatter_chosen(over_chosen, sigmoids);
     } else if (sigmoids && options_.renormalise != 0) {
@@ -235,8 +233,8 @@ gradient_kernel(const CUDAMOE_GRID_CONSTANT GateBackward gate) {
   for (int64_t base = int64_t{block_x()} * groups; base < items; base += int64_t{grid_size_x()} * groups) {
     const bool active = base + own < items;
     const int64_t item = active ? base + own : 0;
-    const int64_t row = items <= INT32_MAX ? int64_t{static_cast<uint32_t>(item) / static_cast<uint32_t>(gate.options.gates)}
-                                           : item / gate.options.gates;
+    const int64_t row =
+        items <= INT32_MAX ? int64_t{static_cast<uint32_t>(item) / static_cast<uint32_t>(gate.options.gates)} : item / gate.options.gates;
     GateGradient<kWhole>(gate, group, active, row, static_cast<int>(item - row * gate.options.gates),
                          memory + own * upper_stride(gate.options.experts), balances)
         .run();

@@ -18,7 +18,9 @@ namespace cudamoe::kernels {
 namespace {
 
 template <int kColumns, int kRowsPer>
-CUDAMOE_KERNEL(kGateThreads, kRowsPer < 4 ? 3 : kColumns < 64 ? 4 : 2)
+CUDAMOE_KERNEL(kGateThreads, kRowsPer < 4    ? 3
+                             : kColumns < 64 ? 4
+                                             : 2)
 gate_kernel(const CUDAMOE_GRID_CONSTANT GateForward gate, const CUDAMOE_GRID_CONSTANT GatePlan plan) {
   using Tile = LogitTile<kColumns, kRowsPer>;
   CUDAMOE_SHARED(uint32_t, counts, [kColumns]);
@@ -65,7 +67,7 @@ gate_kernel(const CUDAMOE_GRID_CONSTANT GateForward gate, const CUDAMOE_GRID_CON
       const int item = base + own_group < items ? base + own_group : 0, r = item % Tile::kRows, g = item / Tile::kRows;
       const bool active = base + own_group < items && r < tile.rows;
       const Shared<float> row = memory + (r * Tile::kStride + g * own);
-      const float log_sum = gate_row(
+      const float log_sum = gate_short_row<kShortRow>(
           gate, group, active, first + r, first_gate + g, row, wants_probabilities, [&](int e) -> float { return row[experts + e]; },
           [&](int e) {
             if (gate.counts != nullptr) atomic_add(&counts[g * experts + e], 1u);
@@ -138,6 +140,7 @@ cudaError_t launch_rows(const GateForward& gate, const GatePlan& plan, cudaStrea
 
 GatePlan gate_plan(const GateOptions& options, int64_t rows) {
   constexpr int kWidest = 128;
+  static_assert(kWidest <= kShortRow * kWarp);
   constexpr int64_t kFewRows = 4096, kManyRows = 32768, kMostBlocks = 1024, kWideRows = 4;
   GatePlan plan{};
   plan.fused = options.columns() <= kWidest;

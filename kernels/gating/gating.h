@@ -102,7 +102,7 @@ cudaError_t gate_backward(const GateBackward& gate, cudaStream_t stream);
 enum class RoutingOrder : int32_t { kSampleMajor, kChoiceMajor, kPriority };
 
 inline constexpr int kRoutingBins = 256;
-inline constexpr int64_t kRoutingTile = 2048;  // pairs of a block
+inline constexpr int64_t kRoutingTile = 1024;  // pairs of a block
 
 struct Routing {
   int32_t experts, choices;

@@ -150,7 +150,8 @@ struct LogitTile {
     int row = thread_x() / across, at = thread_x() - row * across;
     while (row < rows) {
       const int column = at * N;
-      store(to + row * to_stride + column, load<N>(memory + (row * kStride + (own == taken ? column : column / taken * own + column % taken))));
+      store(to + row * to_stride + column,
+            load<N>(memory + (row * kStride + (own == taken ? column : column / taken * own + column % taken))));
       row += step_rows;
       at += step;
       if (at >= across) {

@@ -39,6 +39,15 @@ CUDAMOE_DEVICE int64_t routing_place_of(int round) {
   return block_x() * kRoutingTile + (warp_id() * kRoutingRounds + round) * kWarp + lane_id();
 }
 
+// The pairs and bins of this thread's places: all loads are under way before the first is waited for.
+CUDAMOE_DEVICE void load_bins(const Routing& routing, const RoutingPass& pass, int32_t (&pairs)[kRoutingRounds],
+                              int (&bins)[kRoutingRounds]) {
+  CUDAMOE_UNROLL
+  for (int round = 0; round < kRoutingRounds; ++round) pairs[round] = pair_at(routing, pass, routing_place_of(round));
+  CUDAMOE_UNROLL
+  for (int round = 0; round < kRoutingRounds; ++round) bins[round] = bin_of(routing, pass, pairs[round]);
+}
+
 // The lanes of the warp with the caller's bin; none for bin -1.
 CUDAMOE_DEVICE uint32_t lanes_of_bin(int bin) {
   const uint32_t same = match_any(kFullWarp, static_cast<uint32_t>(bin));

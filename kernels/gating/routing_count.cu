@@ -1,8 +1,8 @@
 // Routing, first and second step of a pass: counts[bin][block] = pairs of the block in the bin; then, for each bin, the sum over the blocks
 // before each, and totals[bin].
 //
-// Floor: 4 to 8 bytes a pair (chosen or weights, and the pairs where they were sorted before). Tiling: a block of 256 threads per 2048
-// places, a warp per 256 of them; lanes with the same bin are found by a match, and one of them adds their number. Then a warp per bin.
+// Floor: 4 to 8 bytes a pair (chosen or weights, and the pairs where they were sorted before). Tiling: a block of 256 threads per 1024
+// places, a warp per 128 of them; lanes with the same bin are found by a match, and one of them adds their number. Then a warp per bin.
 // Shared memory: 1 KiB. Integers only: the results do not depend on the order of the threads.
 #include "gating/routing.cuh"
 
@@ -15,13 +15,14 @@ count_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CON
   static_assert(kRoutingThreads == kRoutingBins);
   counts[thread_x()] = 0;
   sync_block();
+  int32_t pairs[kRoutingRounds];
+  int bins[kRoutingRounds];
+  load_bins(routing, pass, pairs, bins);
   CUDAMOE_UNROLL
   for (int round = 0; round < kRoutingRounds; ++round) {
-    const int32_t pair = pair_at(routing, pass, routing_place_of(round));
-    const int bin = bin_of(routing, pass, pair);
-    const uint32_t same = lanes_of_bin(bin);
-    if (same != 0 && (same & ((1u << lane_id()) - 1)) == 0) atomic_add(&counts[bin], static_cast<uint32_t>(count_ones(same)));
-    if (bin < 0 && pair >= 0 && pass.reports != 0) note_offender(routing.offender, pair);
+    const uint32_t same = lanes_of_bin(bins[round]);
+    if (same != 0 && (same & ((1u << lane_id()) - 1)) == 0) atomic_add(&counts[bins[round]], static_cast<uint32_t>(count_ones(same)));
+    if (bins[round] < 0 && pairs[round] >= 0 && pass.reports != 0) note_offender(routing.offender, pairs[round]);
   }
   sync_block();
   if (thread_x() < pass.bins) routing.counts[thread_x() * routing.blocks() + block_x()] = counts[thread_x()];

@@ -23,10 +23,9 @@ place_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CON
   int32_t pairs[kRoutingRounds];
   uint32_t ranks[kRoutingRounds];  // among the warp's pairs of the bin
   int bins[kRoutingRounds];
+  load_bins(routing, pass, pairs, bins);
   CUDAMOE_UNROLL
   for (int round = 0; round < kRoutingRounds; ++round) {
-    pairs[round] = pair_at(routing, pass, routing_place_of(round));
-    bins[round] = bin_of(routing, pass, pairs[round]);
     const uint32_t same = lanes_of_bin(bins[round]), before = same & ((1u << lane_id()) - 1);
     uint32_t earlier = 0;
     if (same != 0) earlier = of_warp[warp][bins[round]];

@@ -22,6 +22,9 @@ class LaneGroup {
 
   CUDAMOE_DEVICE int width() const { return width_; }
   CUDAMOE_DEVICE int lane() const { return lane_; }
+  // The lane of an expert or choice, and how many the lane has before it.
+  CUDAMOE_DEVICE int lane_of(int i) const { return i & (width_ - 1); }
+  CUDAMOE_DEVICE int turn_of(int i) const { return i >> count_ones(static_cast<uint32_t>(width_ - 1)); }
 
   template <class T>
   CUDAMOE_DEVICE T sum(T value) const {
@@ -52,10 +55,13 @@ class LaneGroup {
 // Choices that a lane keeps at most.
 inline constexpr int kKeptChoices = 2;
 
-// The width that suits a number of experts: up to eight a lane, whose chains are then short and need few shuffles.
+// Experts that a lane holds in registers at most.
+inline constexpr int kShortRow = 8;
+
+// The width that suits a number of experts: up to kShortRow a lane.
 CUDAMOE_HOST_DEVICE int gate_group_width(int experts, int top_k) {
   int width = 1;
-  while (width < kWarp && (8 * width < experts || kKeptChoices * width < top_k)) width *= 2;
+  while (width < kWarp && (kShortRow * width < experts || kKeptChoices * width < top_k)) width *= 2;
   return width;
 }
 
@@ -112,8 +118,156 @@ CUDAMOE_DEVICE SoftmaxSums softmax_sums(const LaneGroup& group, int count, bool 
   return {largest, static_cast<float>(group.sum(sum))};
 }
 
-// One row of a gate. `row` holds the clean logits of a group's experts, and where wanted takes their probabilities; a lane touches its own
-// experts but to look up those chosen. Answers log sum exp of the clean logits where z_sums are wanted, 0 else.
+// The choices of a row, of which each lane keeps its own until their weights are known.
+class GateChoices {
+ public:
+  // Choice j.
+  CUDAMOE_DEVICE void add(const LaneGroup& group, int j, int expert, float weight) {
+    CUDAMOE_UNROLL
+    for (int k = 0; k < kKeptChoices; ++k) {
+      const bool keeps = group.lane_of(j) == group.lane() && group.turn_of(j) == k;
+      chosen_[k] = keeps ? expert : chosen_[k];
+      weights_[k] = keeps ? weight : weights_[k];
+    }
+    sum_ += weight;
+  }
+
+  CUDAMOE_DEVICE void store(const GateForward& gate, const LaneGroup& group, int64_t at_row, int at_gate) const {
+    const int top_k = gate.options.top_k;
+    const float share = 1.0f / sum_;
+    const int64_t at = (at_row * gate.options.gates + at_gate) * top_k;
+    CUDAMOE_UNROLL
+    for (int k = 0; k < kKeptChoices; ++k) {
+      const int j = group.lane() + k * group.width();
+      if (j >= top_k) continue;
+      float weight = weights_[k];
+      if (gate.options.softmax_over_chosen()) {
+        weight *= share;
+      } else if (gate.options.renormalise != 0) {
+        weight = sum_ == 0 ? 1.0f / static_cast<float>(top_k) : weight / sum_;
+      }
+      gate.chosen[at + j] = chosen_[k];
+      gate.weights[at + j] = weight;
+    }
+  }
+
+ private:
+  int chosen_[kKeptChoices] = {};
+  float weights_[kKeptChoices] = {}, sum_ = 0;
+};
+
+// Sums of a softmax over the lanes' x[0 .. count - 1], and its terms exp(x - largest).
+template <int kPer>
+CUDAMOE_DEVICE SoftmaxSums softmax_terms(const LaneGroup& group, int count, bool sparse, const float (&x)[kPer], float (&terms)[kPer]) {
+  float largest = -infinity();
+  double sum = 0;
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kPer; ++i) largest = max(largest, i < count ? sanitise(x[i], true) : -infinity());
+  largest = group.largest(largest);
+  CUDAMOE_UNROLL
+  for (int i = 0; i < kPer; ++i) {
+    terms[i] = i < count ? exp(sanitise(x[i], sparse) - largest) : 0.0f;
+    sum += static_cast<double>(terms[i]);
+  }
+  return {largest, static_cast<float>(group.sum(sum))};
+}
+
+// One row of a gate of at most kPer experts a lane, which stay in registers. `row` holds the clean logits of a group's experts, and where
+// wanted takes their probabilities. Answers log sum exp of the clean logits where z_sums are wanted, 0 else.
+template <int kPer, class NoiseLogit, class Count>
+CUDAMOE_DEVICE float gate_short_row(const GateForward& gate, const LaneGroup& group, bool active, int64_t at_row, int at_gate,
+                                    Shared<float> row, bool wants_probabilities, NoiseLogit&& noise_logit, Count&& count_expert) {
+  const GateOptions& options = gate.options;
+  const int experts = active ? options.experts : 0, top_k = options.top_k, width = group.width();
+  const int count = experts > group.lane() ? group.turn_of(experts - 1 - group.lane()) + 1 : 0;
+  const bool sparse = top_k > 0, sigmoids = options.score == GateScore::kSigmoid, over_chosen = options.softmax_over_chosen();
+  const bool wants_sums = !sigmoids && (wants_probabilities || !over_chosen), wants_z = gate.z_sums != nullptr;
+
+  float x[kPer], terms[kPer] = {};
+  const auto load_row = [&] {
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kPer; ++i) x[i] = i < count ? static_cast<float>(row[group.lane() + i * width]) : 0.0f;
+  };
+  load_row();
+  SoftmaxSums sums{0.0f, 1.0f};
+  float log_sum = 0;
+  if (wants_z || (wants_sums && !options.has_noise())) sums = softmax_terms(group, count, sparse, x, terms);
+  if (wants_z) log_sum = sums.log_sum();
+  if (options.has_noise()) {
+    CUDAMOE_NO_UNROLL
+    for (int e = group.lane(); e < experts; e += width) {
+      const float clean = row[e];
+      row[e] = fma(gate_noise(options, at_row, at_gate, e), gate_softplus(noise_logit(e)), clean);
+    }
+    load_row();
+    if (wants_sums) sums = softmax_terms(group, count, sparse, x, terms);
+  }
+  const float scale = 1.0f / sums.sum;
+
+  if (sparse) {
+    const float* bias = gate.selection_bias == nullptr ? nullptr : gate.selection_bias + int64_t{at_gate} * options.experts;
+    uint32_t keys[kPer], taken = ~uint32_t{0} << count;  // a bit for each expert of the lane; those that are not there are never free
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kPer; ++i) {
+      float ranked = x[i];
+      if (sigmoids && i < count && !is_nan(ranked))
+        ranked = gate_sigmoid(ranked, true) + (bias == nullptr ? 0.0f : bias[group.lane() + i * width]);
+      keys[i] = key_of_score(ranked);
+    }
+    GateChoices choices;
+    float largest = sums.largest;
+    for (int j = 0; j < top_k; ++j) {
+      // The best of the lane, of equals the first; then that of the lanes by (score, lower index first) as one number.
+      uint32_t key = 0;
+      int at = -1;
+      CUDAMOE_UNROLL
+      for (int i = 0; i < kPer; ++i) {
+        const bool better = (taken >> i & 1u) == 0 && (at < 0 || keys[i] > key);
+        key = better ? keys[i] : key;
+        at = better ? i : at;
+      }
+      const uint64_t own = at < 0 ? 0 : uint64_t{key} << 32 | ~static_cast<uint32_t>(group.lane() + at * width);
+      const uint64_t best = group.largest(own);
+      if (best == own && at >= 0) taken |= 1u << at;
+      const int expert = static_cast<int>(~static_cast<uint32_t>(best));
+      float weight = 0;
+      if (sigmoids) {
+        if (active) weight = gate_sigmoid(row[expert], true);
+      } else {
+        const float score = sanitise(score_of_key(static_cast<uint32_t>(best >> 32)), true);
+        if (j == 0 && over_chosen) largest = score;
+        weight = exp(score - largest);
+        if (!over_chosen) weight *= scale;
+      }
+      if (active && group.lane() == 0) count_expert(expert);
+      choices.add(group, j, expert, weight);
+    }
+    if (active) choices.store(gate, group, at_row, at_gate);
+  }
+
+  if (wants_probabilities) {
+    sync_warp();  // the look-ups of chosen experts are done
+    float sum = 0;
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kPer; ++i) {
+      if (i >= count) continue;
+      terms[i] = sigmoids ? gate_sigmoid(x[i], sparse) : terms[i] * scale;
+      sum += terms[i];
+    }
+    const bool normalised = !sparse && sigmoids && options.renormalise != 0;
+    if (normalised) sum = group.sum(sum);
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kPer; ++i) {
+      if (i >= count) continue;
+      float p = terms[i];
+      if (normalised) p = sum == 0 ? 1.0f / static_cast<float>(options.experts) : p / sum;
+      row[group.lane() + i * width] = p;
+    }
+  }
+  return log_sum;
+}
+
+// The same for any number of experts, which stay in `row`; a lane touches its own but to look up those chosen.
 template <class NoiseLogit, class Count>
 CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, bool active, int64_t at_row, int at_gate, Shared<float> row,
                               bool wants_probabilities, NoiseLogit&& noise_logit, Count&& count_expert) {
@@ -141,8 +295,8 @@ CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, b
     const float* bias = gate.selection_bias == nullptr ? nullptr : gate.selection_bias + int64_t{at_gate} * options.experts;
     // The order of (score, lower index first) as one number, different for every expert: a round takes the largest below the last taken.
     uint64_t last = ~uint64_t{0};
-    float largest = 0, sum = 0, term[kKeptChoices] = {};
-    int chosen[kKeptChoices] = {}, turn = 0;
+    float largest = 0;
+    GateChoices choices;
     for (int j = 0; j < top_k; ++j) {
       uint64_t best = 0;
       for (int e = group.lane(); e < experts; e += group.width()) {
@@ -163,33 +317,10 @@ CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, b
         weight = exp(own - largest);
         if (!over_chosen) weight *= scale;
       }
-      sum += weight;
       if (active && group.lane() == 0) count_expert(expert);
-      // The lane j modulo the width keeps choice j.
-      const int holder = j & (group.width() - 1);
-      CUDAMOE_UNROLL
-      for (int k = 0; k < kKeptChoices; ++k) {
-        const bool keeps = holder == group.lane() && k == turn;
-        chosen[k] = keeps ? expert : chosen[k];
-        term[k] = keeps ? weight : term[k];
-      }
-      if (holder == group.width() - 1) ++turn;
+      choices.add(group, j, expert, weight);
     }
-    const float share = 1.0f / sum;
-    const int64_t at = (at_row * options.gates + at_gate) * top_k;
-    CUDAMOE_UNROLL
-    for (int k = 0; k < kKeptChoices; ++k) {
-      const int j = group.lane() + k * group.width();
-      if (!active || j >= top_k) continue;
-      float weight = term[k];
-      if (over_chosen) {
-        weight *= share;
-      } else if (options.renormalise != 0) {
-        weight = sum == 0 ? 1.0f / static_cast<float>(top_k) : weight / sum;
-      }
-      gate.chosen[at + j] = chosen[k];
-      gate.weights[at + j] = weight;
-    }
+    if (active) choices.store(gate, group, at_row, at_gate);
   }
 
   if (wants_probabilities) {

@@ -3,12 +3,13 @@
 
 #include "common/first_offender.cuh"
 #include "common/kernel.cuh"
+#include "common/quad.cuh"
 #include "graph/graph.h"
 
 namespace cudamoe::kernels {
 
 inline constexpr int kGraphThreads = 256, kGraphWarps = kGraphThreads / kWarp;
-inline constexpr int64_t kMostGraphBlocks = 1 << 16;
+inline constexpr int64_t kMostGraphBlocks = 1 << 13;
 
 struct EdgeRange {
   int64_t begin, end;
@@ -28,13 +29,33 @@ CUDAMOE_DEVICE int neighbour_of(const GraphMatrix& matrix, int64_t edge, int64_t
   return -1;
 }
 
-// What the sums of a row are multiplied by, the same in all lanes of the warp: 1, or 1 / its good edges.
-CUDAMOE_DEVICE float row_factor(const GraphMatrix& matrix, EdgeRange edges) {
-  if (matrix.mean == 0) return 1;
-  int64_t good = 0;
-  for (int64_t first = edges.begin; first < edges.end; first += kWarp)
-    good += count_ones(ballot(kFullWarp, neighbour_of(matrix, first + lane_id(), edges.end) >= 0));
-  return good > 0 ? 1.0f / static_cast<float>(good) : 1.0f;
+// Edges that a group of lanes handles at once.
+inline constexpr int kEdgesAtOnce = 4;
+
+// The edges of the row of a group of kLanes lanes, none where there is no row, and the most that a group of the warp has: all groups take
+// as many turns.
+struct GroupEdges {
+  EdgeRange own;
+  int most;
+
+  CUDAMOE_DEVICE GroupEdges(const GraphMatrix& matrix, int64_t row) : own{0, 0} {
+    if (row < matrix.rows) own = edges_of(matrix, row);
+    const int64_t count = own.end - own.begin;
+    most = static_cast<int>(reduce_max(kFullWarp, static_cast<uint32_t>(count < INT32_MAX ? count : INT32_MAX)));
+  }
+};
+
+// What the sums of a row with `good` edges are multiplied by: 1, or 1 / good.
+CUDAMOE_DEVICE float row_factor(const GraphMatrix& matrix, int good) {
+  return matrix.mean != 0 && good > 0 ? 1.0f / static_cast<float>(good) : 1.0f;
+}
+
+// Calls use.template operator()<kLanes>() for the lanes that hold a row of `width` columns, four each; 32 for wider rows.
+template <class Use>
+cudaError_t for_lanes(int64_t width, Use&& use) {
+  if (width <= 32) return use.template operator()<8>();
+  if (width <= 64) return use.template operator()<16>();
+  return use.template operator()<32>();
 }
 
 // One thread of every block calls it after the block's last barrier.

@@ -7,11 +7,11 @@
 //
 // The loss of a task is the sum of its blocks' over the sum of the weights, 0 where that is 0.
 //
-// Floor: 16 bytes a row and task of one logit (logit, label, weight in; gradient out). Tiling: a block of 256 threads per 256 rows (or more:
-// at most 1024 blocks) of one task; a thread a row, for softmax a warp a row. Each block adds up the weights of all of its task; the last
-// of a task to be through, its losses. A softmax row is read three times, twice from L1. Shared memory: 76 bytes.
-// Order of sums, in f64: a softmax row's classes 32 apart ascending, the lanes by a butterfly; rows and blocks 256 apart ascending, the warp
-// by a butterfly, the warps ascending.
+// Floor: 16 bytes a row and task of one logit (logit, label, weight in; gradient out). Tiling: a block of 256 threads per 256 rows (or
+// more: at most 1024 blocks) of one task; a thread a row, for softmax a warp a row. Each block adds up the weights of all of its task; the
+// last of a task to be through, its losses. A softmax row is read three times, twice from L1. Shared memory: 76 bytes. Order of sums, in
+// f64: a softmax row's classes 32 apart ascending, the lanes by a butterfly; rows and blocks 256 apart ascending, the warp by a butterfly,
+// the warps ascending.
 #include "common/block_reduce.cuh"
 #include "common/first_offender.cuh"
 #include "loss/rows.cuh"

@@ -42,6 +42,7 @@ std::vector<Case> gating_cases();
 std::vector<Case> gemm_cases();
 std::vector<Case> expert_cases();
 std::vector<Case> embedding_cases();
-std::vector<Case> row_cases();  // combine, norm, loss, balance, optimizer
+std::vector<Case> row_cases();       // combine, norm, loss, balance, optimizer
+std::vector<Case> sequence_cases();  // attention, graph
 
 }  // namespace cudamoe::bench

@@ -89,7 +89,7 @@ void count(DeviceEngine& engine, const Case& each, int64_t batch) {
 
 int run(const Options& options) {
   std::vector<Case> cases;
-  for (auto&& family : {gating_cases(), gemm_cases(), expert_cases(), row_cases(), embedding_cases()})
+  for (auto&& family : {gating_cases(), gemm_cases(), expert_cases(), row_cases(), sequence_cases(), embedding_cases()})
     cases.insert(cases.end(), family.begin(), family.end());
   std::erase_if(cases, [&](const Case& each) { return each.name.find(options.filter) == std::string::npos; });
   if (cases.empty()) throw std::runtime_error("no operation's name contains \"" + options.filter + "\"");
