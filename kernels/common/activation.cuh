@@ -55,4 +55,36 @@ CUDAMOE_DEVICE float activation_derivative(Activation activation, float below, f
   }
 }
 
+// The same of several values, with one branch for all.
+template <int N>
+CUDAMOE_DEVICE void activate_each(Activation activation, Vector<float, N>& x, float slope) {
+  const auto each = [&](auto which) {
+    CUDAMOE_UNROLL
+    for (int i = 0; i < N; ++i) x[i] = activate(decltype(which)::value, x[i], slope);
+  };
+  switch (activation) {
+    case Activation::kNone:
+      return;
+    case Activation::kRelu:
+      return each(std::integral_constant<Activation, Activation::kRelu>{});
+    case Activation::kLeakyRelu:
+      return each(std::integral_constant<Activation, Activation::kLeakyRelu>{});
+    default:
+      CUDAMOE_UNROLL
+      for (int i = 0; i < N; ++i) x[i] = activate(activation, x[i], slope);
+  }
+}
+// x times the derivative at `below`.
+template <int N>
+CUDAMOE_DEVICE void multiply_derivative_each(Activation activation, Vector<float, N>& x, const Vector<float, N>& below, float slope) {
+  if (activation == Activation::kRelu || activation == Activation::kLeakyRelu) {
+    const float low = activation == Activation::kRelu ? 0.0f : slope;
+    CUDAMOE_UNROLL
+    for (int i = 0; i < N; ++i) x[i] *= below[i] <= 0 ? low : 1.0f;
+    return;
+  }
+  CUDAMOE_UNROLL
+  for (int i = 0; i < N; ++i) x[i] *= activation_derivative(activation, below[i], slope);
+}
+
 }  // namespace cudamoe::kernels

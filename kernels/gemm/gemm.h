@@ -6,11 +6,13 @@
 #include <cstdint>
 
 #include "common/activation.h"
+#include "common/ptx/tma.cuh"
 #include "common/target.cuh"
 
 namespace cudamoe::kernels {
 
 struct DeviceReport;
+struct OffenderCell;
 
 enum class GemmFunction : int32_t { kForward, kDgrad, kWgrad, kExpertForward };  // the ABI function, for reports
 
@@ -22,6 +24,7 @@ struct GemmRows {
   int32_t groups;
   GemmFunction function;
   DeviceReport* report;
+  OffenderCell* offender;  // for kernels whose blocks look at their own gathered rows
 };
 
 // A matrix over the row space; the group stride counts for strided groups only.
@@ -79,6 +82,22 @@ cudaError_t gemm_product_tf32(const GemmProduct& product, GemmTile tile, cudaStr
 // bf16 operands with sums in f32, on tensor cores; x of f32 is rounded.
 cudaError_t gemm_product_bf16(const GemmProduct& product, GemmTile tile, cudaStream_t stream);
 
+// The same product of bf16 operands by wgmma, on sm_90a only. x is bf16, its rows aligned to 16 bytes; the activation is none, ReLU or
+// LeakyReLU.
+struct GemmWgmmaProduct {
+  GemmProduct product;
+  ptx::TensorMap packed;  // of the packed weights: [groups][depth][packed_row_stride], boxes of 64 x 64
+  // A unit of work is a row tile and some of its column tiles, `chunks` units a row tile. A block has units_of_block of them, the first
+  // more_units blocks one more.
+  int32_t column_tiles, column_tiles_of_unit, chunks, units_of_block, more_units;
+};
+// The tile of a block; of a product 128 or 256 rows, 64 or 128 columns.
+struct GemmWgmmaTile {
+  int32_t rows, columns;
+};
+// Fills the counts of units from the product, the tile and column_tiles_of_unit; one block for each multiprocessor that has work.
+cudaError_t gemm_product_wgmma(GemmWgmmaProduct& product, GemmWgmmaTile tile, int multiprocessors, cudaStream_t stream);
+
 // dw[g] (+)= sum over the rows of group g of dz[r]^T x[r], dbias[g] (+)= sum of dz[r]. Rows are taken in chunks of `chunk_rows`; with
 // partials, each chunk's sums go there and a second kernel adds them in order, else a group must have at most one chunk.
 struct GemmWgrad {
@@ -97,6 +116,8 @@ CUDAMOE_HOST_DEVICE int64_t gemm_wgrad_partial_floats(int64_t n, int64_t k) { re
 cudaError_t gemm_wgrad_ffma(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_tf32(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_bf16(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
+// The same of bf16 operands by wgmma, on sm_90a only: tiles of 64 or 128 rows of dw and 128 or 256 columns. Rows are aligned to 16 bytes.
+cudaError_t gemm_wgrad_wgmma(const GemmWgrad& wgrad, GemmWgmmaTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_sum(const GemmWgrad& wgrad, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

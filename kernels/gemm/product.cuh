@@ -26,33 +26,35 @@ class ProductFinish {
     y_ = const_cast<Y*>(place(product.y));
     before_ = product.before.data == nullptr ? nullptr : const_cast<Y*>(place(product.before));
     below_ = product.below.data == nullptr ? nullptr : place(product.below);
-    bias_ = product.bias == nullptr ? nullptr : product.bias + tile.group * product.bias_group_stride;
     aligned_ = good(product.y) && good(product.before) && good(product.below);
-    bias_aligned_ = aligned_for<4>(bias_);
   }
 
-  CUDAMOE_DEVICE void operator()(int row, int column, Vector<float, 4> value) const {
-    if (row >= tile_.rows || column >= product_.columns) return;
-    const int n = product_.columns - column < 4 ? product_.columns - column : 4;
-    Y* y = y_ + row * product_.y.row_stride + column;
+  CUDAMOE_DEVICE void begin(int column) {
+    column_ = column;
+    n_ = clip_part(product_.columns - column, 4);
+    if (n_ == 0 || product_.bias == nullptr) return;
+    const float* bias = product_.bias + tile_.group * product_.bias_group_stride + column;
+    bias_ = load_four(bias, n_, aligned_for<4>(bias));
+  }
+
+  CUDAMOE_DEVICE void operator()(int row, Vector<float, 4> value) const {
+    if (row >= tile_.rows || n_ == 0) return;
+    Y* y = y_ + row * product_.y.row_stride + column_;
     if (product_.accumulate != 0) {
-      const Vector<float, 4> old = load_four(y, n, aligned_);
+      const Vector<float, 4> old = load_four(y, n_, aligned_);
       for_four([&](int i) { value[i] = old[i] + value[i]; });
     }
     if (product_.derivative != 0) {
       if (below_ != nullptr) {
-        const Vector<float, 4> below = load_four(below_ + row * product_.below.row_stride + column, n, aligned_);
-        for_four([&](int i) { value[i] *= activation_derivative(product_.activation, below[i], product_.slope); });
+        const Vector<float, 4> below = load_four(below_ + row * product_.below.row_stride + column_, n_, aligned_);
+        multiply_derivative_each(product_.activation, value, below, product_.slope);
       }
     } else {
-      if (bias_ != nullptr) {
-        const Vector<float, 4> bias = load_four(bias_ + column, n, bias_aligned_);
-        for_four([&](int i) { value[i] += bias[i]; });
-      }
-      if (before_ != nullptr) store_four(before_ + row * product_.before.row_stride + column, value, n, aligned_);
-      for_four([&](int i) { value[i] = activate(product_.activation, value[i], product_.slope); });
+      if (product_.bias != nullptr) for_four([&](int i) { value[i] += bias_[i]; });
+      if (before_ != nullptr) store_four(before_ + row * product_.before.row_stride + column_, value, n_, aligned_);
+      activate_each(product_.activation, value, product_.slope);
     }
-    store_four(y, value, n, aligned_);
+    store_four(y, value, n_, aligned_);
   }
 
  private:
@@ -66,8 +68,9 @@ class ProductFinish {
   const GemmRowTile& tile_;
   Y *y_, *before_;
   const Y* below_;
-  const float* bias_;
-  bool aligned_, bias_aligned_;
+  bool aligned_;
+  int column_ = 0, n_ = 0;  // the lane's columns
+  Vector<float, 4> bias_ = {};
 };
 
 template <class Tile, class Sums, bool kDirect>
@@ -116,9 +119,10 @@ product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product) {
   sync_block();  // the ring becomes the warps' sums
 
   const auto finish_as = [&](auto y) {
-    const ProductFinish<decltype(y)> finish(product, tile);
-    finish_rows<Tile, Layout>(sums, warp_row, warp_column,
-                              [&](int row, int column, const Vector<float, 4>& value) { finish(row, first_column + column, value); });
+    ProductFinish<decltype(y)> finish(product, tile);
+    finish_rows<Tile, Layout>(
+        sums, warp_row, warp_column, [&](int column) { finish.begin(first_column + column); },
+        [&](int row, const Vector<float, 4>& value) { finish(row, value); });
   };
   if (product.y.is_bf16 != 0) {
     finish_as(Bf16{});

@@ -78,62 +78,86 @@ CUDAMOE_DEVICE int64_t source_row(const GemmRows& rows, int64_t row) {
   return source < 0 || source >= rows.x_rows ? -1 : source;
 }
 
-// The first block of a launch with ragged groups does no tile. It looks for offsets and gathered rows that break the rule while the others
-// work, and reports the first: eight loads of 4 bytes a thread are under way at a time, and reading 4 bytes a row it ends before they do.
+// Of the threads' first finds the lowest, in thread 0; kNoFind where there is none.
+inline constexpr int64_t kNoFind = INT64_MAX;
 template <int kThreads>
-CUDAMOE_DEVICE void inspect_rows(const GemmRows& rows) {
-  constexpr int64_t kNone = INT64_MAX;
-  constexpr int kBatch = 8;
+CUDAMOE_DEVICE int64_t lowest_find(int64_t found) {
   CUDAMOE_SHARED(int64_t, first_of_thread, [kThreads]);
-  // Of the threads' first finds the lowest, in thread 0.
-  const auto lowest = [&](int64_t found) {
-    if (!sync_block_or(found != kNone)) return kNone;
-    first_of_thread[thread_x()] = found;
-    sync_block();
-    int64_t low = kNone;
-    if (thread_x() == 0) {
-      for (int t = 0; t < kThreads; ++t) {
-        const int64_t other = first_of_thread[t];
-        low = other < low ? other : low;
-      }
+  if (!sync_block_or(found != kNoFind)) return kNoFind;
+  first_of_thread[thread_x()] = found;
+  sync_block();
+  int64_t low = kNoFind;
+  if (thread_x() == 0) {
+    for (int t = 0; t < kThreads; ++t) {
+      const int64_t other = first_of_thread[t];
+      low = other < low ? other : low;
     }
-    sync_block();
-    return low;
-  };
+  }
+  sync_block();
+  return low;
+}
 
-  int64_t found = kNone;
-  for (int64_t entry = thread_x(); entry <= rows.groups && found == kNone; entry += kThreads) {
+// The report of the first offset that breaks the rule, by a block that knows that one does.
+template <int kThreads>
+CUDAMOE_DEVICE void report_offsets(const GemmRows& rows) {
+  int64_t found = kNoFind;
+  for (int64_t entry = thread_x(); entry <= rows.groups && found == kNoFind; entry += kThreads) {
     const int64_t offset = rows.offsets[entry], low = entry == 0 ? 0 : rows.offsets[entry - 1];
     if (entry == 0 ? offset != 0 : offset < low || offset > rows.rows) found = entry;
   }
-  const bool good = offsets_are_good<kThreads>(rows);
-  const int64_t offset = lowest(found);
-  if (!good) {
-    if (thread_x() == 0) {
-      const int64_t low = offset == 0 ? 0 : rows.offsets[offset - 1];
-      note_report(rows.report, {ReportCode::kGemmOffsets,
-                                0,
-                                {static_cast<int64_t>(rows.function), offset, rows.offsets[offset], low},
-                                {static_cast<double>(rows.rows)}});
-    }
-    return;
-  }
+  const int64_t entry = lowest_find<kThreads>(found);
+  if (thread_x() != 0) return;
+  const int64_t low = entry == 0 ? 0 : rows.offsets[entry - 1];
+  note_report(rows.report, {ReportCode::kGemmOffsets,
+                            0,
+                            {static_cast<int64_t>(rows.function), entry, rows.offsets[entry], low},
+                            {static_cast<double>(rows.rows)}});
+}
+
+// What a gathered number out of bounds is reported as.
+CUDAMOE_DEVICE DeviceReport bad_gather(const GemmRows& rows, int64_t row) {
+  return {ReportCode::kGemmGather, 0, {static_cast<int64_t>(rows.function), row, rows.gather[row], rows.x_rows}, {}};
+}
+
+// The first block of a launch with ragged groups does no tile. It looks for offsets and gathered rows that break the rule while the others
+// work, and reports the first: eight loads of 16 bytes a thread are under way at a time, and reading 4 bytes a row it ends before they do.
+template <int kThreads>
+CUDAMOE_DEVICE void inspect_rows(const GemmRows& rows) {
+  constexpr int kBatch = 8;
+  if (!offsets_are_good<kThreads>(rows)) return report_offsets<kThreads>(rows);
   if (rows.gather == nullptr) return;
+  const auto is_bad = [&](int32_t source) { return source < 0 || source >= rows.x_rows; };
   const int64_t end = rows.offsets[rows.groups];
-  found = kNone;
-  for (int64_t row = thread_x(); row < end && found == kNone; row += kBatch * kThreads) {
-    int32_t source[kBatch];
+  // Rows before the first 16-byte boundary; behind them vectors.
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(rows.gather) / sizeof(int32_t) % 4), head = (4 - past) % 4;
+  int64_t found = kNoFind;
+  if (thread_x() < head && thread_x() < end && is_bad(load_constant(rows.gather + thread_x()))) found = thread_x();
+  for (int64_t row = head + 4 * thread_x(); row < end && found == kNoFind; row += 4 * kBatch * kThreads) {
+    Vector<int32_t, 4> source[kBatch];
     CUDAMOE_UNROLL
-    for (int i = 0; i < kBatch; ++i) source[i] = row + i * kThreads < end ? load_constant(rows.gather + row + i * kThreads) : 0;
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t at = row + 4 * i * kThreads;
+      source[i] = {};
+      if (at + 4 <= end) {
+        source[i] = load_constant<4>(rows.gather + at);
+      } else {
+        CUDAMOE_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          if (at + j < end) source[i][j] = load_constant(rows.gather + at + j);
+        }
+      }
+    }
     CUDAMOE_UNROLL
     for (int i = kBatch - 1; i >= 0; --i) {
-      if (row + i * kThreads < end && (source[i] < 0 || source[i] >= rows.x_rows)) found = row + i * kThreads;
+      CUDAMOE_UNROLL
+      for (int j = 3; j >= 0; --j) {
+        const int64_t at = row + 4 * i * kThreads + j;
+        if (at < end && is_bad(source[i][j])) found = at;
+      }
     }
   }
-  const int64_t row = lowest(found);
-  if (row != kNone && thread_x() == 0) {
-    note_report(rows.report, {ReportCode::kGemmGather, 0, {static_cast<int64_t>(rows.function), row, rows.gather[row], rows.x_rows}, {}});
-  }
+  const int64_t row = lowest_find<kThreads>(found);
+  if (row != kNoFind && thread_x() == 0) note_report(rows.report, bad_gather(rows, row));
 }
 
 }  // namespace cudamoe::kernels

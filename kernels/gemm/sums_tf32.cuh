@@ -54,24 +54,32 @@ class Tf32Sums {
           low[i][e] = pair.low;
         }
       }
+      // Two columns of tiles at a time: the three products of a sum wait for each other, so those of several sums take turns.
       CUDAMOE_UNROLL
-      for (int j = 0; j < kAcross; ++j) {
-        uint32_t right_high[2], right_low[2];
+      for (int j = 0; j < kAcross; j += 2) {
+        uint32_t right_high[2][2], right_low[2][2];
         CUDAMOE_UNROLL
-        for (int e = 0; e < 2; ++e) {
-          const Tf32Pair pair = split_tf32(right[(t + lane_id() % 4 + 4 * e) * Layout::kRightStride + 8 * j + lane_id() / 4]);
-          right_high[e] = pair.high;
-          right_low[e] = pair.low;
+        for (int e = 0; e < 4; ++e) {
+          const Tf32Pair pair =
+              split_tf32(right[(t + lane_id() % 4 + 4 * (e % 2)) * Layout::kRightStride + 8 * (j + e / 2) + lane_id() / 4]);
+          right_high[e / 2][e % 2] = pair.high;
+          right_low[e / 2][e % 2] = pair.low;
         }
-        CUDAMOE_UNROLL
-        for (int i = 0; i < kDown; ++i) {
-          float step[4] = {};
-          ptx::mma_m16n8k8_tf32(step, low[i], right_high);
-          ptx::mma_m16n8k8_tf32(step, high[i], right_low);
-          ptx::mma_m16n8k8_tf32(step, high[i], right_high);
+        float step[kDown][2][4] = {};
+        const auto each = [&](auto&& body) {
           CUDAMOE_UNROLL
-          for (int e = 0; e < 4; ++e) sum_[i][j][e] += step[e];
-        }
+          for (int i = 0; i < kDown; ++i) {
+            body(i, 0);
+            body(i, 1);
+          }
+        };
+        each([&](int i, int c) { ptx::mma_m16n8k8_tf32(step[i][c], low[i], right_high[c]); });
+        each([&](int i, int c) { ptx::mma_m16n8k8_tf32(step[i][c], high[i], right_low[c]); });
+        each([&](int i, int c) { ptx::mma_m16n8k8_tf32(step[i][c], high[i], right_high[c]); });
+        each([&](int i, int c) {
+          CUDAMOE_UNROLL
+          for (int e = 0; e < 4; ++e) sum_[i][j + c][e] += step[i][c][e];
+        });
       }
     }
   }

@@ -70,10 +70,11 @@ CUDAMOE_DEVICE Vector<float, 4> load_four(const T* p, int n, bool aligned) {
 template <class T>
 CUDAMOE_DEVICE void store_four(T* p, const Vector<float, 4>& v, int n, bool aligned) {
   if (aligned && n == 4) {
-    Vector<T, 4> whole;
-    CUDAMOE_UNROLL
-    for (int i = 0; i < 4; ++i) whole[i] = from_float<T>(v[i]);
-    return store(p, whole);
+    if constexpr (std::is_same_v<T, Bf16>) {
+      return store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 2>{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])});
+    } else {
+      return store(p, v);
+    }
   }
   CUDAMOE_UNROLL
   for (int i = 0; i < 4; ++i) {
@@ -81,19 +82,26 @@ CUDAMOE_DEVICE void store_four(T* p, const Vector<float, 4>& v, int n, bool alig
   }
 }
 
-// Hands the rows of a warp's sums to finish(row of the tile, column of the tile, four sums): they go through shared memory, so that a row
-// is written in whole lines whatever the layout of the sums in registers, and the registers are free for what finish does.
-template <class Tile, class Layout, class Sums, class Finish>
-CUDAMOE_DEVICE void finish_rows(const Sums& sums, int warp_row, int warp_column, Finish&& finish) {
+// Hands the rows of a warp's sums to finish(row of the tile, four sums), after begin(column of the tile): a lane has the same four columns
+// of all its rows. They go through shared memory, so that a row is written in whole lines whatever the layout of the sums in registers, and
+// the registers are free for what finish does.
+template <class Tile, class Layout, class Sums, class Begin, class Finish>
+CUDAMOE_DEVICE void finish_rows(const Sums& sums, int warp_row, int warp_column, Begin&& begin, Finish&& finish) {
   constexpr int kLanesOfRow = Tile::kWarpColumns / 4, kRowsAtOnce = kWarp / kLanesOfRow;
   const Shared<float> own = dynamic_shared<float>() + warp_id() * Layout::kSumsOfWarp;
   CUDAMOE_UNROLL
   for (int s = 0; s < Tile::kWarpRows / 16; ++s) sums.put_rows(s, own + 16 * s * Layout::kSumsStride, Layout::kSumsStride);
   sync_warp();
   const int column = lane_id() % kLanesOfRow * 4;
+  begin(warp_column + column);
+  constexpr int kTogether = 4;  // rows whose accesses are under way together
   CUDAMOE_NO_UNROLL
-  for (int row = lane_id() / kLanesOfRow; row < Tile::kWarpRows; row += kRowsAtOnce) {
-    finish(warp_row + row, warp_column + column, load<4>(own + (row * Layout::kSumsStride + column)));
+  for (int rows = 0; rows < Tile::kWarpRows; rows += kTogether * kRowsAtOnce) {
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kTogether; ++i) {
+      const int row = rows + i * kRowsAtOnce + lane_id() / kLanesOfRow;
+      if (row < Tile::kWarpRows) finish(warp_row + row, load<4>(own + (row * Layout::kSumsStride + column)));
+    }
   }
 }
 

@@ -79,10 +79,14 @@ wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
   float* dbias = whole ? wgrad.dbias + chunk.group * wgrad.dbias_group_stride : dw + int64_t{wgrad.n} * wgrad.k;
   const int64_t stride = whole ? wgrad.dw_row_stride : wgrad.k;
   const bool add = whole && wgrad.accumulate != 0, aligned = aligned_for<4>(dw, stride);
-  finish_rows<Tile, Layout>(sums, warp_row, warp_column, [&](int r, int c, Vector<float, 4> value) {
-    const int row = first_row + r, column = first_column + c;
-    if (row >= wgrad.n || column >= wgrad.k) return;
-    const int n = wgrad.k - column < 4 ? wgrad.k - column : 4;
+  int column = 0, n = 0;
+  const auto begin = [&](int c) {
+    column = first_column + c;
+    n = clip_part(wgrad.k - column, 4);
+  };
+  finish_rows<Tile, Layout>(sums, warp_row, warp_column, begin, [&](int r, Vector<float, 4> value) {
+    const int row = first_row + r;
+    if (row >= wgrad.n || n == 0) return;
     float* to = dw + row * stride + column;
     if (add) {
       const Vector<float, 4> old = load_four(to, n, aligned);

@@ -9,6 +9,7 @@ namespace cudamoe::kernels {
 namespace {
 
 constexpr int kThreads = 256, kElements = 4 * kThreads;
+constexpr int kAtOnce = 4;  // chunks whose loads are under way together
 
 CUDAMOE_KERNEL(kThreads, 4) wgrad_sum_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
   if (!offsets_are_good<kThreads>(wgrad.rows)) return;
@@ -28,19 +29,36 @@ CUDAMOE_KERNEL(kThreads, 4) wgrad_sum_kernel(const CUDAMOE_GRID_CONSTANT GemmWgr
   Vector<float, 4> sum = {};
   const int64_t chunks = ceil_divide(count, int64_t{wgrad.chunk_rows});
   CUDAMOE_NO_UNROLL
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const Vector<float, 4> more = load<4>(partial + chunk * stride);
+  for (int64_t chunk = 0; chunk < chunks; chunk += kAtOnce) {
+    Vector<float, 4> more[kAtOnce] = {};
     CUDAMOE_UNROLL
-    for (int i = 0; i < 4; ++i) sum[i] += more[i];
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (chunk + i < chunks) more[i] = load<4>(partial + (chunk + i) * stride);
+    }
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (chunk + i >= chunks) continue;
+      CUDAMOE_UNROLL
+      for (int j = 0; j < 4; ++j) sum[j] += more[i][j];
+    }
+  }
+  const int64_t weights = int64_t{wgrad.n} * wgrad.k;
+  int64_t row = first / wgrad.k, column = first - row * wgrad.k;
+  float* const dw = wgrad.dw + group * wgrad.dw_group_stride;
+  if (first + 4 <= weights && column + 4 <= wgrad.k && wgrad.accumulate == 0 && aligned_for<4>(dw + column, wgrad.dw_row_stride)) {
+    return store(dw + row * wgrad.dw_row_stride + column, sum);
   }
   CUDAMOE_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    const int64_t element = first + i, weights = int64_t{wgrad.n} * wgrad.k;
+  for (int i = 0; i < 4; ++i, ++column) {
+    if (column == wgrad.k) {
+      column = 0;
+      ++row;
+    }
     float* to = nullptr;
-    if (element < weights) {
-      to = wgrad.dw + group * wgrad.dw_group_stride + element / wgrad.k * wgrad.dw_row_stride + element % wgrad.k;
-    } else if (element < weights + wgrad.n && wgrad.dbias != nullptr) {
-      to = wgrad.dbias + group * wgrad.dbias_group_stride + (element - weights);
+    if (first + i < weights) {
+      to = dw + row * wgrad.dw_row_stride + column;
+    } else if (first + i < weights + wgrad.n && wgrad.dbias != nullptr) {
+      to = wgrad.dbias + group * wgrad.dbias_group_stride + (first + i - weights);
     }
     if (to != nullptr) *to = wgrad.accumulate != 0 ? *to + sum[i] : sum[i];
   }

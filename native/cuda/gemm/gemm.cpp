@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "cuda/tensor_map.h"
+
 namespace cudamoe::cuda {
 namespace {
 
@@ -71,23 +73,72 @@ cudamoe_status pack(void* handle, const cudamoe_gemm_pack_args& args) {
   return stream.check(kernels::gemm_pack(pack, stream.get()), "cudamoe_gemm_pack");
 }
 
-// The largest tile that leaves two blocks for every multiprocessor; the low one where groups have few rows. For ragged groups, whose
-// sizes the host does not know, the average counts. Results are the same in every tile.
+// Rows of a group. For ragged groups, whose sizes the host does not know, the average counts.
+int64_t rows_of_group(const kernels::GemmRows& rows) {
+  return rows.offsets != nullptr ? divide_up(rows.rows, rows.groups) : rows.rows;
+}
+
+// The largest tile that leaves two blocks for every multiprocessor; the low one where groups have few rows. Results are the same in every
+// tile.
 GemmTile tile_of(const Device& device, const kernels::GemmProduct& product, bool bf16) {
-  const bool ragged = product.rows.offsets != nullptr;
-  const int64_t groups = product.rows.groups, rows = ragged ? divide_up(product.rows.rows, groups) : product.rows.rows;
+  const int64_t groups = product.rows.groups, rows = rows_of_group(product.rows);
   if (rows <= kernels::gemm_tile_rows(GemmTile::kLow)) return GemmTile::kLow;
   const int64_t blocks = groups * divide_up(rows, kernels::gemm_tile_rows(GemmTile::kLarge)) *
                          divide_up(product.columns, kernels::gemm_tile_columns(GemmTile::kLarge, bf16));
   return product.columns > 32 && blocks >= 2 * device.multiprocessors() ? GemmTile::kLarge : GemmTile::kMedium;
 }
 
+// Whether 16-byte copies of bf16 rows serve a matrix as it lies.
+bool in_place(const kernels::GemmMatrix& matrix) {
+  return matrix.is_bf16 != 0 && reinterpret_cast<uintptr_t>(matrix.data) % 16 == 0 && matrix.row_stride % 8 == 0 &&
+         matrix.group_stride % 8 == 0;
+}
+
+// Whether wgmma serves a product of packed bf16 weights: many rows, x copied as it lies, a cheap activation.
+bool is_for_wgmma(const Device& device, const kernels::GemmProduct& product) {
+  return device.architecture() == 90 && in_place(product.x) && product.activation <= kernels::Activation::kLeakyRelu &&
+         rows_of_group(product.rows) > kernels::gemm_tile_rows(GemmTile::kLow);
+}
+
+// The tile that needs the fewest turns of the multiprocessors, and how many of its columns a block takes of a row tile, so that all have
+// work. A turn's time is taken as its elements, and the copy of a row tile as 64 columns more.
+cudaError_t run_wgmma(const Stream& stream, const kernels::GemmProduct& product) {
+  kernels::GemmWgmmaProduct p{};
+  p.product = product;
+  kernels::GemmWgmmaTile best{};
+  int64_t least = INT64_MAX;
+  const int32_t columns = product.columns <= 64 ? 64 : 128;
+  const int64_t across = divide_up(product.columns, columns), multiprocessors = stream.device().multiprocessors();
+  for (const int32_t rows : {256, 128}) {
+    const int64_t down = product.rows.groups * divide_up(rows_of_group(product.rows), rows);
+    for (int64_t of_unit = across; of_unit >= 1; of_unit = of_unit == 1 ? 0 : divide_up(of_unit, 2)) {
+      const int64_t turns = divide_up(down * divide_up(across, of_unit), multiprocessors), time = turns * rows * (of_unit * columns + 64);
+      if (time >= least) continue;
+      least = time;
+      best = {rows, columns};
+      p.column_tiles_of_unit = static_cast<int32_t>(of_unit);
+    }
+  }
+  const int64_t element = 2;
+  const cuda::TensorShape packed{const_cast<void*>(product.packed),
+                                 3,
+                                 {product.packed_row_stride, product.depth, product.rows.groups},
+                                 {0, product.packed_row_stride * element, product.packed_group_stride * element},
+                                 {64, 64, 1},
+                                 static_cast<int>(element),
+                                 128};
+  if (const cudaError_t error = encode_tensor_map(packed, &p.packed); error != cudaSuccess) return error;
+  return kernels::gemm_product_wgmma(p, best, stream.device().multiprocessors(), stream.get());
+}
+
 }  // namespace
 
 cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, int32_t packed_dtype, const char* function) {
+  product.rows.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
   product.packed_row_stride = kernels::gemm_packed_stride(product.columns);
   product.packed_group_stride = product.depth * product.packed_row_stride;
   if (product.rows.rows == 0) return CUDAMOE_OK;
+  if (packed_dtype == CUDAMOE_BF16 && is_for_wgmma(stream.device(), product)) return stream.check(run_wgmma(stream, product), function);
   const GemmTile tile = tile_of(stream.device(), product, packed_dtype == CUDAMOE_BF16);
   const auto run = packed_dtype == CUDAMOE_BF16  ? kernels::gemm_product_bf16
                    : splits_f32(stream.device()) ? kernels::gemm_product_tf32
@@ -144,22 +195,37 @@ cudamoe_status dgrad(void* handle, const cudamoe_gemm_dgrad_args& args) {
   return run_product(stream, product, args.packed_dtype, "cudamoe_gemm_dgrad");
 }
 
-// How the rows of a weight gradient are cut: by shape alone, so that the device does not change the sums.
+// How the rows of a weight gradient are cut: by shape and architecture alone, so that devices of one kind have the same sums.
 struct WgradPlan {
   GemmTile tile;
+  kernels::GemmWgmmaTile wgmma_tile;
   int64_t chunk_rows;
   int64_t partials;  // chunks that keep partial sums; 0: no group has more than one chunk
 };
 
-WgradPlan plan_wgrad(const cudamoe_gemm_wgrad_args& args) {
-  // Enough blocks for a large GPU, and chunks that are long beside the partial sums that they leave.
-  constexpr int64_t kBlocks = 384, kShortest = 512, kLongest = int64_t{1} << 30, kMultiple = 128;
+bool is_for_wgmma(const Device& device, const cudamoe_gemm_wgrad_args& args) {
+  return device.architecture() == 90 && args.compute_dtype == CUDAMOE_BF16;
+}
+
+WgradPlan plan_wgrad(const Device& device, const cudamoe_gemm_wgrad_args& args) {
+  constexpr int64_t kShortest = 512, kLongest = int64_t{1} << 30, kMultiple = 128;
+  const int64_t groups = strided_groups(args);
   WgradPlan plan{};
-  const bool bf16 = args.compute_dtype == CUDAMOE_BF16;
   plan.tile = args.n > 64 && args.k > 32 ? GemmTile::kLarge : GemmTile::kMedium;
-  const int64_t tiles =
-      divide_up(args.n, kernels::gemm_tile_rows(plan.tile)) * divide_up(args.k, kernels::gemm_tile_columns(plan.tile, bf16));
-  const int64_t rows_of_blocks = divide_up(strided_groups(args) * args.rows, divide_up(kBlocks, tiles));
+  plan.wgmma_tile = {args.n > 64 ? 128 : 64, args.k > 128 ? 256 : 128};
+  int64_t rows_of_blocks;
+  if (is_for_wgmma(device, args)) {
+    // A block for each multiprocessor. Chunks that end with their group make up to a block more for each group; all should run at once.
+    constexpr int64_t kBlocks = 132;
+    const int64_t tiles = divide_up(args.n, plan.wgmma_tile.rows) * divide_up(args.k, plan.wgmma_tile.columns);
+    rows_of_blocks = divide_up(groups * args.rows * tiles, std::max(kBlocks - tiles * args.groups, kBlocks / 2));
+  } else {
+    // Enough blocks for a large GPU, and chunks that are long beside the partial sums that they leave.
+    constexpr int64_t kBlocks = 384;
+    const int64_t tiles = divide_up(args.n, kernels::gemm_tile_rows(plan.tile)) *
+                          divide_up(args.k, kernels::gemm_tile_columns(plan.tile, args.compute_dtype == CUDAMOE_BF16));
+    rows_of_blocks = divide_up(groups * args.rows, divide_up(kBlocks, tiles));
+  }
   plan.chunk_rows = divide_up(std::clamp(rows_of_blocks, kShortest, kLongest), kMultiple) * kMultiple;
   if (args.rows > plan.chunk_rows) {
     plan.partials =
@@ -168,17 +234,18 @@ WgradPlan plan_wgrad(const cudamoe_gemm_wgrad_args& args) {
   return plan;
 }
 
-int64_t wgrad_workspace(void*, const cudamoe_gemm_wgrad_args& args) {
-  return plan_wgrad(args).partials * kernels::gemm_wgrad_partial_floats(args.n, args.k) * static_cast<int64_t>(sizeof(float));
+int64_t wgrad_workspace(void* handle, const cudamoe_gemm_wgrad_args& args) {
+  return plan_wgrad(stream_of(handle).device(), args).partials * kernels::gemm_wgrad_partial_floats(args.n, args.k) * static_cast<int64_t>(sizeof(float));
 }
 
 cudamoe_status wgrad(void* handle, const cudamoe_gemm_wgrad_args& args) {
   if (const cudamoe_status status = check_size(args, "cudamoe_gemm_wgrad"); status != CUDAMOE_OK) return status;
   const Stream& stream = stream_of(handle);
-  const WgradPlan plan = plan_wgrad(args);
+  const WgradPlan plan = plan_wgrad(stream.device(), args);
   const int64_t groups = strided_groups(args);
   kernels::GemmWgrad wgrad{};
   wgrad.rows = rows_of(args, kernels::GemmFunction::kWgrad, stream);
+  wgrad.rows.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
   wgrad.n = static_cast<int32_t>(args.n);
   wgrad.k = static_cast<int32_t>(args.k);
   wgrad.dz = matrix_of(args.dz, args.dz_row_stride, args.dz_group_stride, groups, args.dz_dtype);
@@ -194,7 +261,8 @@ cudamoe_status wgrad(void* handle, const cudamoe_gemm_wgrad_args& args) {
   const auto run = args.compute_dtype == CUDAMOE_BF16 ? kernels::gemm_wgrad_bf16
                    : splits_f32(stream.device())      ? kernels::gemm_wgrad_tf32
                                                       : kernels::gemm_wgrad_ffma;
-  cudaError_t error = run(wgrad, plan.tile, stream.get());
+  const bool wgmma = is_for_wgmma(stream.device(), args) && in_place(wgrad.dz) && in_place(wgrad.x);
+  cudaError_t error = wgmma ? kernels::gemm_wgrad_wgmma(wgrad, plan.wgmma_tile, stream.get()) : run(wgrad, plan.tile, stream.get());
   if (error == cudaSuccess && wgrad.partials != nullptr) error = kernels::gemm_wgrad_sum(wgrad, stream.get());
   return stream.check(error, "cudamoe_gemm_wgrad");
 }

@@ -114,6 +114,51 @@ TEST(GemmDeterminism, SameBitsInEveryEquivalentDevice) {
   }
 }
 
+// What a row becomes does not depend on how many others there are, which decides how the product is tiled.
+TEST(GemmDeterminism, ARowHasTheSameBitsInEveryProduct) {
+  constexpr int64_t kRows = 300, kN = 72, kK = 168;
+  for (const std::string& spec : gemm_device_specs(2)) {
+    for (const int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+      TestDevice device(spec);
+      Random random(73);
+      Matrix x(device, dtype, Matrix::tight(1, kRows, kK));
+      x.fill(random.reals(x.layout().elements()));
+      const GemmShape all{.groups = 1, .rows = kRows, .n = kN, .k = kK};
+      const PackedWeights weights(device, random, all, 0, dtype, Data::kReals);
+      const auto product = [&](int64_t rows) {
+        Matrix y(device, CUDAMOE_F32, Matrix::tight(1, rows, kN));
+        cudamoe_gemm_forward_args args{};
+        args.struct_size = sizeof args;
+        args.groups = 1;
+        args.rows = args.x_rows = rows;
+        args.n = kN;
+        args.k = kK;
+        args.x = x.data();
+        args.x_row_stride = x.layout().row_stride;
+        args.packed = weights.data();
+        args.y = y.data();
+        args.y_row_stride = y.layout().row_stride;
+        args.x_dtype = args.packed_dtype = dtype;
+        args.y_dtype = CUDAMOE_F32;
+        const Workspace workspace = make_workspace(device, args, cudamoe_gemm_forward_workspace);
+        EXPECT_EQ(cudamoe_gemm_forward(device.stream(), &args), CUDAMOE_OK);
+        EXPECT_EQ(cudamoe_stream_synchronize(device.stream()), CUDAMOE_OK);
+        y.refresh();
+        return y;
+      };
+      const Matrix most = product(kRows);
+      for (const int64_t rows : {1, 16, 100}) {
+        const Matrix some = product(rows);
+        int64_t different = 0;
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t j = 0; j < kN; ++j) different += some.at(0, row, j) != most.at(0, row, j);
+        }
+        EXPECT_EQ(different, 0) << "of " << rows * kN << " elements, type " << dtype << ", " << spec;
+      }
+    }
+  }
+}
+
 TEST(GemmDeterminism, SameBitsInEveryRepetition) {
   for (const Case& test : cases()) {
     SCOPED_TRACE(test.shape.text());

@@ -9,6 +9,7 @@ struct Options {
   int32_t dz_dtype = CUDAMOE_F32, packed_dtype = CUDAMOE_F32, dx_dtype = CUDAMOE_F32;
   int32_t activation = CUDAMOE_ACTIVATION_NONE;
   bool below = false, accumulate = false;
+  bool aligned = false;  // rows begin at multiples of 16 bytes
   Data data = Data::kReals;
 };
 
@@ -17,12 +18,17 @@ void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
                std::to_string(options.dx_dtype) + ", activation " + std::to_string(options.activation) + (options.below ? ", below" : "") +
                (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
-  Matrix dz(device, options.dz_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
+  const auto layout = [&](int64_t width) {
+    return options.aligned ? Matrix::tight(shape.strided_groups(), shape.rows, width)
+                           : Matrix::loose(random, shape.strided_groups(), shape.rows, width);
+  };
+  const auto misaligned = [&] { return options.aligned ? 0 : random.integer(0, 3); };
+  Matrix dz(device, options.dz_dtype, layout(shape.n), misaligned());
   dz.fill(random_values(random, options.data, dz.layout().elements()));
   const PackedWeights weights(device, random, shape, 1, options.packed_dtype, options.data);
-  Matrix dx(device, options.dx_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.k), random.integer(0, 3));
+  Matrix dx(device, options.dx_dtype, layout(shape.k), misaligned());
   if (options.accumulate) dx.fill(random_values(random, options.data, dx.layout().elements()));
-  Matrix below(device, options.dx_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.k), random.integer(0, 3));
+  Matrix below(device, options.dx_dtype, layout(shape.k), misaligned());
   below.fill(random_values(random, options.data, below.layout().elements()));
   const Buffer<int64_t> offsets(device, shape.offsets);
   const std::vector<reference::GemmRow> rows = shape.all_rows();
@@ -130,6 +136,27 @@ TEST(GemmDgrad, DeepProductsAreCutIntoBlocks) {
         for (int i = 0; i < 4; ++i)
           check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));
       }
+    }
+  }
+}
+
+// Row tiles of every kind, whole and partial column tiles, with all that may be done to the sums, in rows that allow wide accesses.
+TEST(GemmDgrad, AlignedRowsInEveryTile) {
+  Random random(35);
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(60); ++i) {
+      Options options = random_options(random, i % 2 == 0 ? Data::kIntegers : Data::kReals);
+      options.aligned = true;
+      if (i % 3 != 0) {
+        options.dz_dtype = options.packed_dtype = CUDAMOE_BF16;
+        options.activation = static_cast<int32_t>(random.integer(0, 2));
+        options.accumulate = options.accumulate && random.coin();
+      }
+      const int64_t k = 64 * random.integer(1, 3) + random.integer(0, 2) * 8;
+      const GemmShape few{.groups = 1, .rows = 150, .n = 96, .k = k};
+      const GemmShape deep{.groups = 3, .rows = 260, .n = 8 * random.integer(1, 45), .k = k, .ragged = true};
+      check_dgrad(device, random, i % 2 == 0 ? few : deep, options);
     }
   }
 }

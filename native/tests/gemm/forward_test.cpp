@@ -11,7 +11,7 @@ struct Options {
   int32_t x_dtype = CUDAMOE_F32, packed_dtype = CUDAMOE_F32, y_dtype = CUDAMOE_F32;
   int32_t activation = CUDAMOE_ACTIVATION_NONE;
   bool bias = false, preactivation = false, accumulate = false, shared_x = false;
-  bool aligned = false;  // rows of x begin at multiples of 16 bytes
+  bool aligned = false;  // rows of x, y and the values before the activation begin at multiples of 16 bytes
   Data data = Data::kReals;
 };
 
@@ -27,15 +27,16 @@ void check_forward(TestDevice& device, Random& random, GemmShape shape, const Op
                (options.preactivation ? ", preactivation" : "") + (options.accumulate ? ", accumulate" : ""));
   shape.choose_rows(random);
   const int64_t x_groups = options.shared_x ? 1 : shape.strided_groups();
-  const int64_t aligned_stride = (shape.k + 7) / 8 * 8;
-  const Matrix::Layout aligned{x_groups, shape.x_rows, shape.k, aligned_stride, shape.x_rows * aligned_stride};
-  Matrix x(device, options.x_dtype, options.aligned ? aligned : Matrix::loose(random, x_groups, shape.x_rows, shape.k),
-           options.aligned ? 0 : random.integer(0, 3));
+  const auto layout = [&](int64_t groups, int64_t rows, int64_t width) {
+    return options.aligned ? Matrix::tight(groups, rows, width) : Matrix::loose(random, groups, rows, width);
+  };
+  const auto misaligned = [&] { return options.aligned ? 0 : random.integer(0, 3); };
+  Matrix x(device, options.x_dtype, layout(x_groups, shape.x_rows, shape.k), misaligned());
   x.fill(random_values(random, options.data, x.layout().elements()));
   const PackedWeights weights(device, random, shape, 0, options.packed_dtype, options.data);
-  Matrix y(device, options.y_dtype, Matrix::loose(random, shape.strided_groups(), shape.rows, shape.n), random.integer(0, 3));
+  Matrix y(device, options.y_dtype, layout(shape.strided_groups(), shape.rows, shape.n), misaligned());
   if (options.accumulate) y.fill(random_values(random, options.data, y.layout().elements()));
-  Matrix before(device, options.y_dtype, y.layout(), random.integer(0, 3));
+  Matrix before(device, options.y_dtype, y.layout(), misaligned());
   Matrix bias(device, CUDAMOE_F32, {shape.groups, 1, shape.n, shape.n, shape.n + random.integer(0, 2)});
   bias.fill(random_values(random, options.data, bias.layout().elements()));
   const Buffer<int64_t> offsets(device, shape.offsets);
@@ -236,6 +237,27 @@ TEST(GemmForward, OperandsInPlaceInEveryTile) {
         check_forward(device, random, {.groups = 2, .rows = 260, .n = 136, .k = 40}, options);
         check_forward(device, random, {.groups = 3, .rows = 700, .n = 66, .k = 23, .ragged = true, .gather = true}, options);
       }
+    }
+  }
+}
+
+// Row tiles of every kind, whole and partial column tiles, with all that may be done to the sums, in rows that allow wide accesses.
+TEST(GemmForward, AlignedRowsInEveryTile) {
+  Random random(24);
+  for (const std::string& spec : gemm_device_specs(2)) {
+    TestDevice device(spec);
+    for (int i = 0; i < random_cases(60); ++i) {
+      Options options = random_options(random, i % 2 == 0 ? Data::kIntegers : Data::kReals);
+      options.aligned = true;
+      if (i % 3 != 0) {
+        options.x_dtype = options.packed_dtype = CUDAMOE_BF16;
+        options.activation = options.accumulate ? 0 : static_cast<int32_t>(random.integer(0, 2));
+        options.preactivation = options.preactivation && random.coin();
+      }
+      const int64_t n = 64 * random.integer(1, 3) + random.integer(0, 2) * 8;
+      const GemmShape few{.groups = 1, .rows = 150, .n = n, .k = 96};
+      const GemmShape deep{.groups = 3, .rows = 260, .n = n, .k = 8 * random.integer(1, 45), .ragged = true, .gather = i % 4 == 1};
+      check_forward(device, random, i % 2 == 0 ? few : deep, options);
     }
   }
 }

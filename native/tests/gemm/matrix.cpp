@@ -17,6 +17,11 @@ Matrix::Layout Matrix::loose(Random& random, int64_t groups, int64_t rows, int64
   return layout;
 }
 
+Matrix::Layout Matrix::tight(int64_t groups, int64_t rows, int64_t width) {
+  const int64_t stride = (width + 7) / 8 * 8;
+  return {groups, rows, width, stride, rows * stride};
+}
+
 Matrix::Matrix(TestDevice& device, int32_t dtype, const Layout& layout, int64_t misaligned) : layout_(layout), dtype_(dtype) {
   const int64_t elements = layout.elements();
   if (dtype == CUDAMOE_BF16) {

@@ -20,6 +20,8 @@ class Matrix {
   };
   // Groups one after the other, or side by side in each row, with some elements between rows and groups.
   static Layout loose(Random& random, int64_t groups, int64_t rows, int64_t width);
+  // Groups one after the other, rows a multiple of eight elements apart.
+  static Layout tight(int64_t groups, int64_t rows, int64_t width);
 
   // Poisoned. `misaligned` elements past a 64-byte boundary.
   Matrix(TestDevice& device, int32_t dtype, const Layout& layout, int64_t misaligned = 0);

@@ -1,0 +1,267 @@
+// The product behind forward and data gradient by wgmma on sm_90a: y = finish(x * packed) over row groups, bf16 operands, f32 sums; see
+// gemm.h. finish: bias, ReLU or LeakyReLU, or their derivative at `below`.
+//
+// Floor: rows * depth of x, the packed weights once and rows * columns of y in bytes; 2 * rows * columns * depth flops.
+// Tiling: a block per multiprocessor, which has a run of units: a row tile of 128 or 256 rows and some of its column tiles, of 64 or 128
+// columns. The rows of x, 64 of depth at a time, are a slab of a ring of four; where depth is at most 256 a row tile stays there for all of
+// its column tiles. Weights are a second ring of four slabs. Twelve warps: two warp-groups multiply, each half of the rows; warp 8 has the
+// weights copied by TMA; warps 9 to 11 take turns at the slabs of x, whose rows lie anywhere (cp.async). So the next tile is under way
+// while one is multiplied and finished. Results go from the accumulators to memory (fragment_rows.cuh).
+// Shared memory: 4 * 128 * (tile rows + tile columns) bytes, at most 192 KiB; both operands have the swizzle of 128 bytes.
+// Order of sums: an element is one accumulator over ascending depth, 16 at a time.
+#include "common/first_offender.cuh"
+#include "gemm/fragment_finish.cuh"
+#include "gemm/row_walk.cuh"
+#include "gemm/wgmma_block.cuh"
+
+namespace cudamoe::kernels {
+namespace {
+
+// kRowBlocks: blocks of 64 rows of a warp-group.
+template <int kRowBlocks, int kColumns>
+struct Shape {
+  static constexpr int kRows = kMultipliers / kGroup * 64 * kRowBlocks;
+  static constexpr int kLeftSlab = kRows * kDepth, kRightSlab = kDepth * kColumns;  // elements
+  static constexpr int64_t kBytes = int64_t{kSlots} * (kLeftSlab + kRightSlab) * 2;
+};
+
+CUDAMOE_DEVICE int first_unit(const GemmWgmmaProduct& p, int block) {
+  return block * p.units_of_block + (block < p.more_units ? block : p.more_units);
+}
+// Slabs along the depth; where they all fit the ring, the rows of a tile stay there for all of its column tiles.
+CUDAMOE_DEVICE int steps_of(const GemmWgmmaProduct& p) { return ceil_divide(p.product.depth, kDepth); }
+CUDAMOE_DEVICE bool rows_stay(const GemmWgmmaProduct& p) { return p.product.depth <= kSlots * kDepth; }
+
+// body(row tile, its first column tile, the one past its last) for every unit of the block that has rows. Units are numbered by row tile,
+// then by column tiles; a block has a run of them.
+template <class Tile, class Body>
+CUDAMOE_DEVICE void each_unit(const GemmWgmmaProduct& p, int32_t first_group, Body&& body) {
+  RowWalk walk(p.product.rows, first_group, Tile::kRows);
+  CUDAMOE_NO_UNROLL
+  for (int unit = first_unit(p, block_x()); unit < first_unit(p, computed_here(block_x()) + 1); ++unit) {
+    const int number = unit / p.chunks, first = (unit - number * p.chunks) * p.column_tiles_of_unit, last = first + p.column_tiles_of_unit;
+    const GemmRowTile tile = walk.at(number);
+    if (tile.rows > 0) body(tile, first, last < p.column_tiles ? last : p.column_tiles);
+  }
+}
+
+struct Barriers {
+  Shared<uint64_t> full_rows, empty_rows, full_weights, empty_weights;  // of kSlots each
+};
+
+// Rows of x into their slabs, by warp `own` of kCopyWarps. A lane copies 16 bytes of every fourth row.
+template <class Tile>
+CUDAMOE_DEVICE void copy_rows(const GemmWgmmaProduct& p, int32_t first_group, Shared<Bf16> slabs, const Barriers& barriers, int own) {
+  const GemmProduct& product = p.product;
+  constexpr int kParts = Tile::kRows / kWarp;
+  const int part = lane_id() % 8, row_of_lane = lane_id() / 8;
+  const bool gathered = product.rows.gather != nullptr;
+  RingPlace place;
+  each_unit<Tile>(p, first_group, [&](const GemmRowTile& tile, int first, int last) {
+    // The row of x of row 32 i + lane, from `x` on; -1: none.
+    int32_t source[kParts];
+    CUDAMOE_UNROLL
+    for (int i = 0; i < kParts; ++i) {
+      const int row = 32 * i + lane_id();
+      source[i] = row < tile.rows ? row : -1;
+      if (gathered && row < tile.rows) {
+        source[i] = static_cast<int32_t>(source_row(product.rows, tile.begin + row));
+        if (source[i] < 0) note_offender(product.rows.offender, tile.begin + row);
+      }
+    }
+    const Bf16* x = static_cast<const Bf16*>(product.x.data) + (gathered ? 0 : tile.begin * product.x.row_stride) +
+                    (product.rows.offsets == nullptr ? tile.group * product.x.group_stride : 0);
+    const int steps = (rows_stay(p) ? 1 : last - first) * steps_of(p);
+    CUDAMOE_NO_UNROLL
+    for (int step = 0; step < steps; ++step, place.advance()) {
+      if (place.count() % kCopyWarps != own) continue;
+      const int depth = step % steps_of(p) * kDepth + 8 * part, left = product.depth - depth;
+      const int bytes = left <= 0 ? 0 : (left >= 8 ? 16 : 2 * left);
+      const Shared<Bf16> slab = slabs + place.slot() * Tile::kLeftSlab;
+      ptx::mbarrier_wait(barriers.empty_rows + place.slot(), place.parity() ^ 1);
+      CUDAMOE_UNROLL
+      for (int i = 0; i < kParts; ++i) {
+        CUDAMOE_UNROLL
+        for (int j = 0; j < 8; ++j) {
+          const int row = 32 * i + 4 * j + row_of_lane;
+          const int32_t from = shuffle(kFullWarp, source[i], 4 * j + row_of_lane);
+          const bool inside = from >= 0 && bytes > 0;
+          const Bf16* at = inside ? x + from * product.x.row_stride + depth : x;
+          ptx::cp_async<16>(slab + (row * kDepth + (part ^ row % 8) * 8), at, inside ? bytes : 0);
+        }
+      }
+      ptx::cp_async_wait_all();
+      ptx::fence_proxy_async();
+      ptx::mbarrier_arrive(barriers.full_rows + place.slot());
+    }
+  });
+}
+
+// Weights into their slabs, by one thread. Beyond the matrix they are zeros.
+template <class Tile, int kColumns>
+CUDAMOE_DEVICE void copy_weights(const GemmWgmmaProduct& p, int32_t first_group, Shared<Bf16> slabs, const Barriers& barriers) {
+  RingPlace place;
+  each_unit<Tile>(p, first_group, [&](const GemmRowTile& tile, int first, int last) {
+    CUDAMOE_NO_UNROLL
+    for (int column_tile = first; column_tile < last; ++column_tile) {
+      CUDAMOE_NO_UNROLL
+      for (int step = 0; step < steps_of(p); ++step, place.advance()) {
+        const Shared<Bf16> slab = slabs + place.slot() * Tile::kRightSlab;
+        ptx::mbarrier_wait(barriers.empty_weights + place.slot(), place.parity() ^ 1);
+        ptx::mbarrier_arrive_expect(barriers.full_weights + place.slot(), 2 * Tile::kRightSlab);
+        CUDAMOE_UNROLL
+        for (int column = 0; column < kColumns; column += 64) {
+          ptx::tma_load_3d(slab + column * kDepth, p.packed, column_tile * kColumns + column, step * kDepth, tile.group,
+                           barriers.full_weights + place.slot());
+        }
+      }
+    }
+  });
+}
+
+// The products of a warp-group, its rows from `first_row` of each tile on.
+template <class Tile, int kRowBlocks, int kColumns>
+CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Shared<Bf16> left_slabs, Shared<Bf16> right_slabs,
+                             const Barriers& barriers, int first_row) {
+  const GemmProduct& product = p.product;
+  const int steps = steps_of(p);
+  RingPlace left, right;
+  const uint32_t left_address = shared_address(left_slabs) + static_cast<uint32_t>(first_row * kDepth * 2),
+                 right_address = shared_address(right_slabs);
+  const auto release = [&](const Shared<uint64_t>& empty) {
+    if (lane_id() == 0) ptx::mbarrier_arrive(empty);
+  };
+  each_unit<Tile>(p, first_group, [&](const GemmRowTile& tile, int first, int last) {
+    CUDAMOE_NO_UNROLL
+    for (int column_tile = first; column_tile < last; ++column_tile) {
+      float sum[kRowBlocks][kColumns / 2];
+      const bool arrives = column_tile == first || !rows_stay(p), leaves = column_tile == last - 1 || !rows_stay(p);
+      const auto release_step = [&](int step) {
+        release(barriers.empty_weights + right.ahead(step).slot());
+        if (leaves) release(barriers.empty_rows + left.ahead(step).slot());
+      };
+      const auto begin_step = [&](int step, bool adds) {
+        const RingPlace l = left.ahead(step), r = right.ahead(step);
+        if (arrives) ptx::mbarrier_wait(barriers.full_rows + l.slot(), l.parity());
+        ptx::mbarrier_wait(barriers.full_weights + r.slot(), r.parity());
+        const uint64_t a = ptx::matrix_descriptor(left_address + static_cast<uint32_t>(l.slot() * Tile::kLeftSlab * 2), kEightRows),
+                       b = ptx::matrix_descriptor(right_address + static_cast<uint32_t>(r.slot() * Tile::kRightSlab * 2), kEightRows,
+                                                  64 * kDepth * 2);
+        ptx::wgmma_fence();
+        CUDAMOE_UNROLL
+        for (int t = 0; t < kDepth; t += 16) {
+          CUDAMOE_UNROLL
+          for (int i = 0; i < kRowBlocks; ++i) {
+            ptx::wgmma<false, true>(sum[i], ptx::advance(a, 64 * i * kDepth * 2 + 2 * t), ptx::advance(b, t / 8 * kEightRows), adds || t > 0);
+          }
+        }
+        ptx::wgmma_commit();
+      };
+      begin_step(0, false);
+      CUDAMOE_NO_UNROLL
+      for (int step = 1; step < steps; ++step) {
+        begin_step(step, true);
+        ptx::wgmma_wait<1>();
+        release_step(step - 1);
+      }
+      ptx::wgmma_wait<0>();
+      release_step(steps - 1);
+      right.advance(steps);
+      if (leaves) left.advance(steps);
+
+      const int row = first_row + warp_id() % 4 * 16 + lane_id() / 4;
+      const auto finish_as = [&](auto y) {
+        const FragmentFinish<decltype(y)> finish(product, tile);
+        finish.run(column_tile * kColumns, kColumns, [&](auto&& one) {
+          CUDAMOE_UNROLL
+          for (int i = 0; i < kRowBlocks; ++i) one(sum[i], row + 64 * i);
+        });
+      };
+      if (product.y.is_bf16 != 0) {
+        finish_as(Bf16{});
+      } else {
+        finish_as(0.0f);
+      }
+    }
+  });
+}
+
+template <int kRowBlocks, int kColumns>
+CUDAMOE_KERNEL(kWgmmaThreads, 1)
+wgmma_product_kernel(const CUDAMOE_GRID_CONSTANT GemmWgmmaProduct p) {
+#if CUDAMOE_HAS_SM90A
+  using Tile = Shape<kRowBlocks, kColumns>;
+  CUDAMOE_SHARED_ALIGNED(8, uint64_t, full_rows, [kSlots]);
+  CUDAMOE_SHARED_ALIGNED(8, uint64_t, empty_rows, [kSlots]);
+  CUDAMOE_SHARED_ALIGNED(8, uint64_t, full_weights, [kSlots]);
+  CUDAMOE_SHARED_ALIGNED(8, uint64_t, empty_weights, [kSlots]);
+  const GemmRows& rows = p.product.rows;
+  if (!offsets_are_good<kWgmmaThreads>(rows)) {
+    if (block_x() == 0) report_offsets<kWgmmaThreads>(rows);
+    return;
+  }
+  CUDAMOE_SHARED(int32_t, group_of_first);
+  const int32_t group = RowWalk::first_group<kWgmmaThreads>(rows, first_unit(p, block_x()) / p.chunks, Tile::kRows);
+  if (thread_x() == 0) {
+    group_of_first[0] = group;
+    CUDAMOE_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) {
+      ptx::mbarrier_init(&full_rows[slot], kWarp);
+      ptx::mbarrier_init(&empty_rows[slot], kMultipliers / kWarp);
+      ptx::mbarrier_init(&full_weights[slot], 1);
+      ptx::mbarrier_init(&empty_weights[slot], kMultipliers / kWarp);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  sync_block();
+  const Barriers barriers{full_rows, empty_rows, full_weights, empty_weights};
+  const Shared<Bf16> left = dynamic_shared<Bf16>(), right = left + kSlots * Tile::kLeftSlab;
+  if (thread_x() < kMultipliers) {
+    ptx::take_registers<kMultiplierRegisters>();
+    multiply<Tile, kRowBlocks, kColumns>(p, group_of_first[0], left, right, barriers, warp_id() / 4 * 64 * kRowBlocks);
+  } else {
+    ptx::release_registers<kCopierRegisters>();
+    if (warp_id() > kSpareWarp) {
+      copy_rows<Tile>(p, group_of_first[0], left, barriers, warp_id() - kSpareWarp - 1);
+    } else if (lane_id() == 0) {
+      copy_weights<Tile, kColumns>(p, group_of_first[0], right, barriers);
+    }
+  }
+  if (rows.gather == nullptr) return;
+  sync_block();
+  if (thread_x() == 0) {
+    report_offender(rows.offender, rows.report, static_cast<uint32_t>(grid_size_x()), [&](int64_t row) { return bad_gather(rows, row); });
+  }
+#endif
+}
+
+template <int kRowBlocks, int kColumns>
+cudaError_t launch_tile(GemmWgmmaProduct& p, int multiprocessors, cudaStream_t stream) {
+  using Tile = Shape<kRowBlocks, kColumns>;
+  p.column_tiles = ceil_divide(p.product.columns, kColumns);
+  p.chunks = ceil_divide(p.column_tiles, p.column_tiles_of_unit);
+  const int64_t units = gemm_row_tiles(p.product.rows, Tile::kRows) * p.chunks;
+  if (units > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const int blocks = static_cast<int>(units < multiprocessors ? units : multiprocessors);
+  p.units_of_block = static_cast<int32_t>(units / blocks);
+  p.more_units = static_cast<int32_t>(units % blocks);
+  const LaunchShape shape{.name = p.product.derivative != 0 ? "gemm_dgrad" : "gemm_forward",
+                          .grid = {blocks},
+                          .block = {kWgmmaThreads},
+                          .dynamic_shared_bytes = Tile::kBytes,
+                          .stream = stream};
+  return launch(shape, wgmma_product_kernel<kRowBlocks, kColumns>, p);
+}
+
+}  // namespace
+
+cudaError_t gemm_product_wgmma(GemmWgmmaProduct& product, GemmWgmmaTile tile, int multiprocessors, cudaStream_t stream) {
+  if (tile.rows == 256) {
+    return tile.columns == 128 ? launch_tile<2, 128>(product, multiprocessors, stream)
+                               : launch_tile<2, 64>(product, multiprocessors, stream);
+  }
+  return tile.columns == 128 ? launch_tile<1, 128>(product, multiprocessors, stream)
+                             : launch_tile<1, 64>(product, multiprocessors, stream);
+}
+
+}  // namespace cudamoe::kernels
