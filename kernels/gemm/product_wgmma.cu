@@ -119,15 +119,24 @@ CUDAMOE_DEVICE void copy_weights(const GemmWgmmaProduct& p, int32_t first_group,
   });
 }
 
-// The products of a warp-group, its rows from `first_row` of each tile on.
+// Lets one warp-group multiply while the other finishes its sums, from the first tile on: together they would leave the tensor cores idle.
+// Only where the ring holds the weights of a tile: else the one would wait for slabs that the other has not come to.
+// The barriers 1 and 2 of the block are the turns of group 0 and 1.
+CUDAMOE_DEVICE void wait_for_turn(int group) { sync_part(1 + group, kMultipliers); }
+CUDAMOE_DEVICE void pass_turn(int group) { arrive_part(2 - group, kMultipliers); }
+
+// The products of a warp-group, half of the rows of each tile.
 template <class Tile, int kRowBlocks, int kColumns>
 CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Shared<Bf16> left_slabs, Shared<Bf16> right_slabs,
-                             const Barriers& barriers, int first_row) {
+                             const Barriers& barriers, int group) {
   const GemmProduct& product = p.product;
+  const int first_row = group * 64 * kRowBlocks;
   const int steps = steps_of(p);
   RingPlace left, right;
   const uint32_t left_address = shared_address(left_slabs) + static_cast<uint32_t>(first_row * kDepth * 2),
                  right_address = shared_address(right_slabs);
+  const bool turns = rows_stay(p);
+  if (turns && group == 1) pass_turn(group);
   const auto release = [&](const Shared<uint64_t>& empty) {
     if (lane_id() == 0) ptx::mbarrier_arrive(empty);
   };
@@ -157,6 +166,7 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
         }
         ptx::wgmma_commit();
       };
+      if (turns) wait_for_turn(group);
       begin_step(0, false);
       CUDAMOE_NO_UNROLL
       for (int step = 1; step < steps; ++step) {
@@ -164,6 +174,7 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
         ptx::wgmma_wait<1>();
         release_step(step - 1);
       }
+      if (turns) pass_turn(group);
       ptx::wgmma_wait<0>();
       release_step(steps - 1);
       right.advance(steps);
@@ -184,6 +195,7 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
       }
     }
   });
+  if (turns && group == 0) wait_for_turn(group);  // the last pass of the other group
 }
 
 template <int kRowBlocks, int kColumns>
@@ -196,6 +208,7 @@ wgmma_product_kernel(const CUDAMOE_GRID_CONSTANT GemmWgmmaProduct p) {
   CUDAMOE_SHARED_ALIGNED(8, uint64_t, full_weights, [kSlots]);
   CUDAMOE_SHARED_ALIGNED(8, uint64_t, empty_weights, [kSlots]);
   const GemmRows& rows = p.product.rows;
+  if (thread_x() == 0) ptx::tma_prefetch(p.packed);
   if (!offsets_are_good<kWgmmaThreads>(rows)) {
     if (block_x() == 0) report_offsets<kWgmmaThreads>(rows);
     return;
@@ -218,11 +231,11 @@ wgmma_product_kernel(const CUDAMOE_GRID_CONSTANT GemmWgmmaProduct p) {
   const Shared<Bf16> left = dynamic_shared<Bf16>(), right = left + kSlots * Tile::kLeftSlab;
   if (thread_x() < kMultipliers) {
     ptx::take_registers<kMultiplierRegisters>();
-    multiply<Tile, kRowBlocks, kColumns>(p, group_of_first[0], left, right, barriers, warp_id() / 4 * 64 * kRowBlocks);
+    multiply<Tile, kRowBlocks, kColumns>(p, group_of_first[0], left, right, barriers, uniform_warp_id() / 4);
   } else {
     ptx::release_registers<kCopierRegisters>();
     if (warp_id() > kSpareWarp) {
-      copy_rows<Tile>(p, group_of_first[0], left, barriers, warp_id() - kSpareWarp - 1);
+      copy_rows<Tile>(p, group_of_first[0], left, barriers, uniform_warp_id() - kSpareWarp - 1);
     } else if (lane_id() == 0) {
       copy_weights<Tile, kColumns>(p, group_of_first[0], right, barriers);
     }

@@ -25,8 +25,8 @@ class RowWalk {
     int64_t index;
     if (rows_.offsets == nullptr) {
       const int64_t tiles = gemm_tiles_of_strided_group(rows_.rows, tile_rows_);
-      group_ = static_cast<int32_t>(number / tiles);
-      index = number % tiles;
+      group_ = rows_.groups == 1 ? 0 : static_cast<int32_t>(number / tiles);
+      index = number - group_ * tiles;
     } else {
       while (group_ < rows_.groups && number >= gemm_first_tile(end_, group_ + 1, tile_rows_)) enter(group_ + 1);
       if (group_ >= rows_.groups) return {0, -1, 0, false};

@@ -18,6 +18,9 @@ constexpr int kMultiplierRegisters = 216, kCopierRegisters = 72;
 // Bytes of eight rows of a slab: the swizzle's unit.
 constexpr int kEightRows = 1024;
 
+// The warp's number, which the compiler then knows to be the same in all of its lanes: what follows from it goes to uniform registers.
+CUDAMOE_DEVICE int uniform_warp_id() { return shuffle(kFullWarp, warp_id(), 0); }
+
 // A place in a ring that its producer and its consumers go through in the same order.
 class RingPlace {
  public:

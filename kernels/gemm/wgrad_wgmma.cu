@@ -245,12 +245,12 @@ wgmma_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
   const Shared<Bf16> ring = dynamic_shared<Bf16>();
   if (thread_x() < kMultipliers) {
     ptx::take_registers<kMultiplierRegisters>();
-    const int group = warp_id() / 4;
+    const int group = uniform_warp_id() / 4;
     multiply<Tile, kGroupColumns>(wgrad, chunk_of_block[0], ring, full, empty, group / Tile::kAcross * 64, group % Tile::kAcross * kGroupColumns);
   } else {
     ptx::release_registers<kCopierRegisters>();
     if (warp_id() > kSpareWarp) {
-      copy_operands<Tile>(wgrad, chunk_of_block[0], ring, full, empty, warp_id() - kSpareWarp - 1);
+      copy_operands<Tile>(wgrad, chunk_of_block[0], ring, full, empty, uniform_warp_id() - kSpareWarp - 1);
     } else {
       add_bias<Tile>(wgrad, chunk_of_block[0], ring, full, empty);
     }
