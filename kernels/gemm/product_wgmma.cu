@@ -25,6 +25,8 @@ struct Shape {
   static constexpr int64_t kBytes = int64_t{kSlots} * (kLeftSlab + kRightSlab) * 2;
 };
 
+#if CUDAMOE_HAS_SM90A
+
 CUDAMOE_DEVICE int first_unit(const GemmWgmmaProduct& p, int block) {
   return block * p.units_of_block + (block < p.more_units ? block : p.more_units);
 }
@@ -197,6 +199,8 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
   });
   if (turns && group == 0) wait_for_turn(group);  // the last pass of the other group
 }
+
+#endif
 
 template <int kRowBlocks, int kColumns>
 CUDAMOE_KERNEL(kWgmmaThreads, 1)

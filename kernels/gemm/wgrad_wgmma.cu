@@ -16,8 +16,6 @@
 namespace cudamoe::kernels {
 namespace {
 
-constexpr int kBox = 64 * kDepth;  // elements
-
 // kDown warp-groups one above the other, the others side by side, each of 64 rows and kGroupColumns columns.
 template <int kDown, int kGroupColumns>
 struct Shape {
@@ -26,6 +24,10 @@ struct Shape {
   static constexpr int kLeftSlab = kRows * kDepth, kStep = kLeftSlab + kDepth * kColumns;  // elements
   static constexpr int64_t kBytes = int64_t{kSlots} * kStep * 2;
 };
+
+#if CUDAMOE_HAS_SM90A
+
+constexpr int kBox = 64 * kDepth;  // elements
 
 // What a block works on: steps of 64 rows of a chunk, and a tile of dw.
 struct Piece {
@@ -216,6 +218,8 @@ CUDAMOE_DEVICE void multiply(const GemmWgrad& wgrad, const GemmRowTile& chunk, S
     }
   }
 }
+
+#endif
 
 template <int kDown, int kGroupColumns>
 CUDAMOE_KERNEL(kWgmmaThreads, 1)
