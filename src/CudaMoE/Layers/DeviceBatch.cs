@@ -5,13 +5,16 @@ namespace CudaMoE.Layers;
 
 /// <summary>
 /// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
-/// other in page-locked memory and copied in one go, the features when the forward begins and the labels when the losses are asked for. Sequences are
+/// other in page-locked memory and copied, the features when the forward begins and the labels when the losses are asked for. Sequences are
 /// sorted by position on the way.
 /// The batch may be refilled as soon as a load has returned.
 /// </summary>
 internal sealed unsafe class DeviceBatch : IDisposable
 {
     private const long Alignment = 64;
+
+    // Bytes that are sent while the host prepares the next ones.
+    private const long SentAtOnce = 4 << 20;
     private readonly BatchLayout _layout;
     private readonly UploadBuffer? _features;
     private readonly UploadBuffer? _labels;
@@ -152,7 +155,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>Sets the addresses of the parts from <paramref name="begin"/> on, and copies the parts to the same places from <paramref name="host"/> on.</summary>
     private void Place(Batch batch, byte* begin, byte* host)
     {
-        long place = 0;
+        long place = 0, sent = 0;
         for (int f = 0; f < _ids.Length; f++)
         {
             _ids[f] = (int*)Next(IdsOf(batch, f), IdBytes(batch, f));
@@ -169,6 +172,12 @@ internal sealed unsafe class DeviceBatch : IDisposable
                 _copy!.Run(source, host + place, bytes);
             byte* address = begin + place;
             place += Aligned(bytes);
+            if (host != null && place - sent >= SentAtOnce)
+            {
+                _features!.Send(place);
+                sent = place;
+            }
+
             return address;
         }
     }

@@ -13,11 +13,13 @@ internal sealed unsafe class UploadBuffer(DeviceStream stream, int depth) : IDis
     private DeviceBuffer? _block;
     private int _next;
     private long _bytes;
+    private long _sent;
 
     /// <summary>Host memory for the next filling of <paramref name="bytes"/>; its content is undefined.</summary>
     public byte* Begin(long bytes)
     {
         _bytes = bytes;
+        _sent = 0;
         stream.WaitFor(_marks[_next]);
         if (_staging[_next] is not { } staging || staging.Bytes < bytes)
         {
@@ -29,9 +31,11 @@ internal sealed unsafe class UploadBuffer(DeviceStream stream, int depth) : IDis
         return (byte*)staging.Pointer;
     }
 
-    /// <summary>Queues the copy of what <see cref="Begin"/> gave.</summary>
-    /// <returns>Address of the block, the same until a larger filling comes.</returns>
-    public byte* Commit()
+    /// <summary>
+    /// Queues the copy of what stands before <paramref name="end"/> and has not been sent, so that the device takes it while the host prepares the
+    /// rest. What has been sent may not be changed.
+    /// </summary>
+    public void Send(long end)
     {
         if (_block == null || _block.Bytes < _bytes)
         {
@@ -42,10 +46,19 @@ internal sealed unsafe class UploadBuffer(DeviceStream stream, int depth) : IDis
             _block = stream.Device.Allocate(Room(_bytes));
         }
 
-        stream.CopyToDevice(_staging[_next]!.Pointer, _block.Pointer, _bytes);
+        if (end > _sent)
+            stream.CopyToDevice(_staging[_next]!.Pointer + (nint)_sent, _block.Pointer + (nint)_sent, end - _sent);
+        _sent = end;
+    }
+
+    /// <summary>Queues the copy of all that <see cref="Begin"/> gave and that has not been sent.</summary>
+    /// <returns>Address of the block, the same until a larger filling comes.</returns>
+    public byte* Commit()
+    {
+        Send(_bytes);
         _marks[_next] = stream.Mark();
         _next = (_next + 1) % depth;
-        return (byte*)_block.Pointer;
+        return (byte*)_block!.Pointer;
     }
 
     /// <inheritdoc/>
