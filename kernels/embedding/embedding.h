@@ -94,9 +94,9 @@ struct PlanTable {
   float* state1;
   float* state2;
   int64_t row_stride;
-  int64_t first_lookup;      // of the operation: where its keys, and its part of a merged gradient, begin
-  int64_t lookups;           // and so keys
-  int32_t first_sort_tile;   // of the operation
+  int64_t first_lookup;     // of the operation: where its keys, and its part of a merged gradient, begin
+  int64_t lookups;          // and so keys
+  int32_t first_sort_tile;  // of the operation
   int32_t first_merge_tile;
   int32_t first_feature, feature_count;
   uint32_t rows;

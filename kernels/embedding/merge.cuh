@@ -254,9 +254,9 @@ merge_tiles_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRI
   for (int i = 0; i < kItems; ++i) {
     if (own + i >= run_count) continue;
     const int shorts = static_cast<int>(kinds_before & 0xFFFFu), mediums = static_cast<int>(kinds_before >> 16);
-    const int at = kind_of[i] == 1u            ? shorts
+    const int at = kind_of[i] == 1u           ? shorts
                    : kind_of[i] == (1u << 16) ? short_count + mediums
-                                               : short_count + medium_count + (own + i - shorts - mediums);
+                                              : short_count + medium_count + (own + i - shorts - mediums);
     runs[at] = static_cast<uint16_t>(own + i);
     kinds_before += kind_of[i];
   }
@@ -264,7 +264,8 @@ merge_tiles_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRI
 
   // Whether the first run goes on from the tile before, the last into the next; one number, not what it was made from, lives on.
   const uint32_t first_row = rows[0], end_row = rows[count - 1];
-  const int crossing = computed_here((before_row == static_cast<int64_t>(first_row) ? 1 : 0) + (next_row == static_cast<int64_t>(end_row) ? 2 : 0));
+  const int crossing =
+      computed_here((before_row == static_cast<int64_t>(first_row) ? 1 : 0) + (next_row == static_cast<int64_t>(end_row) ? 2 : 0));
   const uint32_t first_rank = rule.first_rank(tile) - static_cast<uint32_t>(crossing & 1);
   const int lane_bits = all.lane_bits, dim = table.dim;
 

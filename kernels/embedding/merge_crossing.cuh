@@ -23,8 +23,8 @@ struct CrossingRow {
 CUDAMOE_DEVICE CrossingRow crossing_row(const MergePlan& plan, int tile) {
   CrossingRow none = {};
   if (tile >= plan.tiles) return none;
-  const auto t = static_cast<int>(
-      last_at_most(0, plan.plan.table_count - 1, tile, [&](int64_t i) { return plan.plan.tables[i].first_merge_tile; }));
+  const auto t =
+      static_cast<int>(last_at_most(0, plan.plan.table_count - 1, tile, [&](int64_t i) { return plan.plan.tables[i].first_merge_tile; }));
   const PlanTable& table = plan.plan.tables[t];
   const int64_t index = tile - table.first_merge_tile, first = index * plan.tile, next = first + plan.tile;
   if (next >= table.lookups) return none;
@@ -103,9 +103,7 @@ merge_crossing_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_
 
 template <class Rule>
 cudaError_t launch_merge(const char* name, const MergePlan& plan, const Rule& rule, cudaStream_t stream) {
-  const auto shape = [&](int blocks) {
-    return LaunchShape{.name = name, .grid = {blocks}, .block = {kMergeThreads}, .stream = stream};
-  };
+  const auto shape = [&](int blocks) { return LaunchShape{.name = name, .grid = {blocks}, .block = {kMergeThreads}, .stream = stream}; };
   const auto tiles_kernel = plan.plain ? merge_tiles_kernel<Rule, true> : merge_tiles_kernel<Rule, false>;
   const cudaError_t error = launch(shape(plan.tiles), tiles_kernel, plan, rule);
   if (error != cudaSuccess) return error;

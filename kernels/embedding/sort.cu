@@ -7,10 +7,9 @@
 // digit are found by a vote for each bit. It puts them in the order of their digits in shared memory and writes them from there, so that
 // keys of a digit go out side by side.
 // Shared memory: 8 bytes a key, at least 16 KiB, and 3 KiB. All sums are of integers; places follow from counts alone.
-#include "embedding/sort.cuh"
-
 #include "common/block_scan.cuh"
 #include "embedding/lookups.cuh"
+#include "embedding/sort.cuh"
 
 namespace cudamoe::kernels {
 namespace {

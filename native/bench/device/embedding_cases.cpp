@@ -1,9 +1,8 @@
 // Look-ups of 26 features and the row-wise AdaGrad step of their gradient:
-//   four ids a sample, in tables of 32 columns of f32 or of 64 of bf16. Ids are drawn from 1.5 rows for each sample, so about a third of the
-//   look-ups meet a row that no other does; the tables have the rows of the reference batch at every batch, so that the sort has as many
-//   digits;
-//   bags of 20 ids by offsets, in tables of 100000 rows of 16 columns, an id being rows * u^3 of a uniform u: some rows are looked up by the
-//   thousand (the data of benchmarks/configs/embedding-bag20.json).
+//   four ids a sample, in tables of 32 columns of f32 or of 64 of bf16. Ids are drawn from 1.5 rows for each sample, so about a third of
+//   the look-ups meet a row that no other does; the tables have the rows of the reference batch at every batch, so that the sort has as
+//   many digits; bags of 20 ids by offsets, in tables of 100000 rows of 16 columns, an id being rows * u^3 of a uniform u: some rows are
+//   looked up by the thousand (the data of benchmarks/configs/embedding-bag20.json).
 #include <algorithm>
 #include <bit>
 #include <memory>

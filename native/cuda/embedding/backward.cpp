@@ -68,7 +68,7 @@ cudamoe_status embedding_gradient(void* handle, const cudamoe_embedding_gradient
   const Stream& stream = stream_of(handle);
   LookupPlan plan(embedding_shape(args));
   const bool whole_values = reinterpret_cast<uintptr_t>(args.values) % 16 == 0 && args.values_row_stride % 4 == 0;
-  const kernels::GradientOutput output{args.unique_rows,      args.values, args.values_row_stride,
+  const kernels::GradientOutput output{args.unique_rows,     args.values, args.values_row_stride,
                                        whole_values ? 1 : 0, args.counts, plan.tile_ranks(args.workspace)};
   const cudaError_t error = run(stream, args, plan, kernels::EmbeddingFunction::kGradient, [&](const kernels::MergePlan& merge) {
     const cudaError_t ranked = kernels::embedding_rank_rows(merge, output, stream.get());

@@ -32,16 +32,8 @@ GatherFeature gather_feature(const cudamoe_embedding_forward_args& args, int32_t
   const bool whole_output =
       aligned(args.output, store * output_element) && args.output_row_stride % store == 0 && feature.column % store == 0;
   const bool plain = whole_rows && whole_output && table.dim % piece == 0 && (feature.pooling == CUDAMOE_POOLING_SUM);
-  return {embedding_bags(feature, table, index),
-          table.weights,
-          table.row_stride,
-          feature.column,
-          table.dim,
-          embedding_lanes(table.dim, piece),
-          bf16 ? 1 : 0,
-          whole_rows ? 1 : 0,
-          whole_output ? 1 : 0,
-          plain ? 1 : 0};
+  return {embedding_bags(feature, table, index), table.weights, table.row_stride,   feature.column,       table.dim,
+          embedding_lanes(table.dim, piece),     bf16 ? 1 : 0,  whole_rows ? 1 : 0, whole_output ? 1 : 0, plain ? 1 : 0};
 }
 
 int64_t blocks_of(const GatherFeature& feature, int64_t batch, int32_t bags_per_group) {

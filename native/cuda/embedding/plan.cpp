@@ -11,9 +11,7 @@ constexpr int64_t kAlignment = 64;
 
 int64_t tiles_of(int64_t keys, int64_t tile) { return (keys + tile - 1) / tile; }
 
-bool aligned(const void* pointer, int64_t bytes) {
-  return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(bytes) == 0;
-}
+bool aligned(const void* pointer, int64_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(bytes) == 0; }
 
 // Whether rows of weights, and of a state of their shape, can be read four elements at a time.
 bool whole_rows(const cudamoe_embedding_table& table) {
@@ -45,8 +43,8 @@ void LookupPlan::plan_features() {
     const cudamoe_embedding_feature& feature = args_.features[f];
     kernels::PlanTable& table = tables_[static_cast<size_t>(feature.table)];
     const auto in_table = static_cast<uint64_t>(table.feature_count++);
-    features_[static_cast<size_t>(table.first_feature) + in_table] = {embedding_bags(feature, args_.tables[feature.table], f), feature.column,
-                                                                      static_cast<uint32_t>(table.lookups),
+    features_[static_cast<size_t>(table.first_feature) + in_table] = {embedding_bags(feature, args_.tables[feature.table], f),
+                                                                      feature.column, static_cast<uint32_t>(table.lookups),
                                                                       static_cast<uint32_t>(in_table << bag_bits_)};
     table.lookups += feature.lookups;
     if (feature.pooling == CUDAMOE_POOLING_MEAN) table.mean = 1;
@@ -136,12 +134,7 @@ cudaError_t LookupPlan::sort(void* workspace, cudaStream_t stream) const {
   const kernels::EmbeddingPlan features = plan(workspace);
   auto* from = part<uint64_t>(workspace, keys_[1]);
   auto* to = part<uint64_t>(workspace, keys_[0]);
-  kernels::SortPass pass{sort_tiles_,
-                         sort_tile_,
-                         0,
-                         digit_bits_,
-                         part<uint32_t>(workspace, counts_),
-                         part<uint32_t>(workspace, totals_)};
+  kernels::SortPass pass{sort_tiles_, sort_tile_, 0, digit_bits_, part<uint32_t>(workspace, counts_), part<uint32_t>(workspace, totals_)};
   cudaError_t error = cudaSuccess;
   for (int p = 0; p < passes_ && error == cudaSuccess; ++p) {
     pass.shift = p * digit_bits_;

@@ -1,5 +1,5 @@
-// The backward of a look-up, planned on the host: which features read which table, the tiles of each table, and where everything lies in the
-// caller's work space.
+// The backward of a look-up, planned on the host: which features read which table, the tiles of each table, and where everything lies in
+// the caller's work space.
 #pragma once
 
 #include <cstdint>
