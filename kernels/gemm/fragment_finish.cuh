@@ -34,8 +34,8 @@ class FragmentFinish {
   // sums(one) calls one(sums of 16 rows of the warp, the thread's first row) for all that the warp has, of columns first_column on.
   template <class Sums>
   CUDAMOE_DEVICE void run(int first_column, int columns, Sums&& sums) const {
-    const bool whole = aligned_ && first_column + columns <= product_.columns && product_.accumulate == 0 && before_ == nullptr &&
-                       aligned_for<2>(bias_);
+    const bool whole =
+        aligned_ && first_column + columns <= product_.columns && product_.accumulate == 0 && before_ == nullptr && aligned_for<2>(bias_);
     const auto as = [&](auto kind, auto bias) {
       sums([&](const auto& sum, int row) { whole_tile<decltype(kind)::value, decltype(bias)::value>(sum, row, first_column); });
     };
@@ -92,8 +92,7 @@ class FragmentFinish {
     Vector<uint32_t, 4> words[kTogether];
     const Y* const from[2] = {below_ + first_row * product_.below.row_stride + first_column,
                               below_ + (first_row + 8) * product_.below.row_stride + first_column};
-    Y* const to[2] = {y_ + first_row * product_.y.row_stride + first_column,
-                      y_ + (first_row + 8) * product_.y.row_stride + first_column};
+    Y* const to[2] = {y_ + first_row * product_.y.row_stride + first_column, y_ + (first_row + 8) * product_.y.row_stride + first_column};
     RowFragment next_bias = {};
     if constexpr (kBias) next_bias = bias_of(first_column);
     CUDAMOE_UNROLL

@@ -163,7 +163,8 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
         for (int t = 0; t < kDepth; t += 16) {
           CUDAMOE_UNROLL
           for (int i = 0; i < kRowBlocks; ++i) {
-            ptx::wgmma<false, true>(sum[i], ptx::advance(a, 64 * i * kDepth * 2 + 2 * t), ptx::advance(b, t / 8 * kEightRows), adds || t > 0);
+            ptx::wgmma<false, true>(sum[i], ptx::advance(a, 64 * i * kDepth * 2 + 2 * t), ptx::advance(b, t / 8 * kEightRows),
+                                    adds || t > 0);
           }
         }
         ptx::wgmma_commit();
@@ -277,8 +278,7 @@ cudaError_t gemm_product_wgmma(GemmWgmmaProduct& product, GemmWgmmaTile tile, in
     return tile.columns == 128 ? launch_tile<2, 128>(product, multiprocessors, stream)
                                : launch_tile<2, 64>(product, multiprocessors, stream);
   }
-  return tile.columns == 128 ? launch_tile<1, 128>(product, multiprocessors, stream)
-                             : launch_tile<1, 64>(product, multiprocessors, stream);
+  return tile.columns == 128 ? launch_tile<1, 128>(product, multiprocessors, stream) : launch_tile<1, 64>(product, multiprocessors, stream);
 }
 
 }  // namespace cudamoe::kernels

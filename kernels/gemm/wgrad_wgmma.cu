@@ -162,8 +162,8 @@ CUDAMOE_DEVICE void add_bias(const GemmWgrad& wgrad, const GemmRowTile& chunk, S
 
 // The products of a warp-group, from `row` and `column` of the tile on.
 template <class Tile, int kGroupColumns>
-CUDAMOE_DEVICE void multiply(const GemmWgrad& wgrad, const GemmRowTile& chunk, Shared<Bf16> ring, Shared<uint64_t> full, Shared<uint64_t> empty,
-                             int row, int column) {
+CUDAMOE_DEVICE void multiply(const GemmWgrad& wgrad, const GemmRowTile& chunk, Shared<Bf16> ring, Shared<uint64_t> full,
+                             Shared<uint64_t> empty, int row, int column) {
   const Piece piece = Piece::of_block<Tile>(wgrad, chunk);
   const uint32_t left = shared_address(ring) + static_cast<uint32_t>(row / 64 * kBox * 2),
                  right = shared_address(ring) + static_cast<uint32_t>((Tile::kLeftSlab + column / 64 * kBox) * 2);
@@ -250,7 +250,8 @@ wgmma_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
   if (thread_x() < kMultipliers) {
     ptx::take_registers<kMultiplierRegisters>();
     const int group = uniform_warp_id() / 4;
-    multiply<Tile, kGroupColumns>(wgrad, chunk_of_block[0], ring, full, empty, group / Tile::kAcross * 64, group % Tile::kAcross * kGroupColumns);
+    multiply<Tile, kGroupColumns>(wgrad, chunk_of_block[0], ring, full, empty, group / Tile::kAcross * 64,
+                                  group % Tile::kAcross * kGroupColumns);
   } else {
     ptx::release_registers<kCopierRegisters>();
     if (warp_id() > kSpareWarp) {

@@ -74,9 +74,7 @@ cudamoe_status pack(void* handle, const cudamoe_gemm_pack_args& args) {
 }
 
 // Rows of a group. For ragged groups, whose sizes the host does not know, the average counts.
-int64_t rows_of_group(const kernels::GemmRows& rows) {
-  return rows.offsets != nullptr ? divide_up(rows.rows, rows.groups) : rows.rows;
-}
+int64_t rows_of_group(const kernels::GemmRows& rows) { return rows.offsets != nullptr ? divide_up(rows.rows, rows.groups) : rows.rows; }
 
 // The largest tile that leaves two blocks for every multiprocessor; the low one where groups have few rows. Results are the same in every
 // tile.
@@ -235,7 +233,8 @@ WgradPlan plan_wgrad(const Device& device, const cudamoe_gemm_wgrad_args& args) 
 }
 
 int64_t wgrad_workspace(void* handle, const cudamoe_gemm_wgrad_args& args) {
-  return plan_wgrad(stream_of(handle).device(), args).partials * kernels::gemm_wgrad_partial_floats(args.n, args.k) * static_cast<int64_t>(sizeof(float));
+  return plan_wgrad(stream_of(handle).device(), args).partials * kernels::gemm_wgrad_partial_floats(args.n, args.k) *
+         static_cast<int64_t>(sizeof(float));
 }
 
 cudamoe_status wgrad(void* handle, const cudamoe_gemm_wgrad_args& args) {
