@@ -72,7 +72,7 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int64_t til
     }
     const bool active = warp_id() * 16 < tile.rows;
     const int64_t group_of_h = expert.rows.offsets == nullptr ? tile.group : 0;
-    if constexpr (kTasks > 0) mixtures.begin(expert, tile);
+    if constexpr (kTasks > 0) mixtures.clear();
     for (int i = 0; i < list; ++i) {
       const int number = listed_expert(expert, tile.group, i);
       FragmentSums<kTiles> output;

@@ -52,62 +52,56 @@ CUDAMOE_DEVICE void store_rows(const GemmMatrix& matrix, int64_t offset, const G
 template <int kTiles, int kTasks, bool kShuffles>
 class Mixtures {
  public:
-  // For the rows of another tile.
-  CUDAMOE_DEVICE void begin(const Expert& expert, const GemmRowTile& tile) {
+  CUDAMOE_DEVICE void clear() {
     CUDAMOE_UNROLL
     for (int t = 0; t < kTasks; ++t) sum_[t].clear();
-    if (kTasks > 1 || expert.form != ExpertForm::kSparse) return;
-    const LaneRows rows(tile);
-    CUDAMOE_UNROLL
-    for (int h = 0; h < 2; ++h) item_[h] = rows.row[h] < 0 ? 0 : load_constant(expert.items + rows.row[h]);
   }
 
-  // Of an output for each task, for the two rows of a lane; 0 where there is no row or task. They are only loaded here, so that nothing
-  // waits for them before `add`.
+  // Of an output for each task, for the two rows of a lane; 0 where there is no row or task.
   struct Weights {
-    float gate[kTasks][2], residual[kTasks];
+    float value[kTasks][2];
   };
   // `number` is the expert (dense) or the choice.
-  CUDAMOE_DEVICE Weights weights(const Expert& expert, const GemmRowTile& tile, int first_task, int number) const {
+  CUDAMOE_DEVICE static Weights weights(const Expert& expert, const GemmRowTile& tile, int first_task, int number) {
     const LaneRows rows(tile);
-    const bool dense = kTasks > 1 || expert.form != ExpertForm::kSparse;
+    const bool dense = expert.form == ExpertForm::kDense;
     Weights weights = {};
     CUDAMOE_UNROLL
     for (int t = 0; t < kTasks; ++t) {
       const int task = first_task + t;
-      const bool inside = !dense || task < expert.tasks;
+      if (dense && task >= expert.tasks) break;
       CUDAMOE_UNROLL
       for (int h = 0; h < 2; ++h) {
-        const int64_t pair = dense ? rows.row[h] * expert.tasks + task : item_[h];
-        if (inside && rows.row[h] >= 0) weights.gate[t][h] = load_constant(expert.gates + pair * expert.choices + number);
+        if (rows.row[h] < 0) continue;
+        const int64_t pairs = dense ? rows.row[h] * expert.tasks + task : load_constant(expert.items + rows.row[h]);
+        weights.value[t][h] = load_constant(expert.gates + pairs * expert.choices + number);
+        if (expert.residual != nullptr) weights.value[t][h] += load_constant(expert.residual + task * expert.experts + number);
       }
-      if (inside && expert.residual != nullptr) weights.residual[t] = load_constant(expert.residual + task * expert.experts + number);
     }
     return weights;
   }
   CUDAMOE_DEVICE void add(const Weights& weights, const FragmentSums<kTiles>& output) {
     CUDAMOE_UNROLL
     for (int t = 0; t < kTasks; ++t) {
-      // Without a residual that adds +0, which changes no mixture: sums begin with +0.
-      const float weight[2] = {weights.gate[t][0] + weights.residual[t], weights.gate[t][1] + weights.residual[t]};
       CUDAMOE_UNROLL
       for (int j = 0; j < kTiles; ++j) {
         CUDAMOE_UNROLL
-        for (int e = 0; e < 4; ++e) sum_[t].value[j][e] = fma(weight[e / 2], output.value[j][e], sum_[t].value[j][e]);
+        for (int e = 0; e < 4; ++e) sum_[t].value[j][e] = fma(weights.value[t][e / 2], output.value[j][e], sum_[t].value[j][e]);
       }
     }
   }
 
   CUDAMOE_DEVICE void store(const Expert& expert, const GemmRowTile& tile, int first_task, int first_column) const {
-    if (kTasks == 1 && expert.form == ExpertForm::kSparse) {
+    if (expert.form == ExpertForm::kSparse) {
       // A row is an item: sample and task.
       LaneRows rows(tile);
       int64_t offset[2] = {};
       CUDAMOE_UNROLL
       for (int h = 0; h < 2; ++h) {
         if (rows.row[h] < 0) continue;
-        rows.row[h] = item_[h] / expert.tasks;
-        offset[h] = item_[h] % expert.tasks * expert.y_task_stride;
+        const int32_t item = load_constant(expert.items + rows.row[h]);
+        rows.row[h] = item / expert.tasks;
+        offset[h] = item % expert.tasks * expert.y_task_stride;
       }
       const auto store_as = [&](auto* base) {
         const bool one = expert.tasks == 1;
@@ -130,7 +124,6 @@ class Mixtures {
 
  private:
   FragmentSums<kTiles> sum_[kTasks];
-  int32_t item_[2] = {};  // sparse: of the lane's rows
 };
 
 }  // namespace cudamoe::kernels

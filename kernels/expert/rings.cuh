@@ -4,9 +4,9 @@
 // 128 bytes. Then, for each of the two warp-groups, a ring of places for chunks of its rows: 64 rows x 64 of depth, in the same swizzle.
 // Then the biases of each unit, slice + columns floats.
 //
-// One warp brings units by TMA, their biases through registers; a warp for each warp-group brings its rows, by cp.async where rows of x are
-// bf16 and aligned, else through registers. It tells of a tile as a whole: the fence to the asynchronous proxy waits for all copies that
-// are under way, so that telling of chunks one by one would leave few of them in flight.
+// One warp brings units by TMA, their biases through registers; three warps bring chunks, each to places of its own, by cp.async where rows
+// of x are bf16 and aligned, else through registers. A thread has up to three chunks under way and tells of the oldest when it begins
+// another, or when it has to wait for a place.
 #pragma once
 
 #include "common/kernel.cuh"
@@ -133,91 +133,93 @@ CUDAMOE_DEVICE void bring_units(const Expert& expert, const ptx::TensorMap& firs
   }
 }
 
-// Brings the rows of x of one warp-group, a tile at a time. The lanes of one warp: a lane has a sixteen-byte part of every fourth row.
-// Their numbers are looked up while the rows of the tile before are under way.
-template <class Rings>
+// Brings the rows of x, chunk by chunk, for both warp-groups: to every kWarps-th place by the warp `own`. A place stays with one warp,
+// since the parity of a barrier tells a round from the next only.
+template <int kWarps, class Rings>
 class RowBringer {
  public:
-  CUDAMOE_DEVICE RowBringer(const Expert& expert, const Rings& rings, bool direct, int group)
-      : expert_(expert), rings_(rings), direct_(direct), group_(group) {}
+  CUDAMOE_DEVICE RowBringer(const Expert& expert, const Rings& rings, bool direct, int own)
+      : expert_(expert), rings_(rings), direct_(direct), aligned_(rows_are_aligned(expert.x)), own_(own) {}
 
   template <class Walk>
   CUDAMOE_DEVICE void run(Walk walk) {
-    look_up(walk.tile());
-    RingPlace at;
-    while (walk.tile().group >= 0) {
-      RingPlace first = at;
-      const int64_t offset = expert_.rows.offsets == nullptr ? walk.tile().group * expert_.x.group_stride : 0;
-      CUDAMOE_NO_UNROLL
+    RingPlace at[kExpertGroups];
+    for (; walk.tile().group >= 0; walk.advance()) {
       for (int column = 0; column < rings_.depth; column += kExpertChunk) {
-        ptx::mbarrier_wait(rings_.rows_empty(group_, at.place), at.parity ^ 1u);
-        bring(offset, column, rings_.rows(group_, at.place));
-        at.advance(rings_.row_places);
-      }
-      walk.advance();
-      look_up(walk.tile());
-      ptx::cp_async_wait_all();
-      ptx::fence_proxy_async();  // wgmma reads what was written past that proxy
-      CUDAMOE_NO_UNROLL
-      for (int column = 0; column < rings_.depth; column += kExpertChunk) {
-        ptx::mbarrier_arrive(rings_.rows_full(group_, first.place));
-        first.advance(rings_.row_places);
+        CUDAMOE_UNROLL
+        for (int group = 0; group < kExpertGroups; ++group) {
+          if ((group * rings_.row_places + at[group].place) % kWarps == own_) bring(walk.tile(), group, column, at[group]);
+          at[group].advance(rings_.row_places);
+        }
       }
     }
+    drain();
   }
 
  private:
   static constexpr int kPart = 8, kPartsOfRow = kExpertChunk / kPart, kRowsApart = kWarp / kPartsOfRow;
-  static constexpr int kLookedUp = kExpertGroupRows / kWarp;
-  static_assert(kLookedUp == 2);
 
-  // Where the group's rows are: row base_ + number of x, zeros where the number is negative. A lane looks up rows lane and lane + 32.
-  CUDAMOE_DEVICE void look_up(const GemmRowTile& tile) {
-    const bool gathered = expert_.items != nullptr || expert_.rows.gather != nullptr;
-    const int rows = tile.group < 0 ? 0 : tile.rows - group_ * kExpertGroupRows;
-    const int64_t begin = tile.begin + group_ * kExpertGroupRows;
-    base_ = gathered ? 0 : begin;
-    CUDAMOE_UNROLL
-    for (int i = 0; i < kLookedUp; ++i) {
-      const int row = lane_id() + i * kWarp;
-      numbers_[i] = row < rows ? (gathered ? static_cast<int32_t>(row_of_x(expert_, begin + row)) : row) : -1;
+  CUDAMOE_DEVICE void bring(const GemmRowTile& tile, int group, int column, const RingPlace& at) {
+    const Shared<uint64_t> empty = rings_.rows_empty(group, at.place);
+    if (!all_lanes(kFullWarp, ptx::mbarrier_test(empty, at.parity ^ 1u))) {
+      drain();
+      ptx::mbarrier_wait(empty, at.parity ^ 1u);
     }
-  }
-  CUDAMOE_DEVICE int32_t number_of(int row) const { return shuffle(kFullWarp, row < kWarp ? numbers_[0] : numbers_[1], row % kWarp); }
-
-  CUDAMOE_DEVICE void bring(int64_t offset, int column, Shared<Bf16> to) {
-    const int part = lane_id() % kPartsOfRow, first = lane_id() / kPartsOfRow;
+    const int part = lane_id() % kPartsOfRow, first = lane_id() / kPartsOfRow, rows = tile.rows - group * kExpertGroupRows;
     const int begin = column + part * kPart, columns = clip_part(expert_.depth - begin, kPart);
+    const int64_t offset = (expert_.rows.offsets == nullptr ? tile.group * expert_.x.group_stride : 0) + begin;
+    const Shared<Bf16> to = rings_.rows(group, at.place);
     const auto place = [&](int row) { return to + (row * kExpertChunk + (part ^ row % 8) * kPart); };
-    const auto from = [&](int32_t number) {
-      return number < 0 || columns == 0 ? 0 : (base_ + number) * expert_.x.row_stride + offset + begin;
-    };
+    const auto source = [&](int row) { return row < rows ? row_of_x(expert_, tile.begin + group * kExpertGroupRows + row) : -1; };
     if (direct_) {
-      const auto* x = static_cast<const Bf16*>(expert_.x.data);
       CUDAMOE_NO_UNROLL
-      for (int i = 0; i < kExpertGroupRows; i += 4 * kRowsApart) {
+      for (int row = first; row < kExpertGroupRows; row += kUnrolled * kRowsApart) {
+        int64_t from[kUnrolled];
         CUDAMOE_UNROLL
-        for (int row = first + i, j = 0; j < 4; ++j, row += kRowsApart) {
-          const int32_t number = number_of(row);
-          ptx::cp_async<16>(place(row), x + from(number), number < 0 ? 0 : columns * 2);
+        for (int j = 0; j < kUnrolled; ++j) from[j] = source(row + j * kRowsApart);
+        CUDAMOE_UNROLL
+        for (int j = 0; j < kUnrolled; ++j) {
+          const int n = from[j] < 0 ? 0 : columns;
+          ptx::cp_async<16>(place(row + j * kRowsApart),
+                            static_cast<const Bf16*>(expert_.x.data) + (n == 0 ? 0 : from[j] * expert_.x.row_stride + offset), n * 2);
         }
       }
-      return;
+    } else {
+      CUDAMOE_NO_UNROLL
+      for (int row = first; row < kExpertGroupRows; row += kRowsApart) {
+        const int64_t from = source(row);
+        const int n = from < 0 ? 0 : columns;
+        store(place(row), load_part<Bf16, kPart>(expert_.x, n == 0 ? 0 : from * expert_.x.row_stride + offset, n, aligned_));
+      }
     }
-    const bool aligned = rows_are_aligned(expert_.x);
-    CUDAMOE_NO_UNROLL
-    for (int i = 0; i < kExpertGroupRows; i += kRowsApart) {
-      const int32_t number = number_of(first + i);
-      store(place(first + i), load_part<Bf16, kPart>(expert_.x, from(number), number < 0 ? 0 : columns, aligned));
+    ptx::cp_async_commit();
+    if (second_ >= 0) {
+      ptx::cp_async_wait<2>();
+      tell(second_);
     }
+    second_ = first_;
+    first_ = group * kExpertMostRowPlaces + at.place;
   }
+
+  // The oldest first.
+  CUDAMOE_DEVICE void drain() {
+    ptx::cp_async_wait_all();
+    if (second_ >= 0) tell(second_);
+    if (first_ >= 0) tell(first_);
+    first_ = second_ = -1;
+  }
+  CUDAMOE_DEVICE void tell(int which) {
+    ptx::fence_proxy_async();  // wgmma reads what was written past that proxy
+    ptx::mbarrier_arrive(rings_.rows_full(0, which));
+  }
+
+  static constexpr int kUnrolled = 4;
 
   const Expert& expert_;
   const Rings& rings_;
-  bool direct_;
-  int group_;
-  int64_t base_ = 0;
-  int32_t numbers_[kLookedUp];
+  bool direct_, aligned_;
+  int own_;
+  int first_ = -1, second_ = -1;  // chunks that are under way, the later one first
 };
 
 }  // namespace cudamoe::kernels

@@ -3,7 +3,7 @@
 // Floor: as expert.cuh states. The tensor cores of an H100 take 2048 products a cycle and multiprocessor: 1280 cycles for 64 rows of an
 // expert 256 -> 128 -> 64.
 //
-// Tiling: a block of two warp-groups that multiply and three warps that bring (rings.cuh) has a run of tiles of 128 rows; a warp-group has
+// Tiling: a block of two warp-groups that multiply and four warps that bring (rings.cuh) has a run of tiles of 128 rows; a warp-group has
 // 64 of them. Hidden columns are computed in slices of 128 (or 64, where registers or shared memory are short): a warp-group's sums are 64
 // registers a thread, which become the left operand of the second layer in place; 32 more for each 64 output columns, and as many for the
 // mixture of each task. The groups wait for each other nowhere, so one multiplies while the other finishes its outputs.
@@ -22,7 +22,7 @@
 
 namespace cudamoe::kernels {
 
-inline constexpr int kExpertGroupThreads = 128;
+inline constexpr int kExpertGroupThreads = 128, kExpertBringers = 3;  // warps that bring rows
 inline constexpr int kExpertRingThreads = (kExpertGroups + 1) * kExpertGroupThreads;
 
 // Adds biases that lie in shared memory.
@@ -57,7 +57,7 @@ class ExpertConsumer {
       const bool keeps = expert_.resident != 0 && same_list(expert_, tile.group, walk.tile().group);
       bool arrived = false;  // the rows
       RingPlace unit = first_unit;
-      if constexpr (kTasks > 0) mixtures.begin(expert_, tile);
+      if constexpr (kTasks > 0) mixtures.clear();
       for (int i = 0; i < list; ++i) {
         const int number = listed_expert(expert_, tile.group, i);
         const bool multiplies = kTasks > 1 || number >= 0;  // mixtures for several tasks are dense
@@ -206,11 +206,10 @@ expert_ring_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, const CUDAMOE_GRID
   const int warp = shuffle(kFullWarp, warp_id(), 0);
   if (warp >= kExpertGroups * 4) {
     ptx::release_registers<56>();
-    const int role = warp - kExpertGroups * 4;  // the last warp of the group has none
-    if (role < kExpertGroups) {
-      RowBringer<Rings>(expert, rings, direct != 0, role).run(walk);
-    } else if (role == kExpertGroups) {
+    if (warp == kExpertGroups * 4) {
       bring_units(expert, first, second, walk, first_column, rings);
+    } else {
+      RowBringer<kExpertBringers, Rings>(expert, rings, direct != 0, warp - kExpertGroups * 4 - 1).run(walk);
     }
   } else {
     ptx::take_registers<224>();
