@@ -72,17 +72,6 @@ class FragmentFinish {
     return kKind == Kind::kRelu ? (x < 0 ? 0.0f : x) : (x < 0 ? slope_ * x : x);
   }
 
-  CUDAMOE_DEVICE RowFragment bias_of(int column) const {
-    RowFragment bias;
-    CUDAMOE_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const Vector<float, 2> two = load<2>(bias_ + (column + 8 * j + lane_id() % 4 * 2));
-      bias.value[j][0] = two[0];
-      bias.value[j][1] = two[1];
-    }
-    return bias;
-  }
-
   template <Kind kKind, bool kBias, int kSums>
   CUDAMOE_DEVICE void whole_tile(const float (&sum)[kSums], int first_row, int first_column) const {
     constexpr int kAcross = kSums / 16;
@@ -93,8 +82,6 @@ class FragmentFinish {
     const Y* const from[2] = {below_ + first_row * product_.below.row_stride + first_column,
                               below_ + (first_row + 8) * product_.below.row_stride + first_column};
     Y* const to[2] = {y_ + first_row * product_.y.row_stride + first_column, y_ + (first_row + 8) * product_.y.row_stride + first_column};
-    RowFragment next_bias = {};
-    if constexpr (kBias) next_bias = bias_of(first_column);
     CUDAMOE_UNROLL
     for (int i = 0; i < kAcross; ++i) {
       if constexpr (kKind == Kind::kBelow && std::is_same_v<Y, Bf16>) {
@@ -103,10 +90,14 @@ class FragmentFinish {
           for (int e = 0; e < kTogether; ++e) words[e] = load_words(from[e % 2] + (i + e / 2) * 32, inside[e % 2]);
         }
       }
-      // Of the next columns, before results are stored: a load behind stores waits for them.
-      const RowFragment bias = next_bias;
+      RowFragment bias;
       if constexpr (kBias) {
-        if (i + 1 < kAcross) next_bias = bias_of(first_column + 32 * (i + 1));
+        CUDAMOE_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          const Vector<float, 2> two = load<2>(bias_ + (first_column + 32 * i + 8 * j + lane_id() % 4 * 2));
+          bias.value[j][0] = two[0];
+          bias.value[j][1] = two[1];
+        }
       }
       CUDAMOE_UNROLL
       for (int half = 0; half < 2; ++half) {
