@@ -56,7 +56,7 @@ cudamoe_status open_backend_device(const std::string& name, const std::string& o
   if (name == "auto") {
     if (!options.empty())
       return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_device_open: spec is \"auto:%s\"; auto takes no options", options.c_str());
-    // The kernels have not run on a GPU yet: who wants them asks for cuda by name.
+    // The kernels have run on one kind of GPU only: who wants them asks for cuda by name.
     *backend = &cpu_backend();
     return cpu_backend().device_open("", device);
   }
