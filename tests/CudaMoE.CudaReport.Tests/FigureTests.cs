@@ -74,6 +74,22 @@ public sealed class FigureTests
         Assert.True(figures.ResidentWarps > 0);
     }
 
+    [Theory]
+    [InlineData("sm_80", 90, 0, false)] // sm_90a's own: an empty body elsewhere
+    [InlineData("sm_90a", 90, 4, true)]
+    [InlineData("sm_80", 90, 4, true)] // not empty
+    [InlineData("sm_80", 80, 0, true)] // launched there
+    public void Combine_KernelWithoutBodyThatIsLaunchedOnSm90Alone_IsLeftOut(string architecture, int launchedOn, int loads, bool expected)
+    {
+        var launches = new LaunchLog();
+        launches.Add("k", new LaunchLog.Launch("op", launchedOn, "256,1,1", 200 << 10, 1, "1,1,1", "", ""));
+        Assert.Equal(expected, FigureCollector.Combine(
+            [new(architecture, "/x/kernels/gemm/a.cu", "_Zk", 4, 0, 0, 0)],
+            new Dictionary<string, string> { ["_Zk"] = "k" },
+            (_, _) => new Instructions { NarrowLoads = loads },
+            launches).Count == 1);
+    }
+
     [Fact]
     public void Broken_GoodKernel_IsNot() => Assert.Empty(Gates.Broken(Good));
 

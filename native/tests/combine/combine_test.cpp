@@ -331,6 +331,28 @@ TEST(Combine, AlignedRows) {
   }
 }
 
+// Rows of every number of lanes that read them 16 bytes at a time, by activations whose derivative is a choice and by smooth ones.
+TEST(Combine, AlignedRowsOfEveryWidth) {
+  TestDevice device;
+  Random random(31);
+  for (const int64_t width : {16, 48, 64, 96, 128, 192}) {
+    for (const int64_t tasks : {1, 3, 6}) {
+      for (int variant = 0; variant < 8; ++variant) {
+        Case c;
+        c.shape = {7, 3, tasks, width};
+        c.sparse = variant % 2 == 1;
+        c.bf16 = variant / 2 % 2 == 1;
+        c.wants_dgates = true;
+        const bool smooth = variant / 4 == 1;
+        c.activation = smooth ? CUDAMOE_ACTIVATION_TANH : CUDAMOE_ACTIVATION_LEAKY_RELU;
+        fill(c, random, false);
+        SCOPED_TRACE(name(c));
+        check(device, c, false);
+      }
+    }
+  }
+}
+
 TEST(Combine, EveryActivationInBothLayouts) {
   TestDevice device;
   Random random(22);

@@ -91,18 +91,22 @@ TEST(EmbeddingGradient, ManyLookupsManyTilesAndLargeTables) {
 }
 
 // Many look-ups are sorted in larger tiles on a GPU.
-TEST(EmbeddingGradient, MoreThanAQuarterOfAMillionLookups) {
+TEST(EmbeddingGradient, AMillionLookupsAndMore) {
   TestDevice device;
   Random random(31);
-  CaseShape shape;
-  shape.batch = (1 << 16) + 3;
-  shape.dims = {1};
-  shape.rows = {700};
-  shape.bag_sizes = {4};
-  const EmbeddingData data = make_case(random, shape);
-  const EmbeddingCase on_device(device, data);
-  const Buffer<float> gradient(device, random.integers(data.batch * data.width));
-  expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(data, gradient.get(), data.width, false), 0);
+  for (const int64_t batch : {1 << 16, 1 << 18, 1 << 19}) {
+    CaseShape shape;
+    shape.batch = batch + 3;
+    shape.dims = {1};
+    shape.rows = {700};
+    shape.bag_sizes = {4};
+    const EmbeddingData data = make_case(random, shape);
+    const EmbeddingCase on_device(device, data);
+    const Buffer<float> gradient(device, random.integers(data.batch * data.width));
+    SCOPED_TRACE(batch);
+    expect_gradient(data, on_device.gradient(gradient, data.width), reference_embedding_gradient(data, gradient.get(), data.width, false),
+                    0);
+  }
 }
 
 TEST(EmbeddingGradient, OneRowLookedUpAHundredThousandTimes) {
@@ -191,8 +195,15 @@ TEST(EmbeddingUpdate, FollowsTheReferenceOverSeveralSteps) {
   TestDevice device;
   Random random(4);
   for (const int32_t optimizer : kOptimizers) {
-    for (const int32_t dim : {1, 3, 4, 8, 16, 20, 32, 64, 100, 128, 300}) {
+    // 0: tables and a gradient whose rows allow accesses of 16 bytes, all bags sums.
+    for (const int32_t dim : {0, 1, 3, 4, 8, 16, 20, 32, 64, 100, 128, 300}) {
       CaseShape shape = mixed_shape(dim);
+      if (dim == 0) {
+        shape = {};
+        shape.batch = 60;
+        shape.dims = {16, 32};
+        shape.bag_sizes = {3, 0};
+      }
       shape.integers = false;
       const EmbeddingData data = make_case(random, shape);
       const EmbeddingCase on_device(device, data, optimizer);

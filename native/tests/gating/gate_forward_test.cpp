@@ -119,8 +119,10 @@ TEST(GateForward, DenseAgreesWithTheReference) {
   check(device, random_case(random, slow ? 5 : 20, slow ? 67 : 515, 2, 257, 0, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
   check(device, random_case(random, slow ? 300 : 3000, 16, 3, 8, 0, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
   // Large batches may be tiled otherwise.
-  for (int64_t experts : {2, 35, 70})
-    check(device, random_case(random, 16405, slow ? 1 : 16, 1, experts, 0, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
+  for (int64_t rows : {16405, 32771}) {
+    for (int64_t experts : {2, 35, 60, 70})
+      check(device, random_case(random, rows, slow ? 1 : 16, 1, experts, 0, CUDAMOE_SCORE_SOFTMAX_TOPK, false));
+  }
 }
 
 TEST(GateForward, SparseAgreesWithTheReference) {

@@ -259,6 +259,11 @@ TEST(GemmForward, AlignedRowsInEveryTile) {
       const GemmShape deep{.groups = 3, .rows = 260, .n = n, .k = 8 * random.integer(1, 45), .ragged = true, .gather = i % 4 == 1};
       check_forward(device, random, i % 2 == 0 ? few : deep, options);
     }
+    // As many rows as make tall tiles of few columns the best ones.
+    Options options;
+    options.x_dtype = options.packed_dtype = CUDAMOE_BF16;
+    options.aligned = true;
+    check_forward(device, random, {.groups = 1, .rows = 1000, .n = 48, .k = 40}, options);
   }
 }
 

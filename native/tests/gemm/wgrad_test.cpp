@@ -229,6 +229,13 @@ TEST(GemmWgrad, OperandsInPlaceInEveryTile) {
       options.dz_row_stride = options.x_row_stride = 144;
       check_wgrad(device, random, {.groups = 2, .rows = 100, .n = 131, .k = 140}, options);
       check_wgrad(device, random, {.groups = 3, .rows = 150, .n = 60, .k = 70, .ragged = true, .gather = true}, options);
+      for (const int64_t n : {56, 72}) {
+        options.dz_row_stride = n;
+        for (const int64_t k : {48, 136}) {
+          options.x_row_stride = k;
+          check_wgrad(device, random, {.groups = 2, .rows = 90, .n = n, .k = k, .ragged = true}, options);
+        }
+      }
     }
   }
 }

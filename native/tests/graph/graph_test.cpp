@@ -238,6 +238,18 @@ void for_graphs(Random& random, bool slow, Use&& use) {
       SCOPED_TRACE(name(graph, width, o.mean));
       use(graph, o);
     }
+    // Rows that allow accesses of 16 bytes, read by 8, 16 and 32 lanes.
+    for (const int64_t width : {8, 48, 136}) {
+      if (s.edges > 1000 && width > 48) continue;
+      Operand o;
+      o.width = width;
+      o.gap = 4 * random.integer(0, 1);
+      o.mean = random.coin();
+      o.accumulate = random.coin();
+      const Graph graph = make(random, s.rows, s.columns, s.edges, random.coin());
+      SCOPED_TRACE(name(graph, width, o.mean));
+      use(graph, o);
+    }
   }
 }
 
