@@ -31,10 +31,10 @@ cuda_report() { # --update: writes the report and what is accepted
     "${update[@]}"
 }
 
-# LAUNCHES: what the tests of the executor launched since it was built; they are run when that is not known.
+# LAUNCHES: what the tests of the executor launched since it and they were built; they are run when that is not known.
 log_launches() {
   LAUNCHES="$BUILD/native/test-results/launches.tsv"
-  [ "$LAUNCHES" -nt "$BUILD/native/lib/libcudamoe_simt.so" ] && return 0
+  [ "$LAUNCHES" -nt "$BUILD/native/lib/libcudamoe_simt.so" ] && [ "$LAUNCHES" -nt "$BUILD/native/native/tests/cudamoe_tests" ] && return 0
   mkdir -p "$BUILD/native/test-results"
   rm -f "$LAUNCHES"
   step "run the executor's tests" ctest --test-dir "$BUILD/native" -R '^native_simt$' --output-on-failure --timeout 1500
