@@ -105,7 +105,10 @@ class ItemGradient {
     }
     CUDAMOE_NO_UNROLL
     for (int64_t j = int64_t{lane_} * N; j < shape_.width; j += kLanes * N) {
-      Vector<T, N> x[kExperts] = {};
+      // Not initialised as a whole: g++ 12 fails on that with -fsanitize=thread.
+      Vector<T, N> x[kExperts];
+      CUDAMOE_UNROLL
+      for (Vector<T, N>& one : x) one = {};
       Floats<N> dy[kTasks] = {};
       CUDAMOE_UNROLL
       for (int e = 0; e < kExperts; ++e) {
