@@ -85,21 +85,26 @@ describe_machine() { # device
 }
 
 # run_parts TITLE SECONDS COMMAND...: the tests of every family, each in a process of its own that COMMAND starts, as many at once as there are
-# processors; a line of the report for each, its output in a log.
+# processors; a line of the report for each, its output in a log. A family without a line that says "passed" counts as failed.
 run_parts() {
-  local title="$1" family families failed
+  local title="$1" family families part
   shift
+  rm -f "$GPU_REPORT".*.part
   # A pattern is no name of a file.
   IFS=: read -r -a families <<<"$(cat "$BUILD/native/device-suites.txt")"
   for family in "${families[@]}"; do
+    # How a family ended is read from its line.
     while [ "$(jobs -pr | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
     run_part "$title" "$family" "$@" &
   done
   wait
-  failed="$(cat "$GPU_REPORT".*.part | grep -c '\*\*failed' || true)"
-  GPU_FAILED=$((GPU_FAILED + failed))
-  cat "$GPU_REPORT".*.part >>"$GPU_REPORT"
-  rm -f "$GPU_REPORT".*.part
+  for family in "${families[@]}"; do
+    part="$GPU_REPORT.${family//[^A-Za-z]/}.part"
+    [ -s "$part" ] || printf '| %s | %s | **ended without a result** | | |\n' "$title" "${family//[^A-Za-z]/}" >"$part"
+    grep -q '| passed |' "$part" || GPU_FAILED=$((GPU_FAILED + 1))
+    cat "$part" >>"$GPU_REPORT"
+    rm -f "$part"
+  done
 }
 
 run_part() { # title family seconds command...
@@ -190,14 +195,18 @@ model_row() { # device python configuration mode batch precision [--captured]
   if [ -n "$python" ]; then
     set -- "$python" benchmarks/peers/pytorch_peer.py --device cuda --config "benchmarks/configs/$config.json" --mode "$mode" --batch "$batch" --precision "$precision" --seconds 1 "$@"
     exact="$(median_of gpu-peer "$@")"
-    [ $precision = bf16 ] || tf32="$(median_of gpu-peer "$@" --tf32)"
+    exact="${exact:-failed}"
+    if [ "$precision" != bf16 ]; then
+      tf32="$(median_of gpu-peer "$@" --tf32)"
+      tf32="${tf32:-failed}"
+    fi
   fi
   printf '| %s, %s | %s | %s | %s | %s | %s | %s | %s |\n' "$config" "$mode" "$batch" "$precision" "${own:-**failed**}" "${exact:-}" "$(ratio_of "$exact" "$own")" \
     "${tf32:-}" "$(ratio_of "$tf32" "$own")" >>"$GPU_REPORT"
   printf '%-28s %s %s %s: %s us, PyTorch %s us, TF32 %s us\n' "$config" "$mode" "$batch" "$precision" "${own:-failed}" "${exact:--}" "${tf32:--}"
 }
 
-# The median of a benchmark's line of JSON, microseconds; nothing, and what it said in a log, when it fails.
+# The median of a benchmark's line of JSON, microseconds; nothing, and what it said in a log, when it fails: the row says so then.
 median_of() { # log command...
   local log="$LOGS/$1.log"
   shift
@@ -205,5 +214,5 @@ median_of() { # log command...
 }
 
 ratio_of() { # slower faster
-  [ -z "$1" ] || [ -z "$2" ] || awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
+  [[ ! "$1" =~ ^[0-9]+$ || ! "$2" =~ ^[0-9]+$ ]] || awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
 }
