@@ -38,6 +38,9 @@ public sealed record ArchitectureDescription
     /// <summary>The macro graph of a mgoe model.</summary>
     public MacroDescription? Macro { get; init; }
 
+    /// <summary>A chain of tasks of which each hands on what it knows to the next (AITM); null = none.</summary>
+    public TransferDescription? Transfer { get; init; }
+
     /// <summary>Hidden widths of each task's tower; may be empty.</summary>
     [NumberRange(1, 65536)]
     public IReadOnlyList<int> Tower { get; init; } = [];

@@ -19,6 +19,7 @@ internal static class ArchitectureRules
             throw Error(Path + ".stitch_own_weight", $"has no effect here; only type cross_stitch has it; remove it");
         GrecRules.Check(description);
         MacroRules.Check(description);
+        TransferRules.Check(description);
         if (architecture.Type is ModelType.SingleTask or ModelType.SharedBottom)
         {
             if (architecture.Experts is not null)
@@ -41,7 +42,7 @@ internal static class ArchitectureRules
 
     /// <summary>Whether all towers read the same representation.</summary>
     public static bool TowersShareInput(ArchitectureDescription architecture) =>
-        !HasExperts(architecture.Type) || architecture.Gate.Sharing == GateSharing.Shared || architecture.Grec?.Routing == RoutingLevel.Token;
+        (!HasExperts(architecture.Type) && architecture.Transfer == null) || architecture.Gate.Sharing == GateSharing.Shared || architecture.Grec?.Routing == RoutingLevel.Token;
 
     private static bool HasExperts(ModelType type) => type is not (ModelType.SingleTask or ModelType.SharedBottom);
 

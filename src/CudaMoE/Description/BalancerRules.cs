@@ -90,7 +90,7 @@ internal static class BalancerRules
 
     private static void CheckPlace(BalancerDescription balancer, ArchitectureDescription architecture)
     {
-        if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0 })
+        if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0, Transfer: null })
             throw Error(Path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static, or a balancer of losses");
         if (ArchitectureRules.TowersShareInput(architecture) && balancer.Place == RepresentationPlace.TrunkInput)
             throw Error(Path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");

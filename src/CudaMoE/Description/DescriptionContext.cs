@@ -45,6 +45,7 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new GateDescription(),
         new GrecDescription(),
         new MacroDescription(),
+        new TransferDescription(),
         new TrainingDescription(),
         new OptimizerDescription(),
         new ScheduleDescription(),

@@ -62,14 +62,31 @@ internal sealed unsafe class BottomTrunk : Trunk
 
     public override void Backward(long rows, long step, float* taskWeights)
     {
+        BackwardParameters(rows, step, taskWeights);
+        if (_bottom != null && _input.OutputGradient != null)
+            BackwardInput(rows, _input.OutputGradient);
+    }
+
+    public override void BackwardParameters(long rows, long step, float* taskWeights)
+    {
         if (_bottom == null)
             return;
         if (!Shared && taskWeights != null)
             ScaleGroups(rows, taskWeights);
         _bottom.Backward(rows);
-        if (_input.OutputGradient != null)
-            _bottom.BackwardInput(rows, new(_input.OutputGradient, Accumulate: false, _input.Factor, _input.Activation));
     }
+
+    /// <summary>As the base says, for gradients of the representation that are weighted already.</summary>
+    public override void BackwardInputOf(long rows, long step, float* taskWeights, Slot target)
+    {
+        if (taskWeights != null || _bottom == null)
+            throw new NotSupportedException("bottoms take gradients that are weighted already");
+        _bottom.Backward(rows, weights: false);
+        BackwardInput(rows, target);
+    }
+
+    private void BackwardInput(long rows, Slot target) =>
+        _bottom!.BackwardInput(rows, new(target, Accumulate: false, _input.Factor, _input.Activation));
 
     private void ScaleGroups(long rows, float* taskWeights)
     {

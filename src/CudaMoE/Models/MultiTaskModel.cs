@@ -21,6 +21,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly Towers _towers;
     private readonly JointLogits? _joint;
     private readonly LossLayer _loss;
+    private readonly OrderPenalty? _order;
     private readonly DenseOptimizer? _optimizer;
     private readonly List<string> _taskNames;
     private readonly Slot[] _trunkGradients = [];
@@ -74,6 +75,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 ModelType.Mgoe => new MgoeTrunk(_context, _input, _deviceBatch, description, layout),
                 _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
             };
+            if (architecture.Transfer != null)
+                _trunk = new TransferTrunk(_context, _trunk, description);
             _towers = new(_context, _trunk, description, outputs);
             if (description.Tasks.Any(t => t.Given != null))
                 _joint = new(_context, [.. description.Tasks.Select(t => t.Given == null ? (int?)null : _taskNames.IndexOf(t.Given))], _towers.Logits, _towers.LogitGradients);
@@ -86,6 +89,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 OutputLogits,
                 OutputGradients,
                 [.. description.Tasks.Select(t => balancer == BalancerType.Static ? t.Weight : 1.0)]);
+            if (training && architecture.Transfer is { Penalty: > 0 } transfer)
+            {
+                int[] chain = TransferTrunk.Chain(description);
+                _order = new(_context, transfer.Penalty, [.. chain.Select(t => OutputLogits[t])], [.. chain.Select(t => OutputGradients[t])]);
+            }
+
             if (training)
             {
                 _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
@@ -183,8 +192,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Weight of each task's valid rows of the last <see cref="ComputeLosses"/>; 0 = the task had no labels.</summary>
     public ReadOnlySpan<double> LossWeights => _loss.WeightSums(_loss.Runs - 1);
 
-    /// <summary>Balance and z losses of the last batch, times their coefficients.</summary>
-    public double AuxiliaryLoss => _trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0;
+    /// <summary>Balance and z losses of the last batch, and in training the penalty of a chain of tasks, times their coefficients.</summary>
+    public double AuxiliaryLoss => (_trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0) + (_order?.Value() ?? 0);
 
     /// <summary>Whether the parts of training steps run from captures; not where the host reads the device's memory, or where the host's calls depend on more than the number of rows.</summary>
     internal bool CapturesSteps
@@ -316,8 +325,13 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>[rows, outputs] logits of a task in device memory, valid until the next forward.</summary>
     public Tensor Logits(int task) => OutputLogits[task].View(_batch?.Rows ?? 0);
 
-    /// <summary>Losses of the last forward, and in training their gradients on the logits.</summary>
-    public void ComputeLosses() => _loss.Run(_batch ?? throw NoBatch());
+    /// <summary>Losses of the last forward, and in training their gradients on the logits, with those of the penalty of a chain of tasks.</summary>
+    public void ComputeLosses()
+    {
+        Batch batch = _batch ?? throw NoBatch();
+        _loss.Run(batch);
+        _order?.Run(batch.Rows);
+    }
 
     /// <summary>The gradient on a task's logits, [rows, outputs]: written by <see cref="ComputeLosses"/>, or by the caller.</summary>
     public Tensor LogitGradients(int task) => OutputGradients[task].View(_batch?.Rows ?? 0);

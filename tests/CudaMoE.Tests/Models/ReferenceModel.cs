@@ -16,6 +16,7 @@ internal sealed class ReferenceModel
     private readonly IReadOnlyList<int> _outputs;
     private readonly Dictionary<string, double[]> _parameters;
     private readonly Dictionary<string, IReadOnlyList<long>> _shapes;
+    private double[][][]? _handedOn;
 
     public ReferenceModel(MultiTaskModel model)
     {
@@ -34,7 +35,42 @@ internal sealed class ReferenceModel
         double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row))];
         double[][] inputs = [.. features.Select(Input)];
         double[][][] representations = _description.Architecture.Type == ModelType.Mgoe ? MacroGraph(batch, features) : Representations(inputs);
+        if (_description.Architecture.Transfer is { } transfer)
+            representations = [.. representations.Select((q, row) => new TransferReference(transfer, _description.Tasks, _parameters, Activate).Representations(q, _handedOn?[row]))];
         return [.. representations.Select(TowerLogits).Select(Joint)];
+    }
+
+    /// <summary>From now on what tasks of a chain hand on is made of what their towers read now: the constants that a stopped gradient sees.</summary>
+    public void KeepHandedOn(Batch batch)
+    {
+        double[][] inputs = [.. Enumerable.Range(0, batch.Rows).Select(row => Input(FeatureRow(batch, row)))];
+        TransferReference transfer = new(_description.Architecture.Transfer!, _description.Tasks, _parameters, Activate);
+        _handedOn = [.. Representations(inputs).Select(q => transfer.Representations(q, constants: null))];
+    }
+
+    /// <summary>Probabilities of the tasks, [rows][tasks], all binary.</summary>
+    public double[][] Probabilities(Batch batch) => [.. Logits(batch).Select(row => row.Select(Sigmoid).ToArray())];
+
+    /// <summary>The penalty of a chain's order; with <paramref name="others"/> only <paramref name="task"/>'s probability is a variable.</summary>
+    public double OrderPenalty(Batch batch, int task = -1, double[][]? others = null)
+    {
+        if (_description.Architecture.Transfer is not { } transfer)
+            return 0;
+        int[] chain = TransferReference.Chain(transfer, _description.Tasks);
+        double[][] probabilities = Probabilities(batch);
+        double sum = 0;
+        for (int row = 0; row < batch.Rows; row++)
+        {
+            for (int i = 1; i < chain.Length; i++)
+            {
+                if (task < 0 || chain[i] == task || chain[i - 1] == task)
+                    sum += Math.Max(Of(row, chain[i]) - Of(row, chain[i - 1]), 0);
+            }
+        }
+
+        return transfer.Penalty * sum / batch.Rows;
+
+        double Of(int row, int t) => others == null || t == task ? probabilities[row][t] : others[row][t];
     }
 
     /// <summary>Loss of each task: the weighted mean over its valid rows.</summary>
