@@ -10,7 +10,11 @@ namespace CudaMoE.Cli.Commands;
 internal sealed class BenchCommand : CliCommand
 {
     public BenchCommand()
-        : base("bench", "Measure the engine on this machine.", "cudamoe bench model --config benchmarks/configs/mmoe.json") => Add(new BenchModelCommand());
+        : base("bench", "Measure the engine on this machine.", "cudamoe bench model --config benchmarks/configs/mmoe.json")
+    {
+        Add(new BenchModelCommand());
+        Add(new BenchBalancersCommand());
+    }
 
     public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation) =>
         throw new UsageException("bench needs to know what to measure", "cudamoe bench model --config FILE times a reference configuration");

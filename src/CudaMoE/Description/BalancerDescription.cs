@@ -6,8 +6,9 @@ public sealed record BalancerDescription
     /// <summary>Which one.</summary>
     public BalancerType Type { get; init; } = BalancerType.Equal;
 
-    /// <summary>Where the shared representation is: the towers' inputs (one backward pass) or the trunk's input (faithful to MultiBalance, a
-    /// backward pass a task through experts and gates). For balancers that look at gradients.</summary>
+    /// <summary>What gradients are balanced: those of the towers' inputs (one backward pass), of the trunk's input (faithful to MultiBalance, a
+    /// backward pass a task through experts and gates), or of the shared parameters, tables included (a whole backward pass a task below the towers). For balancers
+    /// that look at gradients; the last place for those that need the Gram matrix alone.</summary>
     public RepresentationPlace Place { get; init; } = RepresentationPlace.TowerInput;
 
     /// <summary>Rate of a moving average, above 0 to 1: of gradient norms (multi_balance 0.01, meta_balance 0.1), cosines (grad_vac 0.5), gradients (moco 0.5, db_mtl 0.1).</summary>
@@ -178,6 +179,9 @@ public enum RepresentationPlace
 
     /// <summary>The input of the trunk: the feature row after projection and normalisation.</summary>
     TrunkInput,
+
+    /// <summary>No representation, but the parameters that several tasks share: tables, input block and trunk.</summary>
+    SharedParameters,
 }
 
 /// <summary>Scalings of the Gram matrix.</summary>

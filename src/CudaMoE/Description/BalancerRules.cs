@@ -17,7 +17,7 @@ internal static class BalancerRules
         CheckConstants(balancer, tasks);
         CheckFrame(balancer, facts, tasks);
         if (facts.UsesGradients && tasks > 1)
-            CheckPlace(balancer, description.Architecture);
+            CheckPlace(balancer, description);
     }
 
     /// <summary>Refuses constants that the method does not have.</summary>
@@ -88,13 +88,36 @@ internal static class BalancerRules
             throw Error(Path + ".heads", $"has no effect with type {Name(balancer.Type)}; remove it");
     }
 
-    private static void CheckPlace(BalancerDescription balancer, ArchitectureDescription architecture)
+    private static void CheckPlace(BalancerDescription balancer, ModelDescription description)
     {
+        ArchitectureDescription architecture = description.Architecture;
+        if (balancer.Place == RepresentationPlace.SharedParameters)
+        {
+            CheckSharedParameters(balancer, description);
+            return;
+        }
+
         if (architecture is { Type: ModelType.SingleTask, Bottom.Count: > 0, Transfer: null })
-            throw Error(Path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static, or a balancer of losses");
+        {
+            string other = HasInputParameters(description) ? ", or place shared_parameters" : "";
+            throw Error(Path + ".type", $"balances gradients on a shared representation, but a single_task model with bottoms shares none; use equal or static, or a balancer of losses{other}");
+        }
+
         if (ArchitectureRules.TowersShareInput(architecture) && balancer.Place == RepresentationPlace.TrunkInput)
             throw Error(Path + ".place", $"is trunk_input, but the towers of this model all read one representation; use tower_input, which is exact there");
     }
+
+    private static void CheckSharedParameters(BalancerDescription balancer, ModelDescription description)
+    {
+        if (BalancerFacts.Of(balancer.Type).Family == BalancerFamily.Columns)
+            throw Error(Path + ".place", $"is shared_parameters, but {Name(balancer.Type)} looks at sums over the rows of a gradient, and a gradient of parameters has no rows of samples; use tower_input or trunk_input");
+        if (description.Architecture.Type == ModelType.SingleTask && !HasInputParameters(description))
+            throw Error(Path + ".place", $"is shared_parameters, but this single_task model shares no parameter: it has no tables, no projection and no layer_norm; use equal or static, or a balancer of losses");
+    }
+
+    /// <summary>Whether anything below the trunk is trained.</summary>
+    private static bool HasInputParameters(ModelDescription description) =>
+        description.Architecture is { Projection: not null } or { LayerNorm: true } || description.Features.Any(FeatureRules.IsCategory);
 
     private static string Name<T>(T value)
         where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());

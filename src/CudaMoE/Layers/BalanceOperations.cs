@@ -57,6 +57,25 @@ internal static unsafe class BalanceOperations
         NativeStatus.Check(NativeMethods.BalanceGram(context.Stream.Native, &args));
     }
 
+    /// <summary>The same of matrices as wide as the slot, wherever they lie: <paramref name="taskStride"/> need not be the width.</summary>
+    public static void GramOf(LayerContext context, Slot gradients, long taskStride, int tasks, long rows, double* gram)
+    {
+        BalanceGramArgs args = GramArgs(gradients, taskStride, tasks, rows) with { Width = gradients.Columns };
+        args.Gram = gram;
+        args.Workspace = (void*)context.Workspace;
+        args.WorkspaceBytes = context.WorkspaceBytes;
+        NativeStatus.Check(NativeMethods.BalanceGram(context.Stream.Native, &args));
+    }
+
+    /// <summary>Asks for the work space of <see cref="GramOf"/>; while binding.</summary>
+    public static void NeedGramOf(LayerContext context, Slot gradients, long taskStride, int tasks, long rows)
+    {
+        BalanceGramArgs args = GramArgs(gradients, taskStride, tasks, rows) with { Width = gradients.Columns };
+        long bytes;
+        NativeStatus.Check(NativeMethods.BalanceGramWorkspace(context.Stream.Native, &args, &bytes));
+        context.NeedWorkspace(bytes);
+    }
+
     /// <summary>Asks for the work space of <see cref="Gram"/> at the largest batch; while binding.</summary>
     public static void NeedGramWorkspace(LayerContext context, Slot gradients, long taskStride, int tasks)
     {

@@ -38,6 +38,8 @@ internal sealed unsafe class EmbeddingLayer
         _optimizer = description.Training.EmbeddingOptimizer;
         _seed = description.Training.Seed;
         EmbeddingWidth = layout.Sparse.Sum(s => s.Width);
+        MaxLookups = layout.Sparse.Sum(s => (long)context.MaxRows * Math.Max(1, s.MaxLength));
+        WidestTable = layout.Sparse.Select(s => s.Dimension).DefaultIfEmpty(0).Max();
         Output = context.Reserve("features", EmbeddingWidth + layout.DenseWidth);
         _dense = new(context, layout.DenseWidth, Output.Slice(EmbeddingWidth, layout.DenseWidth));
         if (context.Training && EmbeddingWidth > 0)
@@ -88,6 +90,18 @@ internal sealed unsafe class EmbeddingLayer
     /// <summary>Gradient of <see cref="Output"/>; the table columns are what <see cref="Update"/> reads. Null when there are no tables.</summary>
     public Slot? OutputGradient { get; }
 
+    /// <summary>Look-ups of the loaded batch, those of all features together.</summary>
+    public long Lookups { get; private set; }
+
+    /// <summary>The most look-ups of a batch.</summary>
+    public long MaxLookups { get; }
+
+    /// <summary>Columns of the widest table.</summary>
+    public int WidestTable { get; }
+
+    /// <summary>Number of tables.</summary>
+    public int Tables => _tableCount;
+
     /// <summary>Makes a batch readable to <see cref="Forward"/>.</summary>
     public void Load(Batch batch)
     {
@@ -111,6 +125,9 @@ internal sealed unsafe class EmbeddingLayer
         }
 
         _rows = batch.Rows;
+        Lookups = 0;
+        for (int f = 0; f < _featureCount; f++)
+            Lookups += _features[f].Lookups;
         _forward.Batch = _rows;
         _dense.Load(_batch.Dense, _rows);
     }
@@ -151,21 +168,15 @@ internal sealed unsafe class EmbeddingLayer
         }
     }
 
-    /// <summary>Adds the gradient of the last forward's look-ups to dense matrices, one a table, [rows, dimension] without gaps.</summary>
-    public void DenseGradients(IReadOnlyList<float[]> gradients)
+    /// <summary>
+    /// The rows of the tables' gradient, those of one id added up, where <see cref="OutputGradient"/> is that of the row: table after table, each in as many
+    /// places as it has look-ups, its touched rows in ascending order first. What is behind them is not written.
+    /// </summary>
+    /// <param name="rows">[look-ups] receives the touched rows.</param>
+    /// <param name="values">[look-ups, <see cref="WidestTable"/>] receives their gradients.</param>
+    /// <param name="counts">[tables] receives how many they are.</param>
+    public void MergedGradient(int* rows, float* values, long* counts)
     {
-        if (EmbeddingWidth == 0)
-            return;
-        long lookups = 0;
-        long width = 1;
-        for (int f = 0; f < _featureCount; f++)
-            lookups += _features[f].Lookups;
-        foreach (SparseInput input in _layout.Sparse)
-            width = Math.Max(width, input.Dimension);
-
-        using DeviceBuffer rows = _context.Device.Allocate(lookups * sizeof(int));
-        using DeviceBuffer values = _context.Device.Allocate(lookups * width * sizeof(float));
-        using DeviceBuffer counts = _context.Device.Allocate((long)_tableCount * sizeof(long));
         EmbeddingGradientArgs args = new()
         {
             StructSize = (uint)sizeof(EmbeddingGradientArgs),
@@ -176,17 +187,31 @@ internal sealed unsafe class EmbeddingLayer
             Features = _features,
             Gradient = OutputGradient!.Data,
             GradientRowStride = OutputGradient.RowStride,
-            UniqueRows = (int*)rows.Pointer,
-            Values = (float*)values.Pointer,
-            ValuesRowStride = width,
-            Counts = (long*)counts.Pointer,
+            UniqueRows = rows,
+            Values = values,
+            ValuesRowStride = WidestTable,
+            Counts = counts,
         };
         long bytes;
         NativeStatus.Check(NativeMethods.EmbeddingGradientWorkspace(_context.Stream.Native, &args, &bytes));
-        using DeviceBuffer workspace = _context.Device.Allocate(bytes);
-        args.Workspace = (void*)workspace.Pointer;
-        args.WorkspaceBytes = bytes;
+        if (bytes > _workspaceBytes)
+            GrowWorkspace(bytes);
+        args.Workspace = (void*)(_workspace?.Pointer ?? 0);
+        args.WorkspaceBytes = _workspaceBytes;
         NativeStatus.Check(NativeMethods.EmbeddingGradient(_context.Stream.Native, &args));
+    }
+
+    /// <summary>Adds the gradient of the last forward's look-ups to dense matrices, one a table, [rows, dimension] without gaps.</summary>
+    public void DenseGradients(IReadOnlyList<float[]> gradients)
+    {
+        if (EmbeddingWidth == 0)
+            return;
+        long lookups = Lookups;
+        int width = WidestTable;
+        using DeviceBuffer rows = _context.Device.Allocate(lookups * sizeof(int));
+        using DeviceBuffer values = _context.Device.Allocate(lookups * width * sizeof(float));
+        using DeviceBuffer counts = _context.Device.Allocate((long)_tableCount * sizeof(long));
+        MergedGradient((int*)rows.Pointer, (float*)values.Pointer, (long*)counts.Pointer);
         long[] uniques = new long[_tableCount];
         int[] uniqueRows = new int[lookups];
         float[] sums = new float[lookups * width];

@@ -49,6 +49,9 @@ internal sealed class ParameterSet : IDisposable
 
     public IReadOnlyList<ParameterBlock> Blocks => _blocks;
 
+    /// <summary>Elements of the dense blocks so far, gaps included.</summary>
+    public long Count => _count;
+
     public nint Values { get; private set; }
 
     public nint Gradients { get; private set; }

@@ -10,12 +10,14 @@ internal sealed unsafe class BottomTrunk : Trunk
     private readonly InputBlock _input;
     private readonly GroupedMlp? _bottom;
     private readonly int _groups;
+    private readonly bool _keepsGradient;
 
     /// <param name="context">The context.</param>
     /// <param name="input">The input block.</param>
     /// <param name="architecture">Bottom widths and activation.</param>
     /// <param name="taskNames">One bottom for each of these; null = one for all.</param>
-    public BottomTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, IReadOnlyList<string>? taskNames)
+    /// <param name="keepsGradient">Whether the representation's gradient must outlive a backward, so that another one can weigh it anew.</param>
+    public BottomTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, IReadOnlyList<string>? taskNames, bool keepsGradient)
     {
         _context = context;
         _input = input;
@@ -40,7 +42,10 @@ internal sealed unsafe class BottomTrunk : Trunk
             Activation = input.Activation;
         }
 
-        if (context.Training)
+        _keepsGradient = keepsGradient && _groups > 1;
+        if (context.Training && _keepsGradient)
+            RepresentationGradient = context.Reserve("representation.gradient", _bottom!.Output.Columns);
+        else if (context.Training)
             RepresentationGradient = _bottom?.OutputGradient ?? input.OutputGradient ?? context.Reserve("representation.gradient", input.Output.Columns);
     }
 
@@ -55,6 +60,8 @@ internal sealed unsafe class BottomTrunk : Trunk
     public override bool Shared => _groups == 1;
 
     public override int Width => (int)(Representation.Columns / _groups);
+
+    public override IEnumerable<TaskParameters> OwnOfTasks => Shared ? [] : [new("bottom.")];
 
     public override void Pack() => _bottom?.Pack();
 
@@ -73,6 +80,8 @@ internal sealed unsafe class BottomTrunk : Trunk
             return;
         if (!Shared && taskWeights != null)
             ScaleGroups(rows, taskWeights);
+        else if (_keepsGradient)
+            _context.Stream.CopyOnDevice(RepresentationGradient.Pointer, _bottom.OutputGradient.Pointer, rows * RepresentationGradient.RowStride * sizeof(float));
         _bottom.Backward(rows);
     }
 
@@ -93,7 +102,7 @@ internal sealed unsafe class BottomTrunk : Trunk
         for (int t = 0; t < _groups; t++)
         {
             Slot part = RepresentationGradient.Slice((long)t * Width, Width);
-            BalanceOperations.Scale(_context, part, rows, taskWeights + t);
+            BalanceOperations.Combine(_context, part, 0, 1, rows, taskWeights + t, _bottom!.OutputGradient.Slice((long)t * Width, Width), accumulate: false);
         }
     }
 }

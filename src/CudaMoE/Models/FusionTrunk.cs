@@ -11,6 +11,7 @@ internal sealed unsafe class FusionTrunk : Trunk
 {
     private readonly InputBlock _input;
     private readonly List<FusionLevel> _levels = [];
+    private readonly List<TaskParameters> _ownOfTasks = [];
     private readonly int _outputs;
     private long _rows;
 
@@ -22,6 +23,8 @@ internal sealed unsafe class FusionTrunk : Trunk
             _levels.Add(new(context, plans[i], i, input.Output, i == 0 ? null : _levels[i - 1], architecture.Activation));
         _outputs = plans[^1].Outputs;
         Shared = _outputs == 1 && tasks > 1;
+        if (_outputs == tasks)
+            AddOwnOfTasks(plans[^1], $"levels.{plans.Count - 1}");
     }
 
     public override Slot Representation => Last.Output;
@@ -43,6 +46,8 @@ internal sealed unsafe class FusionTrunk : Trunk
     public override ReadOnlySpan<double> GateSums => Last.Gates == null ? [] : Last.Gates.ProbabilitySums(_rows);
 
     public override bool SplitsInputGradient => true;
+
+    public override IEnumerable<TaskParameters> OwnOfTasks => _ownOfTasks;
 
     private FusionLevel Last => _levels[^1];
 
@@ -71,6 +76,17 @@ internal sealed unsafe class FusionTrunk : Trunk
     public override void BackwardParameters(long rows, long step, float* taskWeights) => Backward(rows, taskWeights, weights: true, target: null);
 
     public override void BackwardInputOf(long rows, long step, float* taskWeights, Slot target) => Backward(rows, taskWeights, weights: false, target);
+
+    /// <summary>Of the last level: what mixes for a single task, and the experts that its gate alone sees.</summary>
+    private void AddOwnOfTasks(FusionLevelPlan last, string name)
+    {
+        _ownOfTasks.Add(new($"{name}.gate."));
+        _ownOfTasks.Add(new($"{name}.stitch."));
+        _ownOfTasks.Add(new($"{name}.native."));
+        int own = last.Units.Take(last.TaskUnits).Sum();
+        if (last.Visible != null && own > 0)
+            _ownOfTasks.Add(new($"{name}.experts.", own, last.Experts));
+    }
 
     private void Backward(long rows, float* taskWeights, bool weights, Slot? target)
     {

@@ -225,7 +225,7 @@ internal sealed unsafe class GrecTrunk : Trunk
     public override void Backward(long rows, long step, float* taskWeights)
     {
         TakeGradient(rows, Shared ? null : taskWeights);
-        Backward(rows, step, auxiliary: true, _input.OutputGradient);
+        Backward(rows, step, AuxiliaryLosses, _input.OutputGradient);
     }
 
     public override void BackwardParameters(long rows, long step, float* taskWeights)

@@ -158,6 +158,9 @@ internal sealed unsafe class MgoeTrunk : Trunk
 
     public override bool SplitsInputGradient => true;
 
+    // With coupling every tower reads every mixture.
+    public override IEnumerable<TaskParameters> OwnOfTasks => _coupling == null ? [new("gate.")] : [];
+
     /// <summary>The macro weights; null in a model without graph.</summary>
     public MacroWeightTables? MacroWeights => _weights;
 

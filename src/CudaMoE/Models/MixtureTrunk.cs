@@ -73,6 +73,8 @@ internal sealed unsafe class MixtureTrunk : Trunk
 
     public override bool SplitsInputGradient => true;
 
+    public override IEnumerable<TaskParameters> OwnOfTasks => Shared ? [] : [new("gate.")];
+
     public override void Pack()
     {
         _gate.Pack();
@@ -98,7 +100,7 @@ internal sealed unsafe class MixtureTrunk : Trunk
     {
         _combine.Backward(rows, taskWeights);
         _experts.Backward(rows);
-        _gate.BackwardWeights(rows, step);
+        _gate.BackwardWeights(rows, step, auxiliary: AuxiliaryLosses);
     }
 
     public override void BackwardInputOf(long rows, long step, float* taskWeights, Slot target)

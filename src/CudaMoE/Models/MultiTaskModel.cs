@@ -26,6 +26,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly List<string> _taskNames;
     private readonly Slot[] _trunkGradients = [];
     private readonly GradientColumns? _columns;
+    private readonly SharedGradients? _shared;
     private readonly StepPart<(int Rows, nint Features)> _forwardPart;
     private readonly StepPart<int> _towersPart;
     private readonly StepPart<(int Rows, nint Features, bool Weighted, bool GramIsFresh)> _trunkPart;
@@ -68,8 +69,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _input = new(_context, description, layout, _deviceBatch);
             _trunk = architecture.Type switch
             {
-                ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null),
-                ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames),
+                ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null, keepsGradient: false),
+                ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames, HasSharedGradients && architecture.Transfer == null),
                 ModelType.Grec => new GrecTrunk(_context, _input, description, layout),
                 ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
                 ModelType.Mgoe => new MgoeTrunk(_context, _input, _deviceBatch, description, layout),
@@ -77,6 +78,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             };
             if (architecture.Transfer != null)
                 _trunk = new TransferTrunk(_context, _trunk, description);
+            long belowTowers = _context.Parameters.Count;
             _towers = new(_context, _trunk, description, outputs);
             if (description.Tasks.Any(t => t.Given != null))
                 _joint = new(_context, [.. description.Tasks.Select(t => t.Given == null ? (int?)null : _taskNames.IndexOf(t.Given))], _towers.Logits, _towers.LogitGradients);
@@ -107,6 +109,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 }
             }
 
+            if (training && HasSharedGradients)
+            {
+                bool auxiliary = architecture.Gate.BalanceLoss > 0 || architecture.Gate.ZLoss > 0;
+                _shared = new(_context, _input.Embedding, _trunk, outputs.Count, belowTowers, auxiliary);
+            }
+
             if (training && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
             bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
@@ -115,13 +123,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _trunkPart = _context.Own(new StepPart<(int, nint, bool, bool)>(_context, captured, RunBackwardTrunk));
             _packPart = _context.Own(new StepPart<bool>(_context, captured, RunPack));
             int tasks = outputs.Count;
-            _context.Activations.Reserve("task_weights", (long)tasks * sizeof(float), p => _taskWeights = p);
+            _context.Activations.Reserve("task_weights", (long)(tasks + 1) * sizeof(float), p => _taskWeights = p);
             _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
             _context.Activations.Reserve("trunk.gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
             _context.Commit();
             float[] ones = new float[tasks];
             Array.Fill(ones, 1f);
             _context.Stream.CopyToDevice<float>(ones, _ones);
+            // Behind the tasks' weights stands that of the gates' own losses.
+            _context.Stream.CopyToDevice<float>([1f], _taskWeights + (tasks * sizeof(float)));
             ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
             _input.Norm?.Initialize();
             _trunk.Initialize();
@@ -227,6 +237,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
         BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
+
+    private bool HasSharedGradients =>
+        Description.Training.Balancer.Place == RepresentationPlace.SharedParameters && BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
 
     /// <summary>
     /// Takes the macro weights of a graph for the users and items of the encoders; nodes that the graph does not have get those of a node without
@@ -348,13 +361,16 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     /// <summary>
     /// Gram matrix [tasks, tasks] of the task gradients on the shared representation, flattened over the batch. At the towers' inputs by default; at the
-    /// trunk's input when the description says so, which costs one backward pass a task through experts and gates.
+    /// trunk's input when the description says so, which costs one backward pass a task through experts and gates; or of the shared parameters, which costs a whole
+    /// backward pass a task below the towers and leaves the gradients of the last one.
     /// </summary>
     public void ComputeGram(Span<double> gram)
     {
         RequireTraining();
         long rows = (_batch ?? throw NoBatch()).Rows;
-        if (HasTrunkInputGradients)
+        if (_shared != null)
+            SharedGram(_shared, rows, gram);
+        else if (HasTrunkInputGradients)
             TrunkInputGram(rows, gram);
         else
             _towers.Gram(rows, gram);
@@ -413,19 +429,29 @@ public sealed unsafe class MultiTaskModel : IDisposable
         float* device = _weighted ? (float*)_taskWeights : null;
         if (device != null && BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled)
             _towers.ScaleParameterGradients(_taskNames, device);
-        if (HasTrunkInputGradients && device != null)
+        if (_shared != null && device != null)
+        {
+            SharedBackward(_shared, rows, device);
+        }
+        else if (HasTrunkInputGradients && device != null)
         {
             TrunkInputBackward(rows, device, _gramIsFresh);
+            _input.Backward(rows);
         }
         else
         {
-            if (device == null)
-                _towers.SumShared(rows, (float*)_ones);
-            else
-                _towers.CombineShared(rows, device);
-            _trunk.Backward(rows, _step, device);
+            BackwardBelow(rows, device);
         }
+    }
 
+    /// <summary>From the tasks' gradients on the representation, each times its weight (null = 1), down to the tables.</summary>
+    private void BackwardBelow(long rows, float* weights)
+    {
+        if (weights == null)
+            _towers.SumShared(rows, (float*)_ones);
+        else
+            _towers.CombineShared(rows, weights);
+        _trunk.Backward(rows, _step, weights);
         _input.Backward(rows);
     }
 
@@ -520,6 +546,47 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _input.Pack();
         _trunk.Pack();
         _towers.Pack();
+    }
+
+    private void SharedGram(SharedGradients shared, long rows, Span<double> gram)
+    {
+        int tasks = Outputs.Count;
+        _trunk.AuxiliaryLosses = false;
+        for (int t = 0; t < tasks; t++)
+        {
+            BackwardBelow(rows, shared.Only(t));
+            shared.Keep(rows, t);
+        }
+
+        _trunk.AuxiliaryLosses = true;
+        if (shared.HasAuxiliary)
+        {
+            BackwardBelow(rows, shared.Only(tasks));
+            shared.Keep(rows, tasks);
+        }
+
+        shared.Gram(gram);
+    }
+
+    private void SharedBackward(SharedGradients shared, long rows, float* weights)
+    {
+        bool scaled = BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled;
+        if (_gramIsFresh)
+        {
+            shared.Combine(rows, weights, scaled);
+            return;
+        }
+
+        bool own = shared.HasOwn && !scaled;
+        if (own)
+        {
+            BackwardBelow(rows, weights: null);
+            shared.CopyOwn(restore: false);
+        }
+
+        BackwardBelow(rows, weights);
+        if (own)
+            shared.CopyOwn(restore: true);
     }
 
     private void TrunkInputGram(long rows, Span<double> gram)

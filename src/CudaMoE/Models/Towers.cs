@@ -35,7 +35,10 @@ internal sealed unsafe class Towers
         _tasks = outputs.Count;
         Outputs = outputs;
         // Where a balancer looks at the gradients themselves, those of a shared representation must be formed, tower by tower.
-        bool formed = trunk.Shared && BalancerFacts.Of(description.Training.Balancer.Type).Family == BalancerFamily.Columns;
+        // Where every task's goes down alone, too: the weights of the products would have to be taken back.
+        BalancerDescription balancer = description.Training.Balancer;
+        bool formed = trunk.Shared
+            && (BalancerFacts.Of(balancer.Type).Family == BalancerFamily.Columns || balancer.Place == RepresentationPlace.SharedParameters);
         _together = outputs.All(n => n == outputs[0]) && !formed;
         _starts = new long[_tasks + 1];
         ArchitectureDescription architecture = description.Architecture;

@@ -75,6 +75,12 @@ internal sealed unsafe class TransferTrunk : Trunk
 
     public override bool SplitsInputGradient => true;
 
+    public override bool AuxiliaryLosses
+    {
+        get => _trunk.AuxiliaryLosses;
+        set => _trunk.AuxiliaryLosses = value;
+    }
+
     /// <summary>Indices of the chain's tasks, the earliest first.</summary>
     public static int[] Chain(ModelDescription description)
     {

@@ -47,6 +47,15 @@ internal abstract class Trunk
     /// <summary>Routing of a sparse mixture; null in other models.</summary>
     public virtual Routing? Routing => null;
 
+    /// <summary>
+    /// The parameters that only one task's tower reads, such as its own gate before it, so that no other task has a gradient on them. Where all below
+    /// the towers is shared, none.
+    /// </summary>
+    public virtual IEnumerable<TaskParameters> OwnOfTasks => [];
+
+    /// <summary>Whether the gates' own losses take part in <see cref="Backward"/>; they do from the start.</summary>
+    public virtual bool AuxiliaryLosses { get; set; } = true;
+
     /// <summary>Whether <see cref="BackwardInputOf"/> gives the tasks' gradients on the trunk's input one by one.</summary>
     public virtual bool SplitsInputGradient => false;
 
@@ -80,3 +89,9 @@ internal abstract class Trunk
 
     private NotSupportedException Whole() => new($"{GetType().Name} gives the gradient of its input only as a whole");
 }
+
+/// <summary>Parameters by the beginning of their names: of each the first <paramref name="Leading"/> of <paramref name="Parts"/> equal parts.</summary>
+/// <param name="Prefix">The beginning of the names.</param>
+/// <param name="Leading">Parts that are meant.</param>
+/// <param name="Parts">Parts that a parameter has.</param>
+internal readonly record struct TaskParameters(string Prefix, int Leading = 1, int Parts = 1);

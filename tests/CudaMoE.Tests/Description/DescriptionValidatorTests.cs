@@ -39,6 +39,7 @@ public sealed class DescriptionValidatorTests
         { "noisy", WithGate(new() { TopK = 4, Score = ScoreMode.Noisy }) },
         { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = GradientNormalization.Norm }) },
         { "single task with static weights", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Static } } } },
+        { "single task over shared tables", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters } } } },
         { "stopping on one task", WithStopping(Stopping with { Metric = "spend/rmse" }) },
         { "stopping with weights", WithStopping(Stopping with { Metric = "auc", TaskWeights = [1, 0] }) },
         { "stopping on log loss with validation files", WithStopping(Stopping with { Metric = "log_loss" }) with { Data = Data with { Validation = ["v.csv"] } } },
@@ -331,6 +332,13 @@ public sealed class DescriptionValidatorTests
             "training.balancer.type",
             WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.MultiBalance } } },
             "use equal or static");
+        Add("balancer.place", "has no rows of samples", new() { Balancer = new() { Type = BalancerType.Moco, Place = RepresentationPlace.SharedParameters } });
+        Add("balancer.place", "looks at no gradients", new() { Balancer = new() { Type = BalancerType.Dwa, Place = RepresentationPlace.SharedParameters } });
+        BalancerDescription onParameters = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters };
+        cases.Add(
+            "training.balancer.place",
+            With(Dense) with { Architecture = new() { Type = ModelType.SingleTask, Bottom = [4] }, Training = new() { Balancer = onParameters } },
+            "shares no parameter");
         BalancerDescription onTrunk = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput };
         cases.Add(
             "training.balancer.place",

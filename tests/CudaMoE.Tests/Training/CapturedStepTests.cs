@@ -29,6 +29,7 @@ public sealed class CapturedStepTests
         ["mmoe, noisy"] = (Mmoe with { Gate = new() { TopK = 2, Score = ScoreMode.Noisy } }, new(), null),
         ["mmoe, multi_balance"] = (Mmoe, new() { Type = BalancerType.MultiBalance }, null),
         ["mmoe, mgda on the trunk's input"] = (Mmoe, new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput }, null),
+        ["mmoe, mgda on shared parameters now and then"] = (Mmoe, new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters, Every = 2 }, null),
         ["shared bottom, mgda now and then"] = (
             new() { Type = ModelType.SharedBottom, Bottom = [7], Tower = [4] }, new() { Type = BalancerType.Mgda, Every = 3 }, null),
         ["adatt"] = (

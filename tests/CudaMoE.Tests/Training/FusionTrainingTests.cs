@@ -26,7 +26,8 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
             TheoryData<string, RepresentationPlace> places = [];
             foreach (string name in Names)
             {
-                foreach (RepresentationPlace place in Enum.GetValues<RepresentationPlace>())
+                // Gradients of shared parameters have tests of their own.
+                foreach (RepresentationPlace place in (RepresentationPlace[])[RepresentationPlace.TowerInput, RepresentationPlace.TrunkInput])
                     places.Add(name, place);
             }
 

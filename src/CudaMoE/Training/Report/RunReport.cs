@@ -79,7 +79,7 @@ public static class RunReport
         return page.ToString();
     }
 
-    private static string Resource(string name)
+    internal static string Resource(string name)
     {
         using Stream stream = typeof(RunReport).Assembly.GetManifestResourceStream($"report/{name}")
             ?? throw new InvalidOperationException($"the assembly lacks report/{name}");
