@@ -13,6 +13,7 @@ namespace cudamoe::kernels {
 
 struct DeviceReport;
 struct OffenderCell;
+struct SampleCounts;
 
 enum class GemmFunction : int32_t { kForward, kDgrad, kWgrad, kExpertForward };  // the ABI function, for reports
 
@@ -119,5 +120,10 @@ cudaError_t gemm_wgrad_bf16(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t 
 // The same of bf16 operands by wgmma, on sm_90a only: tiles of 64 or 128 rows of dw and 128 or 256 columns. Rows are aligned to 16 bytes.
 cudaError_t gemm_wgrad_wgmma(const GemmWgrad& wgrad, GemmWgmmaTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_sum(const GemmWgrad& wgrad, cudaStream_t stream);
+
+// Compares samples of what the product or the weight gradient left in y, before, dw and dbias, written without `accumulate`, with the same
+// sums in double precision, and adds to counts.
+cudaError_t gemm_compare_product(const GemmProduct& product, bool packed_is_bf16, int samples, SampleCounts* counts, cudaStream_t stream);
+cudaError_t gemm_compare_wgrad(const GemmWgrad& wgrad, bool rounded, int samples, SampleCounts* counts, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

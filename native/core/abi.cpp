@@ -1,6 +1,7 @@
 // Version, errors, backends, devices, memory and streams of the ABI. The operations are in core/<family>.
 #include "core/abi.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -47,6 +48,16 @@ void copy_text(char (&destination)[N], const std::string& source) {
   std::memcpy(destination, source.data(), source.size() < N ? source.size() : N - 1);
 }
 
+// As much of a text as fits, terminated; returns its whole length.
+int64_t copy_out(const std::string& text, char* buffer, int64_t capacity) {
+  if (buffer != nullptr && capacity > 0) {
+    const size_t length = std::min(text.size(), static_cast<size_t>(capacity - 1));
+    std::memcpy(buffer, text.data(), length);
+    buffer[length] = '\0';
+  }
+  return static_cast<int64_t>(text.size());
+}
+
 }  // namespace
 }  // namespace cudamoe
 
@@ -58,16 +69,7 @@ int32_t cudamoe_abi_version(void) { return CUDAMOE_ABI_VERSION; }
 
 const char* cudamoe_version(void) { return CUDAMOE_VERSION_TEXT; }
 
-int64_t cudamoe_last_error(char* buffer, int64_t capacity) {
-  const std::string& text = last_error();
-  if (buffer != nullptr && capacity > 0) {
-    const auto room = static_cast<size_t>(capacity - 1);
-    const size_t length = text.size() < room ? text.size() : room;
-    std::memcpy(buffer, text.data(), length);
-    buffer[length] = '\0';
-  }
-  return static_cast<int64_t>(text.size());
-}
+int64_t cudamoe_last_error(char* buffer, int64_t capacity) { return copy_out(last_error(), buffer, capacity); }
 
 int64_t cudamoe_struct_size(const char* name) {
   if (name == nullptr) return -1;
@@ -179,6 +181,22 @@ cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_in
     const std::lock_guard lock(device->mutex);
     info->live_bytes = device->live_bytes;
     info->live_allocations = static_cast<int64_t>(device->allocations.size());
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_device_get_notes(cudamoe_device* device, char* buffer, int64_t capacity, int64_t* bytes) {
+  const char* function = "cudamoe_device_get_notes";
+  try {
+    Check check(function);
+    check_device(check, device).count("capacity", capacity);
+    check.require(buffer != nullptr || capacity == 0, "buffer is null; it may be only when capacity is 0");
+    check.require(bytes != nullptr, "bytes is null; it must point to a count");
+    if (!check.ok()) return check.status();
+    const std::string notes = device->backend->device_notes == nullptr ? "" : device->backend->device_notes(device->device);
+    *bytes = copy_out(notes, buffer, capacity);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);

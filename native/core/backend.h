@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "cudamoe.h"
 
@@ -70,7 +71,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 7;
+inline constexpr uint32_t kBackendVersion = 8;
 
 // What the library gives to a plug-in that it opens.
 struct Host {
@@ -90,6 +91,8 @@ struct Backend {
   cudamoe_status (*device_open)(const char* options, void** device);
   void (*device_close)(void* device);
   void (*device_info)(void* device, cudamoe_device_info* info);
+  // Null for a backend that has none.
+  std::string (*device_notes)(void* device);
   cudamoe_status (*allocate)(void* device, int64_t bytes, void** pointer);
   void (*release)(void* device, void* pointer, int64_t bytes);
   cudamoe_status (*host_allocate)(void* device, int64_t bytes, void** pointer);

@@ -8,9 +8,13 @@ cudamoe_status begin(void* handle) {
   Stream& stream = stream_of(handle);
   // Before the capture: memory that is freed from now on does not wait for this stream. Relaxed: other threads may go on allocating, and
   // the capture may end on another thread than it began on.
-  stream.device().memory().set_captured(stream.get(), true);
+  const auto set_captured = [&](bool captured) {
+    stream.device().memory().set_captured(stream.get(), captured);
+    stream.set_captured(captured);
+  };
+  set_captured(true);
   const cudaError_t error = cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeRelaxed);
-  if (error != cudaSuccess) stream.device().memory().set_captured(stream.get(), false);
+  if (error != cudaSuccess) set_captured(false);
   return stream.device().check(error, "cudamoe_capture_begin", "beginning the capture");
 }
 
@@ -20,6 +24,7 @@ cudamoe_status end(void* handle, void** capture) {
   cudaGraphExec_t executable = nullptr;
   cudaError_t error = cudaStreamEndCapture(stream.get(), &graph);
   stream.device().memory().set_captured(stream.get(), false);
+  stream.set_captured(false);
   if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, graph, 0);
   if (graph != nullptr) cudaGraphDestroy(graph);
   if (error == cudaSuccess) *capture = executable;

@@ -2,6 +2,7 @@
 #include "cuda/device.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "common/report.cuh"
@@ -29,7 +30,19 @@ bool is_sticky(cudaError_t error) {
   }
 }
 
+// CUDAMOE_TRIALS: on or off; what else it says counts as unset.
+bool tries_kernels_here() {
+  const char* set = std::getenv("CUDAMOE_TRIALS");
+  const std::string text = set == nullptr ? "" : set;
+  return text == "on" || (text != "off" && tries_kernels());
+}
+
 }  // namespace
+
+Device::Device(int ordinal, const cudaDeviceProp& properties)
+    : ordinal_(ordinal),
+      properties_(properties),
+      trials_(tries_kernels_here(), tries_kernels_here() ? trial_log_path(properties.name, driver_version()) : "") {}
 
 cudamoe_status Device::check(cudaError_t error, const char* function, const char* what) const {
   if (error == cudaSuccess) return CUDAMOE_OK;
@@ -91,6 +104,8 @@ void device_info(void* device, cudamoe_device_info* info) {
   std::snprintf(info->name, sizeof info->name, "%.127s", own.properties().name);
   std::snprintf(info->level, sizeof info->level, "sm_%d", own.architecture());
 }
+
+std::string device_notes(void* device) { return static_cast<Device*>(device)->trials().notes(); }
 
 cudamoe_status allocate(void* device, int64_t bytes, void** pointer) {
   Device& own = device_of(device);
@@ -193,6 +208,7 @@ Backend make_table() {
   table.device_open = device_open;
   table.device_close = device_close;
   table.device_info = device_info;
+  table.device_notes = device_notes;
   table.allocate = allocate;
   table.release = release;
   table.host_allocate = host_allocate;

@@ -8,6 +8,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "cuda/memory_pool.h"
+#include "cuda/trials/trials.h"
 
 namespace cudamoe::kernels {
 struct DeviceReport;
@@ -17,7 +18,7 @@ namespace cudamoe::cuda {
 
 class Device {
  public:
-  Device(int ordinal, const cudaDeviceProp& properties) : ordinal_(ordinal), properties_(properties) {}
+  Device(int ordinal, const cudaDeviceProp& properties);
 
   int ordinal() const { return ordinal_; }
   int multiprocessors() const { return properties_.multiProcessorCount; }
@@ -25,6 +26,8 @@ class Device {
   int architecture() const { return 10 * properties_.major + properties_.minor; }
   const cudaDeviceProp& properties() const { return properties_; }
   MemoryPool& memory() { return memory_; }
+  Trials& trials() { return trials_; }
+  const Trials& trials() const { return trials_; }
 
   // Makes it the calling thread's device. Every function that calls the runtime does so first.
   void use() const { cudaSetDevice(ordinal_); }
@@ -40,6 +43,7 @@ class Device {
   cudaDeviceProp properties_;
   mutable std::atomic<bool> faulted_{false};
   MemoryPool memory_;
+  Trials trials_;
 };
 
 class Stream {
@@ -59,6 +63,10 @@ class Stream {
   // Device memory for operations that have no work space. Zero between operations: each leaves it as it found it.
   void* scratch() const { return scratch_; }
 
+  // Whether what is called on it is kept for a capture, not run.
+  bool captured() const { return captured_; }
+  void set_captured(bool captured) { captured_ = captured; }
+
   cudamoe_status check(cudaError_t error, const char* function) const { return device_.check(error, function, "a kernel launch"); }
 
  private:
@@ -67,6 +75,7 @@ class Stream {
   kernels::DeviceReport* report_;
   kernels::DeviceReport* device_report_;
   void* scratch_;
+  bool captured_ = false;
 };
 
 // The stream of a table entry, with its device made the calling thread's.

@@ -22,6 +22,9 @@ std::string failure_detail(int ordinal);
 // A named range of the calling thread's time, for profilers; nested. NVTX on a GPU, nothing on the executor.
 void range_begin(const char* name);
 void range_end();
+// Whether kernels are tried before they are used where CUDAMOE_TRIALS does not say, and the version of the driver that they run under.
+bool tries_kernels();
+int driver_version();
 // Whether the host may read and write device memory.
 bool host_accessible();
 

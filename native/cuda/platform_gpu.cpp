@@ -81,6 +81,13 @@ void range_begin(const char* name) {
 
 void range_end() { nvtxDomainRangePop(profiler_domain()); }
 
+bool tries_kernels() { return true; }
+
+int driver_version() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
 bool host_accessible() { return false; }
 
 }  // namespace cudamoe::cuda

@@ -135,6 +135,15 @@ CUDAMOE_API cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device*
  * Null is accepted and does nothing. */
 CUDAMOE_API cudamoe_status cudamoe_device_close(cudamoe_device* device);
 CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_info* info);
+/* What a user of the device should know, a line each, in UTF-8: kernels that were struck out because they are wrong on this GPU, verdicts
+ * that cannot be kept. Copies at most capacity - 1 bytes and a terminating 0 into `buffer` (host; may be null when capacity is 0), and sets
+ * `bytes` (host) to the length of the whole text, 0 when there is nothing to say.
+ *
+ * On a GPU a kernel is used after it has proven itself there. The first call of a kind runs the candidates for it on the call's operands,
+ * into memory of its own, and compares samples with sums in double precision: it takes milliseconds longer, allocates for that time, and
+ * waits for the stream. Verdicts are kept in a file of the folder CUDAMOE_CACHE (default: the user's folder for caches; "off": none) for
+ * this GPU, driver and build. CUDAMOE_TRIALS=off uses the preferred kernels untried, =on tries them on the executor as well. */
+CUDAMOE_API cudamoe_status cudamoe_device_get_notes(cudamoe_device* device, char* buffer, int64_t capacity, int64_t* bytes);
 
 /* Allocates `bytes` >= 0 of device memory, aligned to 64 bytes (2 MiB, with huge pages asked for, from 4 MiB up), zeroed. */
 CUDAMOE_API cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
@@ -175,7 +184,8 @@ CUDAMOE_API cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream);
  * rates, step numbers and seeds. What lies in device memory is read when it runs: new batches go into the same buffers. So optimiser steps
  * and noisy gates, whose numbers change with every step, are called outside of a capture.
  *   - The memory must live as long as the capture is launched.
- *   - Run the sequence once before it is captured: a GPU loads kernels at their first call.
+ *   - Run the sequence once before it is captured: a GPU loads kernels at their first call, and in a capture none can be tried: kinds of
+ *     calls that are new there take the plainest kernel.
  */
 CUDAMOE_API cudamoe_status cudamoe_capture_begin(cudamoe_stream* stream);
 CUDAMOE_API cudamoe_status cudamoe_capture_end(cudamoe_stream* stream, cudamoe_capture** capture);

@@ -83,6 +83,10 @@ void range_begin(const char*) {}
 
 void range_end() {}
 
+bool tries_kernels() { return false; }
+
+int driver_version() { return 0; }
+
 bool host_accessible() { return false; }
 
 }  // namespace cudamoe::cuda

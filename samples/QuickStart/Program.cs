@@ -15,6 +15,6 @@ TrainingResult result = Trainer.Train(model, baseFolder: "models", new() { Devic
 
 foreach (TaskMetrics task in result.Test)
 {
-    Console.WriteLine($"{task.Task,-16} {string.Join("  ", task.Metrics.Select(metric => $"{metric.Name} {metric.Value:F4}"))}");
+    Console.WriteLine($"{task.Task,-16} {string.Join("  ", task.Metrics)}");
 }
 Console.WriteLine($"checkpoint: {result.CheckpointPath}");

@@ -1,9 +1,9 @@
-// The gemm family: which kernel and tile serve a product, and where a weight gradient keeps its partial sums.
+// The gemm family: what kernels are told of a call, and where a weight gradient keeps its partial sums.
 #include "cuda/gemm/gemm.h"
 
 #include <algorithm>
 
-#include "cuda/tensor_map.h"
+#include "cuda/gemm/candidates.h"
 
 namespace cudamoe::cuda {
 namespace {
@@ -13,12 +13,6 @@ using kernels::GemmTile;
 static_assert(static_cast<int>(kernels::Activation::kRelu) == CUDAMOE_ACTIVATION_RELU &&
               static_cast<int>(kernels::Activation::kGelu) == CUDAMOE_ACTIVATION_GELU &&
               static_cast<int>(kernels::Activation::kTanh) == CUDAMOE_ACTIVATION_TANH);
-
-// Whether f32 products go to the tensor cores: three tf32 multiplications beat one of f32 where the tensor cores are those of a data
-// centre GPU (A100: 156 tf32 against 19.5 f32 TFLOP/s); on the others (sm_86, sm_89) their rates are about equal.
-bool splits_f32(const Device& device) { return device.architecture() == 80 || device.architecture() >= 90; }
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 kernels::GemmMatrix matrix_of(const void* data, int64_t row_stride, int64_t group_stride, int64_t strided_groups, int32_t dtype) {
   return {data, row_stride, strided_groups > 1 ? group_stride : 0, dtype == CUDAMOE_BF16 ? 1 : 0};
@@ -73,62 +67,6 @@ cudamoe_status pack(void* handle, const cudamoe_gemm_pack_args& args) {
   return stream.check(kernels::gemm_pack(pack, stream.get()), "cudamoe_gemm_pack");
 }
 
-// Rows of a group. For ragged groups, whose sizes the host does not know, the average counts.
-int64_t rows_of_group(const kernels::GemmRows& rows) { return rows.offsets != nullptr ? divide_up(rows.rows, rows.groups) : rows.rows; }
-
-// The largest tile that leaves two blocks for every multiprocessor; the low one where groups have few rows. Results are the same in every
-// tile.
-GemmTile tile_of(const Device& device, const kernels::GemmProduct& product, bool bf16) {
-  const int64_t groups = product.rows.groups, rows = rows_of_group(product.rows);
-  if (rows <= kernels::gemm_tile_rows(GemmTile::kLow)) return GemmTile::kLow;
-  const int64_t blocks = groups * divide_up(rows, kernels::gemm_tile_rows(GemmTile::kLarge)) *
-                         divide_up(product.columns, kernels::gemm_tile_columns(GemmTile::kLarge, bf16));
-  return product.columns > 32 && blocks >= 2 * device.multiprocessors() ? GemmTile::kLarge : GemmTile::kMedium;
-}
-
-// Whether 16-byte copies of bf16 rows serve a matrix as it lies.
-bool in_place(const kernels::GemmMatrix& matrix) {
-  return matrix.is_bf16 != 0 && reinterpret_cast<uintptr_t>(matrix.data) % 16 == 0 && matrix.row_stride % 8 == 0 &&
-         matrix.group_stride % 8 == 0;
-}
-
-// Whether wgmma serves a product of packed bf16 weights: many rows, x copied as it lies, a cheap activation.
-bool is_for_wgmma(const Device& device, const kernels::GemmProduct& product) {
-  return device.architecture() == 90 && in_place(product.x) && product.activation <= kernels::Activation::kLeakyRelu &&
-         rows_of_group(product.rows) > kernels::gemm_tile_rows(GemmTile::kLow);
-}
-
-// The tile that needs the fewest turns of the multiprocessors, and how many of its columns a block takes of a row tile, so that all have
-// work. A turn's time is taken as its elements, and the copy of a row tile as 64 columns more.
-cudaError_t run_wgmma(const Stream& stream, const kernels::GemmProduct& product) {
-  kernels::GemmWgmmaProduct p{};
-  p.product = product;
-  kernels::GemmWgmmaTile best{};
-  int64_t least = INT64_MAX;
-  const int32_t columns = product.columns <= 64 ? 64 : 128;
-  const int64_t across = divide_up(product.columns, columns), multiprocessors = stream.device().multiprocessors();
-  for (const int32_t rows : {256, 128}) {
-    const int64_t down = product.rows.groups * divide_up(rows_of_group(product.rows), rows);
-    for (int64_t of_unit = across; of_unit >= 1; of_unit = of_unit == 1 ? 0 : divide_up(of_unit, 2)) {
-      const int64_t turns = divide_up(down * divide_up(across, of_unit), multiprocessors), time = turns * rows * (of_unit * columns + 64);
-      if (time >= least) continue;
-      least = time;
-      best = {rows, columns};
-      p.column_tiles_of_unit = static_cast<int32_t>(of_unit);
-    }
-  }
-  const int64_t element = 2;
-  const cuda::TensorShape packed{const_cast<void*>(product.packed),
-                                 3,
-                                 {product.packed_row_stride, product.depth, product.rows.groups},
-                                 {0, product.packed_row_stride * element, product.packed_group_stride * element},
-                                 {64, 64, 1},
-                                 static_cast<int>(element),
-                                 128};
-  if (const cudaError_t error = encode_tensor_map(packed, &p.packed); error != cudaSuccess) return error;
-  return kernels::gemm_product_wgmma(p, best, stream.device().multiprocessors(), stream.get());
-}
-
 }  // namespace
 
 cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, int32_t packed_dtype, const char* function) {
@@ -136,13 +74,7 @@ cudamoe_status run_product(const Stream& stream, kernels::GemmProduct& product, 
   product.packed_row_stride = kernels::gemm_packed_stride(product.columns);
   product.packed_group_stride = product.depth * product.packed_row_stride;
   if (product.rows.rows == 0) return CUDAMOE_OK;
-  if (packed_dtype == CUDAMOE_BF16 && is_for_wgmma(stream.device(), product)) return stream.check(run_wgmma(stream, product), function);
-  const GemmTile tile = tile_of(stream.device(), product, packed_dtype == CUDAMOE_BF16);
-  const auto run = packed_dtype == CUDAMOE_BF16  ? kernels::gemm_product_bf16
-                   : splits_f32(stream.device()) ? kernels::gemm_product_tf32
-                                                 : kernels::gemm_product_ffma;
-  const cudaError_t error = run(product, tile, stream.get());
-  return stream.check(error, function);
+  return choose_and_run(stream, product, packed_dtype, function);
 }
 
 namespace {
@@ -192,14 +124,6 @@ cudamoe_status dgrad(void* handle, const cudamoe_gemm_dgrad_args& args) {
   product.accumulate = args.accumulate;
   return run_product(stream, product, args.packed_dtype, "cudamoe_gemm_dgrad");
 }
-
-// How the rows of a weight gradient are cut: by shape and architecture alone, so that devices of one kind have the same sums.
-struct WgradPlan {
-  GemmTile tile;
-  kernels::GemmWgmmaTile wgmma_tile;
-  int64_t chunk_rows;
-  int64_t partials;  // chunks that keep partial sums; 0: no group has more than one chunk
-};
 
 bool is_for_wgmma(const Device& device, const cudamoe_gemm_wgrad_args& args) {
   return device.architecture() == 90 && args.compute_dtype == CUDAMOE_BF16;
@@ -257,13 +181,7 @@ cudamoe_status wgrad(void* handle, const cudamoe_gemm_wgrad_args& args) {
   wgrad.accumulate = args.accumulate;
   wgrad.chunk_rows = static_cast<int32_t>(plan.chunk_rows);
   wgrad.partials = plan.partials > 0 ? static_cast<float*>(args.workspace) : nullptr;
-  const auto run = args.compute_dtype == CUDAMOE_BF16 ? kernels::gemm_wgrad_bf16
-                   : splits_f32(stream.device())      ? kernels::gemm_wgrad_tf32
-                                                      : kernels::gemm_wgrad_ffma;
-  const bool wgmma = is_for_wgmma(stream.device(), args) && in_place(wgrad.dz) && in_place(wgrad.x);
-  cudaError_t error = wgmma ? kernels::gemm_wgrad_wgmma(wgrad, plan.wgmma_tile, stream.get()) : run(wgrad, plan.tile, stream.get());
-  if (error == cudaSuccess && wgrad.partials != nullptr) error = kernels::gemm_wgrad_sum(wgrad, stream.get());
-  return stream.check(error, "cudamoe_gemm_wgrad");
+  return choose_and_run(stream, wgrad, plan, args.compute_dtype);
 }
 
 }  // namespace

@@ -93,6 +93,8 @@ TEST(Handles, ForeignPointersAreNoHandles) {
     void* memory = nullptr;
     CUDAMOE_EXPECT_REFUSED(cudamoe_device_close(device), "is not an open device");
     CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_info(device, &info), "is not an open device");
+    int64_t length = 0;
+    CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_notes(device, nullptr, 0, &length), "is not an open device");
     CUDAMOE_EXPECT_REFUSED(cudamoe_memory_allocate(device, 64, &memory), "is not an open device");
   }
   pointers.back() = own.device();
@@ -137,6 +139,19 @@ TEST(Handles, NullResultsAreRefused) {
   CUDAMOE_EXPECT_REFUSED(cudamoe_memory_allocate(own.device(), 8, nullptr), "pointer is null");
   CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_info(own.device(), nullptr), "args is null");
   CUDAMOE_EXPECT_REFUSED(cudamoe_backend_get_info(0, nullptr), "args is null");
+}
+
+TEST(Handles, NotesAreCheckedAndEmptyWhereThereIsNothingToSay) {
+  TestDevice own;
+  char buffer[8] = "before";
+  int64_t length = -1;
+  CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_notes(own.device(), buffer, -1, &length), "capacity is -1");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_notes(own.device(), nullptr, 8, &length), "buffer is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_device_get_notes(own.device(), buffer, 8, nullptr), "bytes is null");
+  EXPECT_STREQ(buffer, "before");
+  CUDAMOE_EXPECT_OK(cudamoe_device_get_notes(own.device(), buffer, 8, &length));
+  EXPECT_EQ(length, 0);
+  EXPECT_STREQ(buffer, "");
 }
 
 TEST(Memory, SizesThatCannotBeAreRefused) {

@@ -111,6 +111,8 @@ internal sealed class TrainingView : ITrainingObserver
         HideSide();
         if (ended.Status is RunStatus.EarlyStopped or RunStatus.Cancelled && ended.Message is not null)
             _context.Note(ended.Message);
+        foreach (string note in ended.DeviceNotes ?? [])
+            _context.Note($"warning: {note}");
     }
 
     private void Begin(string runFolder, RunStartedEvent started, long step, string resumed)

@@ -35,6 +35,9 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_device_get_info")]
     public static partial int DeviceGetInfo(nint device, DeviceInfo* info);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_device_get_notes")]
+    public static partial int DeviceGetNotes(nint device, byte* buffer, long capacity, long* bytes);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_memory_allocate")]
     public static partial int MemoryAllocate(nint device, long bytes, void** pointer);
 

@@ -1,3 +1,4 @@
+using System.Text;
 using CudaMoE.Interop;
 
 namespace CudaMoE.Tensors;
@@ -55,6 +56,24 @@ public sealed class Device : IDisposable
             info.LiveBytes,
             info.LiveAllocations,
             info.Faulted != 0);
+    }
+
+    /// <summary>
+    /// What its user should know, a sentence each: on a GPU the kernels that were tried at their first use, found wrong there and replaced by plainer
+    /// ones. Empty when there is nothing to say.
+    /// </summary>
+    public unsafe IReadOnlyList<string> QueryNotes()
+    {
+        ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
+        long length;
+        NativeStatus.Check(NativeMethods.DeviceGetNotes(_handle.DangerousGetHandle(), null, 0, &length));
+        if (length == 0)
+            return [];
+        byte[] text = new byte[length + 1];
+        fixed (byte* buffer = text)
+            NativeStatus.Check(NativeMethods.DeviceGetNotes(_handle.DangerousGetHandle(), buffer, text.Length, &length));
+        int written = (int)Math.Min(length, text.Length - 1);
+        return Encoding.UTF8.GetString(text, 0, written).Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
     /// <summary>Creates a stream; operations on it run in order.</summary>

@@ -263,6 +263,9 @@ public sealed record RunEndedEvent : RunEvent
     /// <summary>What went wrong, or why it stopped early; null when there is nothing to say.</summary>
     public string? Message { get; init; }
 
+    /// <summary>What the device has to say, see <see cref="Tensors.Device.QueryNotes"/>; null when that is nothing.</summary>
+    public IReadOnlyList<string>? DeviceNotes { get; init; }
+
     /// <summary>Seconds since the start, or since the resume.</summary>
     public required double Seconds { get; init; }
 }

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace CudaMoE.Training;
 
 /// <summary>The metrics of one task on one split.</summary>
@@ -24,6 +26,9 @@ public sealed record MetricValue
 
     /// <summary>Why it is undefined, e.g. "no positive rows"; null when there is a value.</summary>
     public string? Undefined { get; init; }
+
+    /// <summary>"auc 0.9501", or "gauc undefined (no user has both labels)".</summary>
+    public override string ToString() => Value is { } value ? string.Create(CultureInfo.InvariantCulture, $"{Name} {value:F4}") : $"{Name} undefined ({Undefined})";
 
     /// <summary>A metric with a value; one that is not finite becomes undefined.</summary>
     public static MetricValue Of(string name, double value) =>

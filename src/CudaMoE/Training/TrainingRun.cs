@@ -353,7 +353,8 @@ internal sealed class TrainingRun : IDisposable
 
     private void End(RunStatus status, string? message)
     {
-        RunEndedEvent ended = new() { Step = _step, Status = status, Message = message, Seconds = _clock.Elapsed.TotalSeconds };
+        IReadOnlyList<string> notes = _device.QueryNotes();
+        RunEndedEvent ended = new() { Step = _step, Status = status, Message = message, DeviceNotes = notes.Count > 0 ? notes : null, Seconds = _clock.Elapsed.TotalSeconds };
         _log.Append(ended);
         _observer.OnEnded(ended);
     }

@@ -1,0 +1,174 @@
+// Samples of what a product or a weight gradient computed, beside the same sums in double precision: what decides whether a fast kernel is
+// used on a GPU. As plain as can be, and on no path of a step.
+//
+// Products: a block of 128 threads a sampled row, a thread a sampled column. Half of the rows lie evenly over the row space, half are
+// first and last rows of groups, where tiles end. Weight gradients: a block a sampled element, its threads a 128th of the rows each.
+//
+// Bound of the difference: 32 sqrt(terms) 2^-24 sum |a b|, for sums of exact products (bf16) or products rounded to f32 (split tf32), in
+// any order; one term that is missing or wrong among operands of like size is beyond it up to some 4,000 terms, and among some thousand
+// samples in longer sums. A result that is stored as bf16 may also be off by 2^-8 of itself.
+#include "common/activation.cuh"
+#include "common/samples.h"
+#include "gemm/rows.cuh"
+
+namespace cudamoe::kernels {
+namespace {
+
+constexpr int kThreads = 128;
+
+CUDAMOE_DEVICE double magnitude(double x) { return x < 0 ? -x : x; }
+
+CUDAMOE_DEVICE float element(const GemmMatrix& matrix, int64_t group, int64_t row, int64_t column) {
+  const int64_t at = group * matrix.group_stride + row * matrix.row_stride + column;
+  return matrix.is_bf16 != 0 ? to_float(static_cast<const Bf16*>(matrix.data)[at]) : static_cast<const float*>(matrix.data)[at];
+}
+
+// The operand as the kernel multiplies it.
+CUDAMOE_DEVICE double operand(const GemmMatrix& matrix, int64_t group, int64_t row, int64_t column, bool rounded) {
+  const float value = element(matrix, group, row, column);
+  return rounded ? to_float(to_bf16(value)) : value;
+}
+
+CUDAMOE_DEVICE double bound_of(int64_t terms, double magnitudes) {
+  constexpr double kUnit = 32.0 / (1 << 24);
+  return kUnit * sqrt(static_cast<double>(terms)) * magnitudes;
+}
+
+// Whether a result is off. What is not finite is left to the tests: a split of infinity is NaN.
+CUDAMOE_DEVICE bool is_wrong(float result, double expected, double bound, bool is_bf16) {
+  if (!is_finite(expected)) return false;
+  constexpr double kHalfUnit = 1.0 / 256, kRoundings = 1.0 / (1 << 20);
+  const double most = bound + magnitude(expected) * (is_bf16 ? kHalfUnit : kRoundings) + 1e-30;
+  return !(magnitude(result - expected) <= most);
+}
+
+struct SampledRow {
+  int64_t group, row;  // group -1: there is none
+};
+
+CUDAMOE_DEVICE SampledRow strided_row(const GemmRows& rows, int64_t sample, int64_t samples) {
+  if (rows.rows == 0) return {-1, 0};
+  const int64_t group = sample % rows.groups, of_group = sample / rows.groups, per_group = ceil_divide(samples, int64_t{rows.groups});
+  return {group, per_group > 1 ? of_group * (rows.rows - 1) / (per_group - 1) : sample % rows.rows};
+}
+
+CUDAMOE_DEVICE SampledRow ragged_row(const GemmRows& rows, int64_t sample, int64_t samples) {
+  const int64_t even = samples / 2, used = rows.offsets[rows.groups];
+  if (used == 0) return {-1, 0};
+  if (sample >= even) {
+    const int64_t group = (sample - even) / 2 * rows.groups / ceil_divide(samples - even, int64_t{2});
+    const int64_t begin = rows.offsets[group], end = rows.offsets[group + 1];
+    if (begin == end) return {-1, 0};
+    return {group, sample % 2 == 0 ? begin : end - 1};
+  }
+  const int64_t row = even > 1 ? sample * (used - 1) / (even - 1) : 0;
+  // The last group that begins at or before the row.
+  int64_t low = 0, high = rows.groups - 1;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (rows.offsets[middle] <= row) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return {low, row};
+}
+
+CUDAMOE_KERNEL(kThreads, 4)
+compare_product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product, int32_t packed_is_bf16, SampleCounts* counts) {
+  const GemmRows& rows = product.rows;
+  if (!offsets_are_good<kThreads>(rows)) return;
+  const SampledRow at = rows.offsets == nullptr ? strided_row(rows, block_x(), grid_size_x()) : ragged_row(rows, block_x(), grid_size_x());
+  if (at.group < 0) return;
+  const int64_t columns = product.columns < kThreads ? product.columns : kThreads;
+  if (thread_x() >= columns) return;
+  const int64_t column = thread_x() * int64_t{product.columns} / columns, source = source_row(rows, at.row);
+  const bool rounded = packed_is_bf16 != 0;
+  double sum = 0, magnitudes = 0;
+  for (int64_t t = 0; t < product.depth && source >= 0; ++t) {
+    const int64_t weight = at.group * product.packed_group_stride + t * product.packed_row_stride + column;
+    const double w =
+        rounded ? to_float(static_cast<const Bf16*>(product.packed)[weight]) : static_cast<const float*>(product.packed)[weight];
+    const double term = operand(product.x, at.group, source, t, rounded) * w;
+    sum += term;
+    magnitudes += magnitude(term);
+  }
+  if (product.bias != nullptr) {
+    const double bias = product.bias[at.group * product.bias_group_stride + column];
+    sum += bias;
+    magnitudes += magnitude(bias);
+  }
+  double bound = bound_of(product.depth, magnitudes);
+  bool wrong = product.before.data != nullptr &&
+               is_wrong(element(product.before, at.group, at.row, column), sum, bound, product.before.is_bf16 != 0);
+  double expected = sum;
+  if (product.derivative != 0) {
+    if (product.below.data != nullptr) {
+      const double factor = activation_derivative(product.activation, element(product.below, at.group, at.row, column), product.slope);
+      expected *= factor;
+      magnitudes *= magnitude(factor);
+      bound *= magnitude(factor) + 1.0 / (1 << 10);
+    }
+  } else {
+    expected = activate(product.activation, static_cast<float>(sum), product.slope);
+    // No activation is steeper than 1.13, but for a LeakyReLU whose slope is.
+    const double slope = magnitude(product.slope);
+    bound *= slope > 2 ? slope : 2;
+    if (product.activation != Activation::kNone) bound += 1e-6;
+  }
+  wrong = wrong || is_wrong(element(product.y, at.group, at.row, column), expected, bound, product.y.is_bf16 != 0);
+  atomic_add(&counts->samples, 1u);
+  if (magnitudes > 0) atomic_add(&counts->informative, 1u);
+  if (wrong) atomic_add(&counts->wrong, 1u);
+}
+
+CUDAMOE_KERNEL(kThreads, 4)
+compare_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad, int32_t rounded, SampleCounts* counts) {
+  const GemmRows& rows = wgrad.rows;
+  if (!offsets_are_good<kThreads>(rows)) return;
+  CUDAMOE_SHARED(double, sums, [kThreads]);
+  CUDAMOE_SHARED(double, magnitudes, [kThreads]);
+  // Elements spread by odd numbers, the bias behind the last column.
+  const int64_t group = block_x() % rows.groups, spread = block_x() / rows.groups;
+  const int64_t n = spread * 37 % wgrad.n, columns = wgrad.k + (wgrad.dbias != nullptr ? 1 : 0);
+  const int64_t k = (spread % 8 == 7 ? columns - 1 : spread * 101 % columns);
+  const int64_t begin = rows.offsets == nullptr ? 0 : rows.offsets[group],
+                end = rows.offsets == nullptr ? rows.rows : rows.offsets[group + 1];
+  double sum = 0, total = 0;
+  for (int64_t row = begin + thread_x(); row < end; row += kThreads) {
+    const int64_t source = source_row(rows, row);
+    double term = operand(wgrad.dz, group, row, n, rounded != 0);
+    if (k < wgrad.k) term *= source < 0 ? 0.0 : operand(wgrad.x, group, source, k, rounded != 0);
+    sum += term;
+    total += magnitude(term);
+  }
+  sums[thread_x()] = sum;
+  magnitudes[thread_x()] = total;
+  sync_block();
+  if (thread_x() != 0) return;
+  sum = total = 0;
+  for (int i = 0; i < kThreads; ++i) {
+    sum += sums[i];
+    total += magnitudes[i];
+  }
+  const float result = k < wgrad.k ? wgrad.dw[group * wgrad.dw_group_stride + n * wgrad.dw_row_stride + k]
+                                   : wgrad.dbias[group * wgrad.dbias_group_stride + n];
+  atomic_add(&counts->samples, 1u);
+  if (total > 0) atomic_add(&counts->informative, 1u);
+  if (is_wrong(result, sum, bound_of(end - begin, total), false)) atomic_add(&counts->wrong, 1u);
+}
+
+}  // namespace
+
+cudaError_t gemm_compare_product(const GemmProduct& product, bool packed_is_bf16, int samples, SampleCounts* counts, cudaStream_t stream) {
+  return launch({.name = "gemm_compare_product", .grid = {samples}, .block = {kThreads}, .stream = stream}, compare_product_kernel, product,
+                packed_is_bf16 ? 1 : 0, counts);
+}
+
+cudaError_t gemm_compare_wgrad(const GemmWgrad& wgrad, bool rounded, int samples, SampleCounts* counts, cudaStream_t stream) {
+  return launch({.name = "gemm_compare_wgrad", .grid = {samples}, .block = {kThreads}, .stream = stream}, compare_wgrad_kernel, wgrad,
+                rounded ? 1 : 0, counts);
+}
+
+}  // namespace cudamoe::kernels

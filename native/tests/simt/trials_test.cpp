@@ -1,0 +1,300 @@
+// Trials with kernels that are wrong on purpose: what is struck out, what is chosen, what is kept.
+#include "cuda/trials/trials.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <thread>
+
+#include "core/backend.h"
+#include "cuda/device.h"
+#include "gemm/gemm.h"
+
+extern "C" const cudamoe::Backend* cudamoe_backend_entry(const cudamoe::Host* host);
+
+namespace cudamoe::test {
+namespace {
+
+namespace fs = std::filesystem;
+using cuda::CallKind;
+using cuda::Candidate;
+using cuda::Trials;
+
+constexpr int64_t kRows = 20, kColumns = 12, kDepth = 9, kStride = 16;
+
+const Backend& backend() {
+  static const Host host{kBackendVersion, [](const char*) noexcept {}};
+  return *cudamoe_backend_entry(&host);
+}
+
+// A device of the backend with a stream and a product of it.
+class Product {
+ public:
+  explicit Product(float scale = 1, const char* options = "") {
+    EXPECT_EQ(backend().device_open(options, &device_), CUDAMOE_OK);
+    EXPECT_EQ(backend().stream_create(device_, &stream_), CUDAMOE_OK);
+    std::vector<float> x(kRows * kDepth), packed(kDepth * kStride);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = scale * std::sin(static_cast<float>(i + 1));
+    for (size_t i = 0; i < packed.size(); ++i) packed[i] = std::cos(static_cast<float>(i + 1));
+    product_.rows = {nullptr,
+                     nullptr,
+                     kRows,
+                     kRows,
+                     1,
+                     kernels::GemmFunction::kForward,
+                     stream().device_report(),
+                     static_cast<kernels::OffenderCell*>(stream().scratch())};
+    product_.columns = kColumns;
+    product_.depth = kDepth;
+    product_.x = {keep(x), kDepth, 0, 0};
+    product_.packed = keep(packed);
+    product_.packed_row_stride = kStride;
+    product_.packed_group_stride = kDepth * kStride;
+    product_.y = {keep(std::vector<float>(kRows * kColumns)), kColumns, 0, 0};
+  }
+  ~Product() {
+    backend().stream_destroy(stream_);
+    for (void* memory : memory_) backend().release(device_, memory, 0);
+    backend().device_close(device_);
+  }
+  Product(const Product&) = delete;
+  Product& operator=(const Product&) = delete;
+
+  cuda::Stream& stream() const { return *static_cast<cuda::Stream*>(stream_); }
+  const kernels::GemmProduct& get() const { return product_; }
+
+ private:
+  float* keep(const std::vector<float>& values) {
+    void* memory = nullptr;
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
+    EXPECT_EQ(backend().allocate(device_, bytes, &memory), CUDAMOE_OK);
+    EXPECT_EQ(backend().copy(stream_, memory, values.data(), bytes, CUDAMOE_HOST_TO_DEVICE), CUDAMOE_OK);
+    EXPECT_EQ(backend().stream_synchronize(stream_), CUDAMOE_OK);
+    memory_.push_back(memory);
+    return static_cast<float*>(memory);
+  }
+
+  void *device_ = nullptr, *stream_ = nullptr;
+  std::vector<void*> memory_;
+  kernels::GemmProduct product_{};
+};
+
+using Kernel = std::function<cudaError_t(const kernels::GemmProduct&, cudaStream_t)>;
+
+cudaError_t right(const kernels::GemmProduct& product, cudaStream_t stream) {
+  return kernels::gemm_product_ffma(product, kernels::GemmTile::kMedium, stream);
+}
+// Leaves out the last term of every sum.
+cudaError_t short_sums(const kernels::GemmProduct& product, cudaStream_t stream) {
+  kernels::GemmProduct own = product;
+  own.depth -= 1;
+  return right(own, stream);
+}
+// Leaves the last row as it was.
+cudaError_t missing_row(const kernels::GemmProduct& product, cudaStream_t stream) {
+  kernels::GemmProduct own = product;
+  own.rows.rows -= 1;
+  return right(own, stream);
+}
+cudaError_t refused(const kernels::GemmProduct&, cudaStream_t) { return cudaErrorInvalidConfiguration; }
+cudaError_t slow(const kernels::GemmProduct& product, cudaStream_t stream) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return right(product, stream);
+}
+
+class OwnTrial : public cuda::Trial {
+ public:
+  OwnTrial(const Product& product, std::vector<Kernel> kernels) : product_(product), kernels_(std::move(kernels)) {}
+
+  std::string describe() const override { return "9 -> 12"; }
+  cudaError_t prepare() override { return cudaSuccess; }
+  cudaError_t poison() override {
+    const auto& y = product_.get().y;
+    return cudaMemsetAsync(const_cast<void*>(y.data), 0xFF, kRows * kColumns * sizeof(float), product_.stream().get());
+  }
+  cudaError_t run(size_t candidate) override {
+    ++runs;
+    return kernels_[candidate](product_.get(), product_.stream().get());
+  }
+  cudaError_t compare(kernels::SampleCounts* counts) override {
+    return kernels::gemm_compare_product(product_.get(), false, 64, counts, product_.stream().get());
+  }
+
+  int runs = 0;
+
+ private:
+  const Product& product_;
+  std::vector<Kernel> kernels_;
+};
+
+// A path in a folder of this test alone, which does not exist yet.
+std::string fresh_log() {
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  const fs::path folder = fs::path(testing::TempDir()) / (std::string("cudamoe-trials-") + test->name());
+  fs::remove_all(folder);
+  return (folder / "deeper" / "log.txt").string();
+}
+
+std::string contents(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+bool has(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
+
+constexpr CallKind kKind{1, 2};
+
+cudamoe_status choose(Trials& trials, const Product& product, OwnTrial& trial, const std::vector<Candidate>& candidates, size_t plain,
+                      size_t* chosen) {
+  *chosen = 99;
+  return trials.choose(product.stream(), "cudamoe_test", kKind, candidates, plain, trial, chosen);
+}
+
+class WrongOnPurpose : public testing::TestWithParam<std::pair<const char*, Kernel>> {};
+
+TEST_P(WrongOnPurpose, IsStruckOutAndStaysSo) {
+  const auto& [name, kernel] = GetParam();
+  const Product product;
+  const std::string log = fresh_log();
+  const std::vector<Candidate> candidates = {{name, 0}, {"right", 1}};
+  size_t chosen;
+  {
+    Trials trials(true, log);
+    OwnTrial trial(product, {kernel, right});
+    ASSERT_EQ(choose(trials, product, trial, candidates, 1, &chosen), CUDAMOE_OK);
+    EXPECT_EQ(chosen, 1u);
+    EXPECT_TRUE(has(trials.notes(), std::string("cudamoe_test 9 -> 12: ") + name + " is struck out: ")) << trials.notes();
+    // Known from here on: nothing runs.
+    trial.runs = 0;
+    ASSERT_EQ(choose(trials, product, trial, candidates, 1, &chosen), CUDAMOE_OK);
+    EXPECT_EQ(chosen, 1u);
+    EXPECT_EQ(trial.runs, 0);
+  }
+  EXPECT_TRUE(has(contents(log), std::string(name) + " wrong ")) << contents(log);
+  EXPECT_TRUE(has(contents(log), "right right ")) << contents(log);
+  // Another process.
+  Trials later(true, log);
+  OwnTrial trial(product, {kernel, right});
+  ASSERT_EQ(choose(later, product, trial, candidates, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 1u);
+  EXPECT_EQ(trial.runs, 0);
+  EXPECT_TRUE(has(later.notes(), "was struck out in an earlier run")) << later.notes();
+}
+
+INSTANTIATE_TEST_SUITE_P(Trials, WrongOnPurpose,
+                         testing::Values(std::pair<const char*, Kernel>{"short_sums", short_sums},
+                                         std::pair<const char*, Kernel>{"missing_row", missing_row},
+                                         std::pair<const char*, Kernel>{"refused", refused}),
+                         [](const auto& test) { return std::string(test.param.first); });
+
+TEST(Trials, PreferenceComesBeforeSpeedAndSpeedAmongTheSameSums) {
+  const Product product;
+  Trials trials(true, "");
+  // The first sums are right, so the fast kernel with other sums is not even run; of the first sums the faster one is kept.
+  OwnTrial trial(product, {slow, right, [](const auto&, auto) {
+                             ADD_FAILURE() << "other sums were run";
+                             return cudaErrorInvalidValue;
+                           }});
+  size_t chosen;
+  ASSERT_EQ(choose(trials, product, trial, {{"slow", 0}, {"fast", 0}, {"other", 1}}, 2, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 1u);
+  EXPECT_EQ(trials.notes(), "");
+}
+
+TEST(Trials, AKernelThatFailsLosesTheDeviceOnce) {
+  const std::string log = fresh_log();
+  const std::vector<Candidate> candidates = {{"failing", 0}, {"right", 1}};
+  size_t chosen;
+  {
+    const Product product(1, "fault=1");
+    Trials trials(true, log);
+    OwnTrial trial(product, {right, right});
+    EXPECT_EQ(choose(trials, product, trial, candidates, 1, &chosen), CUDAMOE_ERROR_DEVICE);
+    EXPECT_TRUE(product.stream().device().faulted());
+    EXPECT_TRUE(has(trials.notes(), "failing is struck out: it fails")) << trials.notes();
+  }
+  const Product product;
+  Trials later(true, log);
+  OwnTrial trial(product, {right, right});
+  EXPECT_EQ(choose(later, product, trial, candidates, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 1u);
+}
+
+TEST(Trials, NoRightCandidateIsAnError) {
+  const Product product;
+  Trials trials(true, "");
+  OwnTrial trial(product, {short_sums, missing_row});
+  size_t chosen;
+  EXPECT_EQ(choose(trials, product, trial, {{"a", 0}, {"b", 1}}, 1, &chosen), CUDAMOE_ERROR_DEVICE);
+}
+
+TEST(Trials, ZerosDecideNothing) {
+  Trials trials(true, "");
+  size_t chosen;
+  {
+    const Product zeros(0);
+    OwnTrial trial(zeros, {short_sums, right});
+    ASSERT_EQ(choose(trials, zeros, trial, {{"short", 0}, {"right", 1}}, 1, &chosen), CUDAMOE_OK);
+    EXPECT_EQ(chosen, 1u);
+    EXPECT_EQ(trials.notes(), "");
+  }
+  const Product product;
+  OwnTrial trial(product, {right, right});
+  ASSERT_EQ(choose(trials, product, trial, {{"short", 0}, {"right", 1}}, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 0u);
+}
+
+TEST(Trials, InACaptureThePlainKernelIsTakenAndNothingRuns) {
+  const Product product;
+  Trials trials(true, "");
+  OwnTrial trial(product, {right, right, right});
+  product.stream().set_captured(true);
+  size_t chosen;
+  ASSERT_EQ(choose(trials, product, trial, {{"a", 0}, {"b", 1}, {"c", 1}}, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 1u);
+  EXPECT_EQ(trial.runs, 0);
+  product.stream().set_captured(false);
+  ASSERT_EQ(choose(trials, product, trial, {{"a", 0}, {"b", 1}, {"c", 1}}, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 0u);
+}
+
+TEST(Trials, TornAndForeignLinesAreNotRead) {
+  const std::string log = fresh_log();
+  fs::create_directories(fs::path(log).parent_path());
+  std::ofstream(log) << "nonsense\n0000000000000001 0000000000000002 a maybe 3.0 words\n0000000000000001 0000000000000002 a wrong 3.0 torn";
+  const cuda::TrialLog read(log);
+  EXPECT_EQ(read.find(1, 2, "a"), nullptr);
+}
+
+// What an earlier candidate left in memory is no proof of a later one.
+TEST(Trials, EachCandidateStartsFromNothing) {
+  const Product product;
+  Trials trials(true, "");
+  OwnTrial trial(product, {slow, missing_row});
+  size_t chosen;
+  ASSERT_EQ(choose(trials, product, trial, {{"slow", 0}, {"missing_row", 0}}, 0, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 0u);
+  EXPECT_TRUE(has(trials.notes(), "missing_row is struck out")) << trials.notes();
+}
+
+TEST(Trials, ALogThatCannotBeWrittenIsSaid) {
+  const std::string log = fresh_log();
+  fs::create_directories(fs::path(log).parent_path().parent_path());
+  std::ofstream(fs::path(log).parent_path()) << "a file where the folder should be";
+  const Product product;
+  Trials trials(true, log);
+  OwnTrial trial(product, {right, right});
+  size_t chosen;
+  ASSERT_EQ(choose(trials, product, trial, {{"a", 0}, {"b", 1}}, 1, &chosen), CUDAMOE_OK);
+  EXPECT_EQ(chosen, 0u);
+  EXPECT_TRUE(has(trials.notes(), "cannot be kept: " + log)) << trials.notes();
+}
+
+}  // namespace
+}  // namespace cudamoe::test
