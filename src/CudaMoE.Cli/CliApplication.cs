@@ -22,6 +22,7 @@ internal static class CliApplication
             new StreamCommand(),
             new EvaluateCommand(),
             new PredictCommand(),
+            new ExportCommand(),
             new InspectCommand(),
             new ProbeCommand(),
             new ReportCommand(),

@@ -25,6 +25,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(Streaming.StreamResult))]
 [JsonSerializable(typeof(EvaluateResult))]
 [JsonSerializable(typeof(PredictResult))]
+[JsonSerializable(typeof(ExportResult))]
 [JsonSerializable(typeof(GraphResult))]
 [JsonSerializable(typeof(GraphLogResult))]
 [JsonSerializable(typeof(InteractionSampleCounts))]
@@ -217,6 +218,40 @@ internal sealed record EvaluateResult
     public required IReadOnlyList<TaskMetrics> Metrics { get; init; }
 
     public required IReadOnlyList<TaskCalibration> Calibration { get; init; }
+}
+
+/// <summary>Answer of <c>export</c>.</summary>
+internal sealed record ExportResult
+{
+    public required string Checkpoint { get; init; }
+
+    public required string File { get; init; }
+
+    /// <summary>The file with the large weights, where there is one.</summary>
+    public string? DataFile { get; init; }
+
+    public string? SchemaFile { get; init; }
+
+    /// <summary>Bytes of the model file and of the file with the large weights.</summary>
+    public required long Bytes { get; init; }
+
+    public required IReadOnlyList<ExportValue> Inputs { get; init; }
+
+    public required IReadOnlyList<ExportValue> Outputs { get; init; }
+
+    /// <summary>Where the outputs can differ from those of <c>predict</c>.</summary>
+    public required IReadOnlyList<string> Notices { get; init; }
+}
+
+/// <summary>An input or output of an exported model.</summary>
+internal sealed record ExportValue
+{
+    public required string Name { get; init; }
+
+    public required string Type { get; init; }
+
+    /// <summary>Extents; -1 where the size is free.</summary>
+    public required IReadOnlyList<long> Shape { get; init; }
 }
 
 /// <summary>Answer of <c>predict</c>.</summary>

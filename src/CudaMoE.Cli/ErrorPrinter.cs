@@ -1,6 +1,7 @@
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Export;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli;
@@ -30,6 +31,7 @@ internal static class ErrorPrinter
         DescriptionException e => Usage("description", e.Message, "'cudamoe init DATA.csv' writes a model file that is right, with comments"),
         DataException e => Usage("data", e.Message, "correct the file, or the data section of the model file"),
         CheckpointFormatException e => Usage("checkpoint", e.Message, "the file is incomplete or was changed; a run folder keeps other checkpoints under checkpoints/"),
+        ExportException e => Usage("export", e.Message, null),
         RunLogException e => Usage("run_folder", e.Message, "a run folder is what 'cudamoe train' makes, e.g. runs/census-20260102-030405"),
         NativeLibraryException e => Environmental("native_library", e.Message, "'cudamoe doctor' shows what was looked for and where"),
         NativeArgumentException e => Usage("argument", e.Message, null),

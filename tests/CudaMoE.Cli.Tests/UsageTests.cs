@@ -3,6 +3,7 @@ using System.Text.Json;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Export;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli.Tests;
@@ -111,6 +112,7 @@ public sealed class UsageTests : IDisposable
             (new DescriptionException("x"), 2, "description"),
             (new DataException("x"), 2, "data"),
             (new CheckpointFormatException("file", "x"), 2, "checkpoint"),
+            (new ExportException("x"), 2, "export"),
             (new RunLogException("x"), 2, "run_folder"),
             (new NativeArgumentException("x"), 2, "argument"),
             (new FileNotFoundException("x"), 2, "file"),
