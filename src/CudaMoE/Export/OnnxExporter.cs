@@ -67,6 +67,8 @@ public static class OnnxExporter
         TrunkGraph trunk = new(context);
         string x = input.Build(out long inputs);
         string[] representations = trunk.Build(x, inputs, out long width);
+        if (description.Architecture.Transfer is not null)
+            representations = new TransferGraph(context).Build(representations, width);
         new TowerGraph(context).Build(representations, width);
         context.Weights.RefuseUnused();
         if (options.Gates)

@@ -50,6 +50,10 @@ public sealed class ExportParityTests(ITestOutputHelper output) : IDisposable
         ["adatt"] = new() { Type = ModelType.Adatt, Experts = new() { PerTask = 2, Shared = 3, Levels = Levels } },
         ["adatt, unit residual"] = new() { Type = ModelType.Adatt, Experts = new() { PerTask = 2, Shared = 1, Levels = Levels, Native = NativeResidual.Unit }, Gate = new() { Bias = false } },
         ["adatt, no residual, gates on the input"] = new() { Type = ModelType.Adatt, Experts = new() { PerTask = 2, Levels = Levels, Native = NativeResidual.None }, Gate = new() { Input = GateInput.Trunk } },
+        ["aitm"] = new() { Type = ModelType.SingleTask, Bottom = [8, 5], Transfer = new() { Penalty = 0 } },
+        ["mmoe, transfer over a chain of two"] = new() { Type = ModelType.Mmoe, Experts = Flat, Transfer = new() { Penalty = 0, Chain = ["spent", "click"] } },
+        ["top 2, transfer"] = new() { Type = ModelType.Mmoe, Experts = Flat, Gate = new() { TopK = 2 }, Transfer = new() { Penalty = 0 } },
+        ["ple, transfer"] = new() { Type = ModelType.Ple, Experts = new() { Shared = 1, Levels = Levels }, Transfer = new() { Penalty = 0 } },
         ["cross-stitch"] = new() { Type = ModelType.CrossStitch, Experts = new() { Levels = Levels }, StitchOwnWeight = null },
     };
 
@@ -64,7 +68,8 @@ public sealed class ExportParityTests(ITestOutputHelper output) : IDisposable
         int seed = Random.Shared.Next();
         Random random = new(seed);
         ArchitectureDescription architecture = Vary(Architectures[name], random);
-        IReadOnlyList<TaskDescription> tasks = random.Next(3) switch { 0 => ExportRows.Binary, 1 => ExportRows.Chain, _ => ExportRows.Mixed };
+        bool mixed = architecture.Transfer is { Chain.Count: > 0 };
+        IReadOnlyList<TaskDescription> tasks = (mixed ? 2 : random.Next(3)) switch { 0 => ExportRows.Binary, 1 => ExportRows.Chain, _ => ExportRows.Mixed };
         OnnxExportOptions options = new() { Gates = HasGates(architecture), Texts = random.Next(2) == 0, ExternalData = random.Next(2) == 0 };
         output.WriteLine($"seed {seed}: {architecture.Activation}, norm {architecture.LayerNorm}, projection {architecture.Projection}, tables {architecture.EmbeddingPrecision}, first task {tasks[0].Name}, {options}");
         using ExportScenario scenario = new(_folder, architecture, tasks, random);
