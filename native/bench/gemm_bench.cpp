@@ -96,7 +96,7 @@ std::function<void()> dgrad(Engine& engine, const Shape& shape, const float* dz,
   return [&engine, args] { require(cudamoe_gemm_dgrad(engine.stream(), &args)); };
 }
 
-std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz, const float* x, float* dw) {
+std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz, const float* x, float* dw, int32_t compute_dtype) {
   auto args = start<cudamoe_gemm_wgrad_args>(shape);
   args.gather = shape.gather;
   args.x_rows = shape.all_rows();
@@ -111,6 +111,7 @@ std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz,
   args.dw_group_stride = shape.n * shape.k;
   args.dbias = engine.allocate_of<float>(shape.groups * shape.n);
   args.dbias_group_stride = shape.n;
+  args.compute_dtype = compute_dtype;
   give_workspace(engine, args, cudamoe_gemm_wgrad_workspace);
   return [&engine, args] { require(cudamoe_gemm_wgrad(engine.stream(), &args)); };
 }
@@ -160,7 +161,8 @@ void measure(Bench& bench, Engine& machine, const std::string& name, const Shape
               {{"cudamoe f32", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_F32)},
                {"cudamoe bf16 weights", dgrad(engine, shape, dz, weights, x, dx, CUDAMOE_BF16)}});
   bench.table(engine, "wgrad " + name, shape.work(),
-              {{"cudamoe f32", wgrad(engine, shape, dz, x, dw)},
+              {{"cudamoe f32", wgrad(engine, shape, dz, x, dw, CUDAMOE_F32)},
+               {"cudamoe bf16", wgrad(engine, shape, dz, x, dw, CUDAMOE_BF16)},
                {"OpenBLAS", each_group([&](int64_t w, int64_t row, int64_t rows) {
                   return openblas_product(dz + row * shape.n, x + row * shape.k, dw + w, shape.n, shape.k, rows, true);
                 })},

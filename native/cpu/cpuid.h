@@ -35,6 +35,15 @@ inline CpuidRegisters cpuid(uint32_t leaf, uint32_t subleaf = 0) {
   return out;
 }
 
+// "GenuineIntel", "AuthenticAMD", ...
+inline std::string processor_vendor() {
+  const CpuidRegisters leaf = cpuid(0);
+  const uint32_t parts[3] = {leaf.ebx, leaf.edx, leaf.ecx};
+  char text[sizeof parts + 1] = {};
+  std::memcpy(text, parts, sizeof parts);
+  return text;
+}
+
 // The processor's name as it gives it itself, without padding; empty when it gives none.
 inline std::string processor_brand() {
   CpuidRegisters parts[3];

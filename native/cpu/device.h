@@ -13,8 +13,8 @@ namespace cudamoe::cpu {
 
 enum class Level { kSse4, kAvx2, kAvx512, kAvx512Bf16 };
 
-// The level in use, the same for the whole process: the best that processor and operating system allow, lowered by
-// CUDAMOE_CPU_LEVEL. Highway's dynamic dispatch follows it; kernels outside Highway (bf16 products) ask here.
+// The level in use, the same for the whole process: the fastest that processor and operating system allow, or the one that
+// CUDAMOE_CPU_LEVEL names. Highway's dynamic dispatch follows it up to AVX-512; products of bf16 ask here (gemm/layout.h).
 Level level();
 
 class Device {

@@ -129,7 +129,8 @@ typedef struct cudamoe_device_info {
 
 /* Opens a device. spec (host, UTF-8): "cpu", "cpu:threads=N" (N >= 1; default: the processors that this process may use),
  * "cuda:N", "simt", or "auto" (cpu in this version). The environment variable CUDAMOE_CPU_LEVEL (sse4, avx2,
- * avx512, avx512bf16) lowers the instruction set of all cpu devices of the process; a level the machine lacks is an error. */
+ * avx512, avx512bf16) sets the instruction set of all cpu devices of the process, which is else the fastest; a level the machine lacks is
+ * an error. */
 CUDAMOE_API cudamoe_status cudamoe_device_open(const char* spec, cudamoe_device** device);
 /* Closes a device. Its streams and memory, host memory too, must have been released before; else CUDAMOE_ERROR_ARGUMENT and it stays open.
  * Null is accepted and does nothing. */

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "cudamoe.h"
@@ -21,6 +22,20 @@ TEST(Device, OpensReportsAndCloses) {
   EXPECT_EQ(info.threads, 2);
   EXPECT_STREQ(info.backend, "cpu");
   EXPECT_EQ(info.live_allocations, 0);
+  EXPECT_EQ(cudamoe_device_close(device), CUDAMOE_OK);
+}
+
+// The tests run at every level; see CMakeLists.txt.
+TEST(Device, NamesTheLevelThatWasAskedFor) {
+  cudamoe_device* device = nullptr;
+  ASSERT_EQ(cudamoe_device_open("cpu", &device), CUDAMOE_OK) << last_error();
+  cudamoe_device_info info{};
+  info.struct_size = sizeof info;
+  ASSERT_EQ(cudamoe_device_get_info(device, &info), CUDAMOE_OK) << last_error();
+  if (const char* wanted = std::getenv("CUDAMOE_CPU_LEVEL"); wanted != nullptr && *wanted != '\0') {
+    EXPECT_STREQ(info.level, wanted);
+  }
+  EXPECT_EQ(info.supports_bf16, std::string(info.level) == "avx512bf16" ? 1 : 0);
   EXPECT_EQ(cudamoe_device_close(device), CUDAMOE_OK);
 }
 

@@ -12,6 +12,12 @@ struct Bf16 {
 };
 static_assert(sizeof(Bf16) == 2);
 
+// Two consecutive elements of a sum's depth, as bf16 instructions take them.
+struct Bf16Pair {
+  Bf16 low, high;
+};
+static_assert(sizeof(Bf16Pair) == 4);
+
 inline float to_f32(float value) { return value; }
 inline float to_f32(Bf16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 

@@ -4,7 +4,7 @@ namespace cudamoe::cpu {
 
 void ExpertLayers::run(Stream& stream, const Rows& rows, float* workspace) const {
   const auto packed_of = [&](const char* packed, int64_t columns, int64_t depth) {
-    return packed + rows.expert * PackedLayout{columns, depth}.group_elements() * (bf16_ ? 2 : 4);
+    return packed + rows.expert * packed_layout(columns, depth, bf16_).group_bytes();
   };
   Product first{};
   first.function = function_;

@@ -98,20 +98,24 @@ void finish_rows(const Product& product, int64_t group, int64_t row, int64_t cou
 }
 
 // The only column of packed weights, in whole vectors.
-template <class B>
 void unpack_weights(const Product& product, int64_t group, float* weights) {
-  const PackedLayout layout{product.columns, product.depth};
-  const B* from = static_cast<const B*>(product.packed) + group * layout.group_elements();
-  for (int64_t t = 0; t < product.depth; ++t, from += panel_columns()) weights[t] = to_f32(*from);
+  const PackedLayout layout = packed_layout(product.columns, product.depth, product.packed_bf16);
+  const void* packed = static_cast<const char*>(product.packed) + group * layout.group_bytes();
+  const bool pairs = multiplies_pairs(product.packed_bf16);
+  for (int64_t t = 0; t < product.depth; ++t) {
+    if (pairs) {
+      const Bf16Pair& pair = static_cast<const Bf16Pair*>(packed)[t / 2 * panel_columns()];
+      weights[t] = to_f32(t % 2 == 0 ? pair.low : pair.high);
+    } else {
+      const int64_t at = t * panel_columns();
+      weights[t] = product.packed_bf16 ? to_f32(static_cast<const Bf16*>(packed)[at]) : static_cast<const float*>(packed)[at];
+    }
+  }
   std::fill(weights + product.depth, weights + round_up(product.depth, kLanes), 0.0f);
 }
 
 void dot_task(const Product& product, int64_t group, int64_t row, int64_t rows, Stream& stream, float* weights) {
-  if (product.packed_bf16) {
-    unpack_weights<Bf16>(product, group, weights);
-  } else {
-    unpack_weights<float>(product, group, weights);
-  }
+  unpack_weights(product, group, weights);
   const auto multiply = product.x_bf16        ? &multiply_rows<false, Bf16>
                         : product.packed_bf16 ? &multiply_rows<true, float>
                                               : &multiply_rows<false, float>;

@@ -4,8 +4,9 @@
 // times a run of panels. It goes through depth blocks of at most 1024 in ascending order, in each through passes of as many panels as take
 // a small part of the L2 cache, and in a pass through its tiles: it multiplies a tile with one panel after the other, while the rows of
 // the next tile and a share of the panels of the next pass are fetched into the L2 cache. f32 rows are read where they lie. Gathered rows,
-// bf16 and rounding to bf16 take a copy, made in the first pass. Sums between depth blocks wait in the work space. bf16 weights are widened
-// to f32 once a pass, or in registers when the task has two tiles at most.
+// bf16 and rounding to bf16 take a copy, made in the first pass. Sums between depth blocks wait in the work space.
+// With bf16 instructions weights are packed as pairs along the depth and rows are copied as bf16, or read where they lie when they are bf16
+// and whole pairs. At other levels bf16 weights are widened to f32 once a pass, or in registers when the task has two tiles at most.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/product.cpp"
 #include "cpu/gemm/product.h"
@@ -39,16 +40,36 @@ HWY_INLINE void copy_row(const T* from, int64_t count, float* to) {
   if (t < count) hn::Store(convert(load_first(d, from + t, count - t)), d, to + t);
 }
 
-template <bool kRound, class T>
-void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t depth, Stream& stream, float* to,
-               int64_t to_stride) {
+// Copies `count` elements as bf16, with zeros up to a whole vector of pairs.
+[[maybe_unused]] HWY_INLINE void copy_row_of_pairs(const Bf16* from, int64_t count, Bf16* to) {
+  std::memcpy(static_cast<void*>(to), from, static_cast<size_t>(count) * sizeof(Bf16));
+  std::memset(static_cast<void*>(to + count), 0, static_cast<size_t>(round_up(count, 2 * kLanes) - count) * sizeof(Bf16));
+}
+#if CUDAMOE_BF16_DOT
+HWY_INLINE void copy_row_of_pairs(const float* from, int64_t count, Bf16* to) {
+  const F32 d;
+  auto* pairs = reinterpret_cast<Bf16Pair*>(to);
+  int64_t t = 0;
+  for (; t + 2 * kLanes <= count; t += 2 * kLanes) store_pairs(round_both(load(d, from + t), load(d, from + t + kLanes)), pairs + t / 2);
+  if (const int64_t left = count - t; left > 0) {
+    const VecF32 low = load_first(d, from + t, std::min<int64_t>(left, kLanes));
+    const VecF32 high = left > kLanes ? load_first(d, from + t + kLanes, left - kLanes) : hn::Zero(d);
+    store_pairs(round_both(low, high), pairs + t / 2);
+  }
+}
+#endif
+
+// Copies rows row .. row + rows - 1 by copy(from, to), with zeros for those that x does not have.
+template <class T, class Copy>
+void copy_rows(const Product& product, int64_t group, int64_t row, int64_t rows, int64_t column, int64_t steps, Stream& stream, float* to,
+               int64_t to_stride, const Copy& copy) {
   for (int64_t i = 0; i < rows; ++i, to += to_stride) {
     if (const T* from = row_of_x<T>(product, group, row + i, column); from != nullptr) {
-      copy_row<kRound>(from, depth, to);
+      copy(from, to);
       continue;
     }
     report_row(product, row + i, stream);
-    std::memset(to, 0, static_cast<size_t>(depth) * sizeof(float));
+    std::memset(to, 0, static_cast<size_t>(steps) * sizeof(float));
   }
 }
 
@@ -108,7 +129,7 @@ struct ProductTask {
   RowBlocks::Block block, next_block;  // next_block: what the thread is likely to do next
   int64_t first_panel, end_panel;
   Stream& stream;
-  float* rows;     // copied rows, of one tile or, with several passes, of the block
+  float* rows;     // copied rows, of one tile or, with several passes, of the block; plan.pairs: of bf16
   float* widened;  // bf16 panels of one pass in f32
   float* sums;     // [rows of the block, task_panels * kPanel], when there are several depth blocks
   float* tile;     // raw sums of one tile
@@ -122,16 +143,22 @@ struct ProductTask {
   };
 
   bool strided() const { return product.groups.offsets == nullptr; }
-  bool copies_rows() const { return product.x_bf16 || product.packed_bf16 || product.gather != nullptr; }
-  int64_t depth_begin(int64_t depth_block) const { return part_begin(product.depth, plan.depth_blocks, depth_block); }
+  bool copies_rows() const {
+    if (plan.pairs) return !product.x_bf16 || product.gather != nullptr || product.depth % 2 != 0 || product.x_row_stride % 2 != 0;
+    return product.x_bf16 || product.packed_bf16 || product.gather != nullptr;
+  }
+  PackedLayout layout() const { return packed_layout(product.columns, product.depth, product.packed_bf16); }
+  int64_t step_begin(int64_t depth_block) const { return part_begin(plan.steps, plan.depth_blocks, depth_block); }
+  int64_t steps(Part part) const { return step_begin(part.depth_block + 1) - step_begin(part.depth_block); }
+  // Column of x where a depth block begins.
+  int64_t column_begin(int64_t depth_block) const { return std::min(step_begin(depth_block) * (plan.pairs ? 2 : 1), product.depth); }
   int64_t passes() const { return divide_up(end_panel - first_panel, plan.pass_panels); }
   int64_t pass_begin(int64_t pass) const { return first_panel + part_begin(end_panel - first_panel, passes(), pass); }
   int tile_rows(int64_t index) const { return static_cast<int>(block.tile_begin(index + 1) - block.tile_begin(index)); }
 
   // Elements from the start of the packed weights to the first panel of a part.
   int64_t packed_offset(int64_t group, Part part) const {
-    const PackedLayout layout{product.columns, product.depth};
-    return group * layout.group_elements() + pass_begin(part.pass) * layout.panel_elements() + depth_begin(part.depth_block) * kPanel;
+    return group * layout().group_elements() + pass_begin(part.pass) * layout().panel_elements() + step_begin(part.depth_block) * kPanel;
   }
 
   // Lists the lines of a tile that it will read or write in a part: its rows of x, unless an earlier pass read them, and with the last
@@ -140,8 +167,8 @@ struct ProductTask {
     const int64_t begin = of.tile_begin(index), end = of.tile_begin(index + 1);
     int64_t count = 0;
     if (part.pass == 0) {
-      const int64_t column = depth_begin(part.depth_block), x_bytes = product.x_bf16 ? 2 : 4;
-      const int64_t x_lines = divide_up((depth_begin(part.depth_block + 1) - column) * x_bytes, 64);
+      const int64_t column = column_begin(part.depth_block), x_bytes = product.x_bf16 ? 2 : 4;
+      const int64_t x_lines = divide_up((column_begin(part.depth_block + 1) - column) * x_bytes, 64);
       for (int64_t row = begin; row < end; ++row) {
         const void* x = product.x_bf16 ? static_cast<const void*>(row_of_x<Bf16>(product, of.group, row, column))
                                        : row_of_x<float>(product, of.group, row, column);
@@ -163,9 +190,8 @@ struct ProductTask {
 
   // Lists share `index` of `shares` of the panels of a part. Answers the number of entries.
   int64_t list_panels(int64_t group, Part part, int64_t index, int64_t shares, PrefetchRow* list) const {
-    const int64_t bytes = product.packed_bf16 ? 2 : 4, panels = pass_begin(part.pass + 1) - pass_begin(part.pass);
-    const int64_t depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
-    const int64_t panel_lines = depth * kPanel * bytes / 64, panel_bytes = product.depth * kPanel * bytes;
+    const int64_t bytes = layout().element_bytes, panels = pass_begin(part.pass + 1) - pass_begin(part.pass);
+    const int64_t panel_lines = steps(part) * kPanel * bytes / 64, panel_bytes = layout().panel_elements() * bytes;
     const char* at = static_cast<const char*>(product.packed) + packed_offset(group, part) * bytes;
     const int64_t end = part_begin(panels * panel_lines, shares, index + 1);
     int64_t count = 0;
@@ -197,24 +223,34 @@ struct ProductTask {
     if (next->tiles > 0 && tiles > 1 && other_panels) {
       count += list_panels(next->group, next_part, share, tiles, prefetch_rows + count);
     }
-    const int64_t depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
-    prefetcher.start(prefetch_rows, count, (pass_begin(part.pass + 1) - pass_begin(part.pass)) * depth);
+    prefetcher.start(prefetch_rows, count, (pass_begin(part.pass + 1) - pass_begin(part.pass)) * steps(part));
   }
 
-  void copy(int64_t index, int64_t column, int64_t depth, float* to) const {
-    const int64_t row = block.tile_begin(index), row_count = tile_rows(index);
+  // Copies the rows of tile `index`, the columns of a depth block.
+  void copy(int64_t index, Part part, float* to) const {
+    const int64_t column = column_begin(part.depth_block), depth = column_begin(part.depth_block + 1) - column;
+    const auto copy_as = [&](auto type, auto&& copy_one) {
+      copy_rows<decltype(type)>(product, block.group, block.tile_begin(index), tile_rows(index), column, steps(part), stream, to,
+                                plan.rows_stride, copy_one);
+    };
+#if CUDAMOE_BF16_DOT
+    if (plan.pairs) {
+      const auto as_pairs = [&](const auto* from, float* row) HWY_ATTR { copy_row_of_pairs(from, depth, reinterpret_cast<Bf16*>(row)); };
+      return product.x_bf16 ? copy_as(Bf16{}, as_pairs) : copy_as(0.0f, as_pairs);
+    }
+#endif
     if (product.x_bf16) {
-      copy_rows<false, Bf16>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
+      copy_as(Bf16{}, [&](const Bf16* from, float* row) HWY_ATTR { copy_row<false>(from, depth, row); });
     } else if (product.packed_bf16) {
-      copy_rows<true, float>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
+      copy_as(0.0f, [&](const float* from, float* row) HWY_ATTR { copy_row<true>(from, depth, row); });
     } else {
-      copy_rows<false, float>(product, block.group, row, row_count, column, depth, stream, to, plan.rows_stride);
+      copy_as(0.0f, [&](const float* from, float* row) HWY_ATTR { copy_row<false>(from, depth, row); });
     }
   }
 
   // Multiplies tile `index` with all panels of a part; `panels` is the depth block of the first one.
   template <class B>
-  void multiply(int64_t index, const float* x, int64_t x_stride, const B* panels, int64_t panel_stride, Part part) {
+  void multiply(int64_t index, const LeftOf<B>* x, int64_t x_stride, const B* panels, int64_t panel_stride, Part part) {
     const bool first = part.depth_block == 0, last = part.depth_block + 1 == plan.depth_blocks;
     const int64_t row = block.tile_begin(index), sums_stride = plan.task_panels * kPanel;
     const int64_t end = pass_begin(part.pass + 1);
@@ -223,12 +259,12 @@ struct ProductTask {
     args.a = x;
     args.a_row_stride = x_stride;
     args.panel_stride = panel_stride;
-    args.depth = depth_begin(part.depth_block + 1) - depth_begin(part.depth_block);
+    args.depth = steps(part);
     args.start_stride = sums_stride;
     int taken = 1;
     for (int64_t panel = pass_begin(part.pass); panel < end; panel += taken, panels += taken * panel_stride) {
       const int64_t column = panel * kPanel, columns = std::min(product.columns, end * kPanel) - column;
-      const auto multiply_tile_of = choose_tile<RowsOfA, B>(tile_rows(index), end - panel, columns, &taken);
+      const auto multiply_tile_of = choose_tile<RowsOfA<B>, B>(tile_rows(index), end - panel, columns, &taken);
       float* partial = sums + (row - block.tile_begin(block.first_tile)) * sums_stride + (panel - first_panel) * kPanel;
       args.b = panels;
       args.start = first ? nullptr : partial;
@@ -259,38 +295,41 @@ struct ProductTask {
     }
   }
 
-  void run_part(Part part) {
-    const PackedLayout layout{product.columns, product.depth};
-    const int64_t column = depth_begin(part.depth_block), depth = depth_begin(part.depth_block + 1) - column;
-    const int64_t offset = packed_offset(block.group, part), panel_stride = layout.panel_elements();
-    const bool widen = product.packed_bf16 && block.tiles > 2;
-    if (widen) {
-      for (int64_t panel = 0; panel < pass_begin(part.pass + 1) - pass_begin(part.pass); ++panel) {
-        widen_panel(static_cast<const Bf16*>(product.packed) + offset + panel * panel_stride, depth * kPanel,
-                    widened + panel * depth * kPanel);
-      }
-    }
+  // Multiplies all tiles with the panels of a part.
+  template <class B>
+  void run_tiles(Part part, const B* panels, int64_t panel_stride) {
+    using Left = LeftOf<B>;
+    using Row = std::conditional_t<std::is_same_v<Left, Bf16Pair>, Bf16, float>;
     for (int64_t index = block.first_tile; index < block.first_tile + block.tiles; ++index) {
-      const float* x;
+      const Left* x;
       int64_t x_stride;
       if (copies_rows()) {
         float* to = rows + (passes() > 1 ? block.tile_begin(index) - block.tile_begin(block.first_tile) : 0) * plan.rows_stride;
-        if (part.pass == 0) copy(index, column, depth, to);
-        x = to;
+        if (part.pass == 0) copy(index, part, to);
+        x = reinterpret_cast<const Left*>(to);
         x_stride = plan.rows_stride;
       } else {
-        x = row_of_x<float>(product, block.group, block.tile_begin(index), column);
-        x_stride = product.x_row_stride;
+        x = reinterpret_cast<const Left*>(row_of_x<Row>(product, block.group, block.tile_begin(index), column_begin(part.depth_block)));
+        x_stride = product.x_row_stride * static_cast<int64_t>(sizeof(Row)) / static_cast<int64_t>(sizeof(Left));
       }
       prefetch(index, part);
-      if (widen) {
-        multiply(index, x, x_stride, static_cast<const float*>(widened), depth * kPanel, part);
-      } else if (product.packed_bf16) {
-        multiply(index, x, x_stride, static_cast<const Bf16*>(product.packed) + offset, panel_stride, part);
-      } else {
-        multiply(index, x, x_stride, static_cast<const float*>(product.packed) + offset, panel_stride, part);
-      }
+      multiply(index, x, x_stride, panels, panel_stride, part);
     }
+  }
+
+  void run_part(Part part) {
+    const int64_t offset = packed_offset(block.group, part), panel_stride = layout().panel_elements();
+#if CUDAMOE_BF16_DOT
+    if (plan.pairs) return run_tiles(part, static_cast<const Bf16Pair*>(product.packed) + offset, panel_stride);
+#endif
+    if (!product.packed_bf16) return run_tiles(part, static_cast<const float*>(product.packed) + offset, panel_stride);
+    const Bf16* panels = static_cast<const Bf16*>(product.packed) + offset;
+    if (block.tiles <= 2) return run_tiles(part, panels, panel_stride);
+    const int64_t widened_stride = steps(part) * kPanel;
+    for (int64_t panel = 0; panel < pass_begin(part.pass + 1) - pass_begin(part.pass); ++panel) {
+      widen_panel(panels + panel * panel_stride, widened_stride, widened + panel * widened_stride);
+    }
+    run_tiles(part, static_cast<const float*>(widened), widened_stride);
   }
 
   void run() {
@@ -330,20 +369,22 @@ ProductPlan plan_product(int threads, int64_t groups, int64_t rows, bool ragged,
   const int64_t most_tiles_of_a_group = divide_up(rows, shape.rows);
   const int64_t wanted = threads == 1 ? 1 : kTasksAThread * threads;
   ProductPlan plan{};
-  plan.depth_blocks = divide_up(depth, kMostDepth);
+  plan.pairs = multiplies_pairs(packed_bf16);
+  plan.steps = packed_layout(columns, depth, packed_bf16).steps;
+  plan.depth_blocks = divide_up(plan.steps, kMostDepth);
   plan.block_tiles = std::clamp<int64_t>(std::min(tiles / wanted, most_tiles_of_a_group), 1, kMostTiles);
   // Few tiles: the columns are shared out as well, four panels at least.
   const int64_t column_tasks = tiles >= wanted || tiles == 0 ? 1 : std::min(divide_up(wanted, tiles), divide_up(panels, 4));
   plan.task_panels = std::min(divide_up(panels, column_tasks), plan.depth_blocks > 1 ? kMostPanels : panels);
-  const int64_t block_depth = divide_up(depth, plan.depth_blocks);
-  const int64_t panel_bytes = std::max<int64_t>(block_depth, 1) * shape.columns * static_cast<int64_t>(sizeof(float));
+  const int64_t block_steps = divide_up(plan.steps, plan.depth_blocks);
+  const int64_t panel_bytes = block_steps * shape.columns * static_cast<int64_t>(sizeof(float));
   const bool one_pass = plan.block_tiles == 1 || plan.task_panels * panel_bytes <= kOnePassBytes;
   plan.pass_panels = one_pass ? plan.task_panels : std::clamp<int64_t>(kPassBytes / panel_bytes, 1, kMostPassPanels);
   plan.workers = threads;
   const int64_t block_rows = plan.block_tiles * shape.rows;
-  plan.rows_stride = (divide_up(block_depth, 16) | 1) * 16;
+  plan.rows_stride = (divide_up(block_steps, 16) | 1) * 16;
   plan.rows_floats = (one_pass ? shape.rows : block_rows) * plan.rows_stride;
-  plan.panel_floats = packed_bf16 && plan.block_tiles > 2 ? plan.pass_panels * block_depth * shape.columns : 0;
+  plan.panel_floats = packed_bf16 && !plan.pairs && plan.block_tiles > 2 ? plan.pass_panels * block_steps * shape.columns : 0;
   plan.sums_floats = plan.depth_blocks > 1 ? block_rows * plan.task_panels * shape.columns : 0;
   plan.tile_floats = std::max<int64_t>(shape.rows, 12) * shape.columns;  // 3 rows of 4 panels, or all rows of one
   return plan;

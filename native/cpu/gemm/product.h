@@ -41,15 +41,18 @@ inline constexpr int64_t kMostPassPanels = 32;
 // Depth up to which products with one column are computed as dot products; a worker's work space has room for one row.
 inline constexpr int64_t kMostDotDepth = 1024;
 
-// How a product is cut into tasks and what work space a worker needs. No result depends on it: an element is one chain of
-// multiply-adds over ascending depth however it is cut.
+// How a product is cut into tasks and what work space a worker needs. No result depends on the cut: an element is one chain of
+// multiply-adds over ascending depth.
 struct ProductPlan {
+  bool pairs;           // bf16 pairs are multiplied: a step of the depth is two elements
+  int64_t steps;        // of the depth
   int64_t block_tiles;  // row tiles of a task
   int64_t task_panels;  // panels of columns of a task
   int64_t pass_panels;  // most panels that all tiles of a task meet before the next panels
   int64_t depth_blocks;
   int64_t workers;
-  int64_t rows_stride;  // floats from one copied row to the next: odd in cache lines, to spread the rows of a tile over the cache's sets
+  // Floats, or pairs, from one copied row to the next: odd in cache lines, to spread the rows of a tile over the cache's sets.
+  int64_t rows_stride;
   // Parts of a worker's work space, in floats.
   int64_t rows_floats, panel_floats, sums_floats, tile_floats;
 

@@ -7,6 +7,8 @@
 // 4 lanes. Fewer rows take several panels at once, so that there are enough chains to hide the latency of the multiply-add. An element's
 // sum does not depend on the tile that it falls into.
 //
+// With bf16 instructions a and b hold pairs: each step of the depth adds two products to a chain (common/bf16_dot-inl.h).
+//
 // Include it after <hwy/highway.h> in a file that is compiled once for each target.
 #if defined(CUDAMOE_CPU_GEMM_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef CUDAMOE_CPU_GEMM_TILE_INL_H
@@ -18,8 +20,10 @@
 #include <hwy/highway.h>
 
 #include <array>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/common/bf16_dot-inl.h"
 #include "cpu/common/vector-inl.h"
 #include "cpu/gemm/layout.h"
 
@@ -89,10 +93,14 @@ struct Prefetcher {
   }
 };
 
+// The elements that packed or copied right operands of type B are multiplied with; bf16 is widened in registers.
+template <class B>
+using LeftOf = std::conditional_t<std::is_same_v<B, Bf16Pair>, Bf16Pair, float>;
+
 template <class B>
 struct TileArgs {
   Prefetcher* prefetcher;
-  const float* a;
+  const LeftOf<B>* a;
   int64_t a_row_stride = kRowScratchStride;  // RowsOfA only
   const B* b;                                // panels of [depth][kPanel]
   int64_t panel_stride;                      // elements from one panel to the next
@@ -113,9 +121,9 @@ struct TileArgs {
 //
 // Rows of the left operand at any stride, and packed panels. Seven rows are reached from one pointer, with the strides that an address of
 // x86 can hold, so that the 14 rows of a tile need two pointers and three strides.
+template <class B>
 class RowsOfA {
  public:
-  template <class B>
   HWY_INLINE explicit RowsOfA(const TileArgs<B>& args)
       : low_(args.a), high_(args.a + 7 * args.a_row_stride), stride_(args.a_row_stride), stride3_(3 * stride_), stride5_(5 * stride_) {
     // The compiler would otherwise keep a pointer for every row, and most of them in memory.
@@ -124,8 +132,8 @@ class RowsOfA {
     __asm__("" : "+r"(stride3_));
     __asm__("" : "+r"(stride5_));
   }
-  HWY_INLINE const float* row(int i) const {
-    const float* from = i < 7 ? low_ : high_;
+  HWY_INLINE const LeftOf<B>* row(int i) const {
+    const LeftOf<B>* from = i < 7 ? low_ : high_;
     switch (i % 7) {
       case 0:
         return from;
@@ -149,30 +157,24 @@ class RowsOfA {
     __asm__("" : "+r"(low_));
     __asm__("" : "+r"(high_));
   }
-  template <class B>
-  static constexpr int64_t b_step(const TileArgs<B>&) {
-    return kPanel;
-  }
+  static constexpr int64_t b_step(const TileArgs<B>&) { return kPanel; }
 
  private:
-  const float *low_, *high_;
+  const LeftOf<B>*low_, *high_;
   int64_t stride_, stride3_, stride5_;
 };
 
 // Both operands of a weight gradient, rows at any stride.
+template <class B>
 class ColumnsOfA {
  public:
-  template <class B>
   HWY_INLINE explicit ColumnsOfA(const TileArgs<B>& args) : at_(args.a), step_(args.a_step) {}
-  HWY_INLINE const float* row(int i) const { return at_ + i; }
+  HWY_INLINE const LeftOf<B>* row(int i) const { return at_ + i; }
   HWY_INLINE void step() { at_ += step_; }
-  template <class B>
-  static constexpr int64_t b_step(const TileArgs<B>& args) {
-    return args.b_step;
-  }
+  static constexpr int64_t b_step(const TileArgs<B>& args) { return args.b_step; }
 
  private:
-  const float* at_;
+  const LeftOf<B>* at_;
   int64_t step_;
 };
 
@@ -181,27 +183,38 @@ struct Accumulators {
   VecF32 value[kRows][kVectors];
 };
 
+// What a step does with an element of each operand.
+HWY_INLINE VecF32 broadcast(F32 d, const float* a) { return hn::Set(d, *a); }
+HWY_INLINE VecF32 operand(F32 d, const float* b) { return load(d, b); }
+HWY_INLINE VecF32 operand(F32 d, const Bf16* b) { return load(d, b); }
+HWY_INLINE VecF32 multiply_add(VecF32 a, VecF32 b, VecF32 sum) { return hn::MulAdd(a, b, sum); }
+#if CUDAMOE_BF16_DOT
+HWY_INLINE VecPairs broadcast(F32, const Bf16Pair* a) { return broadcast_pair(a); }
+HWY_INLINE VecPairs operand(F32, const Bf16Pair* b) { return load_pairs(b); }
+HWY_INLINE VecF32 multiply_add(VecPairs a, VecPairs b, VecF32 sum) { return dot_pairs(a, b, sum); }
+#endif
+
 template <int kRows, int kVectors, class AOrder, class B>
 HWY_INLINE void multiply_step(F32 d, const AOrder& a, const B* HWY_RESTRICT b, int64_t panel_stride, Accumulators<kRows, kVectors>& acc) {
   if constexpr (kVectors <= 2) {
-    VecF32 bv[kVectors];
+    decltype(operand(d, b)) bv[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) bv[v] = load(d, b + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) bv[v] = operand(d, b + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const VecF32 av = hn::Set(d, *a.row(i));
+      const auto av = broadcast(d, a.row(i));
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) acc.value[i][v] = hn::MulAdd(av, bv[v], acc.value[i][v]);
+      for (int v = 0; v < kVectors; ++v) acc.value[i][v] = multiply_add(av, bv[v], acc.value[i][v]);
     }
   } else {
-    VecF32 av[kRows];
+    decltype(broadcast(d, a.row(0))) av[kRows];
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) av[i] = hn::Set(d, *a.row(i));
+    for (int i = 0; i < kRows; ++i) av[i] = broadcast(d, a.row(i));
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      const VecF32 bv = load(d, b + (v / 2) * panel_stride + (v % 2) * kLanes);
+      const auto bv = operand(d, b + (v / 2) * panel_stride + (v % 2) * kLanes);
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) acc.value[i][v] = hn::MulAdd(av[i], bv, acc.value[i][v]);
+      for (int i = 0; i < kRows; ++i) acc.value[i][v] = multiply_add(av[i], bv, acc.value[i][v]);
     }
   }
 }

@@ -5,8 +5,9 @@
 // L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk at a time into
 // panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile meets every panel,
 // while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of multiply-adds over
-// ascending rows, whatever the blocks and threads. The task with the first columns of x also sums its columns of dz for the bias, one chain
-// of additions a column.
+// ascending rows, whatever the blocks and threads. With bf16 instructions (layout.h) the copies hold pairs of two consecutive rows, the
+// last one beside zeros when the group's rows are odd, and a chunk has 512 rows. The task with the first columns of x also sums its columns
+// of dz for the bias, one chain of additions a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
 #include "cpu/gemm/wgrad.h"
@@ -28,7 +29,7 @@ namespace cudamoe::cpu {
 namespace HWY_NAMESPACE {
 
 template <bool kRound>
-HWY_INLINE VecF32 operand(F32 d, VecF32 value) {
+HWY_INLINE VecF32 rounded(F32 d, VecF32 value) {
   if constexpr (kRound) return round_to_bf16(d, value);
   return value;
 }
@@ -39,13 +40,13 @@ template <bool kRound, class T>
 HWY_INLINE void copy_x_row(const T* from, int64_t columns, int64_t panel_stride, float* to) {
   const F32 d;
   for (; columns >= kPanel; columns -= kPanel, from += kPanel, to += panel_stride) {
-    hn::Store(operand<kRound>(d, load(d, from)), d, to);
-    hn::Store(operand<kRound>(d, load(d, from + kLanes)), d, to + kLanes);
+    hn::Store(rounded<kRound>(d, load(d, from)), d, to);
+    hn::Store(rounded<kRound>(d, load(d, from + kLanes)), d, to + kLanes);
   }
   if (columns > 0) {
     const int64_t low = std::min<int64_t>(columns, kLanes), high = columns - low;
-    hn::Store(operand<kRound>(d, load_first(d, from, low)), d, to);
-    hn::Store(high > 0 ? operand<kRound>(d, load_first(d, from + kLanes, high)) : hn::Zero(d), d, to + kLanes);
+    hn::Store(rounded<kRound>(d, load_first(d, from, low)), d, to);
+    hn::Store(high > 0 ? rounded<kRound>(d, load_first(d, from + kLanes, high)) : hn::Zero(d), d, to + kLanes);
   }
 }
 
@@ -56,9 +57,45 @@ HWY_INLINE void copy_dz_row(const T* from, int64_t columns, float* to) {
   for (int64_t j = 0; j < kColumnScratchStride; j += kLanes) {
     const int64_t count = std::clamp<int64_t>(columns - j, 0, kLanes);
     const VecF32 value = count == kLanes ? load(d, from + j) : count > 0 ? load_first(d, from + j, count) : hn::Zero(d);
-    hn::Store(operand<kRound>(d, value), d, to + j);
+    hn::Store(rounded<kRound>(d, value), d, to + j);
   }
 }
+
+#if CUDAMOE_BF16_DOT
+// Pairs of the first `count` elements of two rows, zeros beyond; a null row counts as zeros.
+template <class T>
+HWY_INLINE VecPairs pairs_of_rows(const T* low, const T* high, int64_t count) {
+  const F32 d;
+  const auto read = [&](const T* from) HWY_ATTR {
+    return from == nullptr ? hn::Zero(d) : count >= kLanes ? load(d, from) : load_first(d, from, count);
+  };
+  return pairs_of(read(low), read(high));
+}
+
+// Copies columns of two rows of x into panels as copy_x_row does with one.
+template <class T>
+HWY_INLINE void copy_x_pairs(const T* low, const T* high, int64_t columns, int64_t panel_stride, Bf16Pair* to) {
+  for (int64_t column = 0; column < columns; column += kPanel, to += panel_stride) {
+    for (int64_t j = 0; j < kPanel; j += kLanes) {
+      const int64_t at = column + j, count = std::clamp<int64_t>(columns - at, 0, kLanes);
+      const auto begin = [&](const T* row) { return row == nullptr || count == 0 ? nullptr : row + at; };
+      store_pairs(pairs_of_rows(begin(low), begin(high), count), to + j);
+    }
+  }
+}
+
+// add_columns of dz for a tile of pairs.
+void add_columns_of_pairs(const Bf16Pair* dz, int64_t steps, int64_t columns, float* sums) {
+  const F32 d;
+  VecF32 sum = load_first(d, sums, columns);
+  for (int64_t t = 0; t < steps; ++t, dz += kColumnScratchStride) {
+    const VecPairs pairs = load_pairs(dz);
+    sum = sum + low_of(d, pairs) + high_of(d, pairs);
+  }
+  store_first(d, sum, sums, columns);
+}
+static_assert(kColumnScratchStride == kLanes);
+#endif
 
 // sums[j] += the sum over rows of dz[r * stride + j], each column one chain in ascending order.
 void add_columns(const float* dz, int64_t stride, int64_t rows, int64_t columns, float* sums) {
@@ -111,7 +148,7 @@ struct WgradBlock {
 
   // The lines that the chunk from row `done` of the group on will read; answers the number of entries in `list`.
   int64_t list_chunk(int64_t done, PrefetchRow* list) const {
-    const int64_t begin = groups.begin(group) + done, rows = std::min(kRowChunk, groups.count(group) - done);
+    const int64_t begin = groups.begin(group) + done, rows = std::min(chunk_rows(), groups.count(group) - done);
     int64_t count = 0;
     // Rows that follow each other without a gap are one run of lines.
     const auto add = [&](int64_t row_bytes, bool together, auto&& row_at) {
@@ -128,6 +165,8 @@ struct WgradBlock {
     return count;
   }
 
+  bool pairs() const { return plan.step_rows == 2; }
+  int64_t chunk_rows() const { return kStepChunk * plan.step_rows; }
   bool converts_dz() const { return args.dz_dtype != CUDAMOE_F32 || args.compute_dtype != CUDAMOE_F32; }
   // Operands that need no conversion are read where they lie, unless their rows are so far apart that the lines of a tile or panel fall
   // into a few sets of the caches. For x its rows must also be whole aligned panels.
@@ -141,6 +180,11 @@ struct WgradBlock {
   int64_t tile_column(int64_t tile) const { return part_begin(args.n, plan.tiles, tile); }
   bool sums_bias() const { return args.dbias != nullptr && first_panel == 0; }
 
+  void report_row(int64_t row) const {
+    stream.report("cudamoe_gemm_wgrad: gather[%lld] is %lld; x has %lld rows", static_cast<long long>(row),
+                  static_cast<long long>(args.gather[row]), static_cast<long long>(args.x_rows));
+  }
+
   template <bool kRound, class T>
   void copy_x(int64_t begin, int64_t rows) const {
     const int64_t columns = std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel;
@@ -149,8 +193,7 @@ struct WgradBlock {
         copy_x_row<kRound>(static_cast<const T*>(from), columns, panel_chunk_floats(kPanel), x_panels + r * kPanel);
         continue;
       }
-      stream.report("cudamoe_gemm_wgrad: gather[%lld] is %lld; x has %lld rows", static_cast<long long>(begin + r),
-                    static_cast<long long>(args.gather[begin + r]), static_cast<long long>(args.x_rows));
+      report_row(begin + r);
       for (int64_t panel = 0; panel < end_panel - first_panel; ++panel) {
         std::memset(x_panels + panel * panel_chunk_floats(kPanel) + r * kPanel, 0, kPanel * sizeof(float));
       }
@@ -164,7 +207,38 @@ struct WgradBlock {
     for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) copy_dz_row<kRound>(dz, columns, dz_tile + r * kColumnScratchStride);
   }
 
+#if CUDAMOE_BF16_DOT
+  template <class T>
+  void copy_x_as_pairs(int64_t begin, int64_t rows) const {
+    const int64_t columns = std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel;
+    auto* to = reinterpret_cast<Bf16Pair*>(x_panels);
+    const auto row_or_null = [&](int64_t r) -> const T* {
+      if (r >= rows) return nullptr;
+      const void* row = row_of_x(begin + r);
+      if (row == nullptr) report_row(begin + r);
+      return static_cast<const T*>(row);
+    };
+    for (int64_t r = 0; r < rows; r += 2, to += kPanel) {
+      const T* low = row_or_null(r);
+      copy_x_pairs(low, row_or_null(r + 1), columns, panel_chunk_floats(kPanel), to);
+    }
+  }
+
+  template <class T>
+  void copy_dz_as_pairs(int64_t begin, int64_t rows, int64_t tile) const {
+    const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
+    const int64_t columns = tile_column(tile + 1) - tile_column(tile);
+    auto* to = reinterpret_cast<Bf16Pair*>(dz_tile);
+    for (int64_t r = 0; r < rows; r += 2, dz += 2 * args.dz_row_stride, to += kColumnScratchStride) {
+      store_pairs(pairs_of_rows(dz, r + 1 < rows ? dz + args.dz_row_stride : nullptr, columns), to);
+    }
+  }
+#endif
+
   void copy_x_chunk(int64_t begin, int64_t rows) const {
+#if CUDAMOE_BF16_DOT
+    if (pairs()) return args.x_dtype == CUDAMOE_BF16 ? copy_x_as_pairs<Bf16>(begin, rows) : copy_x_as_pairs<float>(begin, rows);
+#endif
     if (args.x_dtype == CUDAMOE_BF16) {
       copy_x<false, Bf16>(begin, rows);
     } else if (args.compute_dtype == CUDAMOE_BF16) {
@@ -175,6 +249,10 @@ struct WgradBlock {
   }
 
   void copy_dz_tile(int64_t begin, int64_t rows, int64_t tile) const {
+#if CUDAMOE_BF16_DOT
+    if (pairs())
+      return args.dz_dtype == CUDAMOE_BF16 ? copy_dz_as_pairs<Bf16>(begin, rows, tile) : copy_dz_as_pairs<float>(begin, rows, tile);
+#endif
     if (args.dz_dtype == CUDAMOE_BF16) {
       copy_dz<false, Bf16>(begin, rows, tile);
     } else if (args.compute_dtype == CUDAMOE_BF16) {
@@ -184,31 +262,42 @@ struct WgradBlock {
     }
   }
 
+  // Adds the columns of a copied tile to the sums of the bias.
+  void add_tile(int64_t tile, int64_t steps) const {
+    const int64_t columns = tile_column(tile + 1) - tile_column(tile);
+    float* to = bias_sums + tile_column(tile) - tile_column(first_tile);
+#if CUDAMOE_BF16_DOT
+    if (pairs()) return add_columns_of_pairs(reinterpret_cast<const Bf16Pair*>(dz_tile), steps, columns, to);
+#endif
+    add_columns(dz_tile, kColumnScratchStride, steps, columns, to);
+  }
+
   // A chunk of rows while it multiplies.
+  template <class B>
   struct Chunk {
-    int64_t begin, rows;
+    int64_t begin, rows, steps;
     bool first, last;  // of the group
-    const float* x;    // its first panel, and floats from a panel and from a row to the next
+    const B* x;        // its first panel, and elements from a panel and from a step to the next
     int64_t x_panel_stride, x_row_stride;
     Prefetcher& prefetcher;
   };
 
   // Multiplies one tile with as many panels from `panel` on as it takes at once, at most up to `most_panel`; answers their number.
-  int multiply_panels(const Chunk& chunk, int64_t tile, const float* dz, int64_t dz_stride, int64_t panel, int64_t most_panel) const {
+  template <class B>
+  int multiply_panels(const Chunk<B>& chunk, int64_t tile, const B* dz, int64_t dz_stride, int64_t panel, int64_t most_panel) const {
     const int64_t sums_stride = plan.block_panels * kPanel, row = tile_column(tile);
     const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, most_panel * kPanel) - column;
     int taken = 1;
-    const auto multiply =
-        choose_tile<ColumnsOfA, float>(static_cast<int>(tile_column(tile + 1) - row), most_panel - panel, columns, &taken);
+    const auto multiply = choose_tile<ColumnsOfA<B>, B>(static_cast<int>(tile_column(tile + 1) - row), most_panel - panel, columns, &taken);
     float* partial = sums + (row - tile_column(first_tile)) * sums_stride + (panel - first_panel) * kPanel;
-    TileArgs<float> tile_args;
+    TileArgs<B> tile_args;
     tile_args.prefetcher = &chunk.prefetcher;
     tile_args.a = dz;
     tile_args.a_step = dz_stride;
     tile_args.b = chunk.x + (panel - first_panel) * chunk.x_panel_stride;
     tile_args.b_step = chunk.x_row_stride;
     tile_args.panel_stride = chunk.x_panel_stride;
-    tile_args.depth = chunk.rows;
+    tile_args.depth = chunk.steps;
     tile_args.start = chunk.first ? nullptr : partial;
     tile_args.start_stride = sums_stride;
     tile_args.bias = nullptr;
@@ -227,28 +316,26 @@ struct WgradBlock {
     return taken;
   }
 
-  void multiply_chunk(const Chunk& chunk) const {
-    const int64_t block_column = tile_column(first_tile);
+  void multiply_in_place(const Chunk<float>& chunk) const {
+    const auto* dz = static_cast<const float*>(row_of_dz(chunk.begin));
     int taken = 1;
-    if (dz_in_place()) {
-      const auto* dz = static_cast<const float*>(row_of_dz(chunk.begin));
-      for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
-        // The first tile is the tallest; the others take as many panels.
-        for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-          taken = multiply_panels(chunk, tile, dz + (tile_column(tile) - block_column), args.dz_row_stride, panel,
-                                  tile == first_tile ? end_panel : panel + taken);
-        }
+    for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
+      // The first tile is the tallest; the others take as many panels.
+      for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+        taken = multiply_panels(chunk, tile, dz + (tile_column(tile) - tile_column(first_tile)), args.dz_row_stride, panel,
+                                tile == first_tile ? end_panel : panel + taken);
       }
-      return;
     }
+  }
+
+  template <class B>
+  void multiply_copies(const Chunk<B>& chunk) const {
+    int taken = 1;
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
       copy_dz_tile(chunk.begin, chunk.rows, tile);
-      if (sums_bias() && converts_dz()) {
-        add_columns(dz_tile, kColumnScratchStride, chunk.rows, tile_column(tile + 1) - tile_column(tile),
-                    bias_sums + tile_column(tile) - block_column);
-      }
+      if (sums_bias() && converts_dz()) add_tile(tile, chunk.steps);
       for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
-        taken = multiply_panels(chunk, tile, dz_tile, kColumnScratchStride, panel, end_panel);
+        taken = multiply_panels(chunk, tile, reinterpret_cast<const B*>(dz_tile), kColumnScratchStride, panel, end_panel);
       }
     }
   }
@@ -267,27 +354,47 @@ struct WgradBlock {
     }
   }
 
+  // Multiplies the chunk of `rows` rows from row `done` of the group on.
+  void multiply_chunk(int64_t done, int64_t rows, Prefetcher& prefetcher) const {
+    const int64_t begin = groups.begin(group) + done, steps = divide_up(rows, plan.step_rows);
+    const bool first = done == 0, last = done + rows == groups.count(group);
+#if CUDAMOE_BF16_DOT
+    if (pairs()) {
+      const auto* x = reinterpret_cast<const Bf16Pair*>(x_panels);
+      return multiply_copies<Bf16Pair>({begin, rows, steps, first, last, x, panel_chunk_floats(kPanel), kPanel, prefetcher});
+    }
+#endif
+    Chunk<float> chunk{begin, rows, steps, first, last, x_panels, panel_chunk_floats(kPanel), kPanel, prefetcher};
+    if (x_in_place()) {
+      chunk.x = static_cast<const float*>(row_of_x(begin));
+      chunk.x_panel_stride = kPanel;
+      chunk.x_row_stride = args.x_row_stride;
+    }
+    if (dz_in_place()) {
+      multiply_in_place(chunk);
+    } else {
+      multiply_copies(chunk);
+    }
+  }
+
   // `next` is what the thread is likely to do next, or null.
   void run(const WgradBlock* next) const {
-    PrefetchRow list[2 * kRowChunk];
+    PrefetchRow list[4 * kStepChunk];
     Prefetcher prefetcher;
     prefetcher.at = reinterpret_cast<const char*>(sums);
     const int64_t begin = groups.begin(group), rows = groups.count(group);
     if (rows == 0 && args.accumulate == 0) write_zeros();
     if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>(tile_column(end_tile) - tile_column(first_tile)) * sizeof(float));
-    for (int64_t done = 0; done < rows; done += kRowChunk) {
-      const int64_t chunk = std::min(kRowChunk, rows - done);
+    for (int64_t done = 0; done < rows; done += chunk_rows()) {
+      const int64_t chunk = std::min(chunk_rows(), rows - done), steps = divide_up(chunk, plan.step_rows);
       if (!x_in_place()) copy_x_chunk(begin + done, chunk);
-      const int64_t steps = (end_tile - first_tile) * (end_panel - first_panel) * chunk;
+      const int64_t all_steps = (end_tile - first_tile) * (end_panel - first_panel) * steps;
       if (done + chunk < rows) {
-        prefetcher.start(list, list_chunk(done + chunk, list), steps);
+        prefetcher.start(list, list_chunk(done + chunk, list), all_steps);
       } else if (next != nullptr) {
-        prefetcher.start(list, next->list_chunk(0, list), steps);
+        prefetcher.start(list, next->list_chunk(0, list), all_steps);
       }
-      const bool keep_x = x_in_place();
-      multiply_chunk({begin + done, chunk, done == 0, done + chunk == rows,
-                      keep_x ? static_cast<const float*>(row_of_x(begin + done)) : x_panels, keep_x ? kPanel : panel_chunk_floats(kPanel),
-                      keep_x ? args.x_row_stride : kPanel, prefetcher});
+      multiply_chunk(done, chunk, prefetcher);
       if (sums_bias() && !converts_dz()) {
         add_columns(static_cast<const float*>(row_of_dz(begin + done)), args.dz_row_stride, chunk,
                     tile_column(end_tile) - tile_column(first_tile), bias_sums);
@@ -346,6 +453,7 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   constexpr int64_t kMostRows = 272, kMostColumns = 256, kTasksAThread = 4;
   const TileShape& shape = tile_shape();
   WgradPlan plan{};
+  plan.step_rows = multiplies_pairs(args.compute_dtype == CUDAMOE_BF16) ? 2 : 1;
   plan.tiles = divide_up(args.n, shape.rows);
   plan.panels = divide_up(args.k, shape.columns);
   const int64_t most_tiles = std::max<int64_t>(1, kMostRows / shape.rows), most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
@@ -368,7 +476,7 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   plan.block_panels = divide_up(plan.panels, plan.panel_blocks);
   plan.workers = threads;
   plan.x_floats = plan.block_panels * panel_chunk_floats(shape.columns);
-  plan.dz_floats = kRowChunk * kColumnScratchStride;
+  plan.dz_floats = kStepChunk * kColumnScratchStride;
   plan.sums_floats = block_tiles * shape.rows * plan.block_panels * shape.columns;
   plan.bias_floats = round_up(block_tiles, 4) * kColumnScratchStride;
   return plan;

@@ -7,12 +7,13 @@
 
 namespace cudamoe::cpu {
 
-// Rows that are copied and multiplied at a time.
-inline constexpr int64_t kRowChunk = 256;
-// Floats from one copied panel of x to the next; the odd cache line spreads them over the sets of the cache.
-inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kRowChunk * panel + 16; }
+// Steps that are copied and multiplied at a time; a step is a row, or two with bf16 instructions.
+inline constexpr int64_t kStepChunk = 256;
+// Floats, or pairs, from one copied panel of x to the next; the odd cache line spreads them over the sets of the cache.
+inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kStepChunk * panel + 16; }
 
 struct WgradPlan {
+  int64_t step_rows;                  // 2: bf16 pairs are multiplied
   int64_t tiles, panels;              // of dw[n, k]: tiles of rows, panels of columns
   int64_t tile_blocks, panel_blocks;  // tasks of a group along n and along k
   int64_t block_panels;               // most panels of a task

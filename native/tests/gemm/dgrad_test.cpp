@@ -131,7 +131,7 @@ TEST(GemmDgrad, DeepProductsAreCutIntoBlocks) {
   Random random(33);
   for (const std::string& spec : gemm_device_specs(2)) {
     TestDevice device(spec);
-    for (int64_t n : test_device_is_slow() ? std::vector<int64_t>{65, 257} : std::vector<int64_t>{256, 257, 600}) {
+    for (int64_t n : test_device_is_slow() ? std::vector<int64_t>{65, 257} : std::vector<int64_t>{256, 257, 600, 2051}) {
       for (const Data data : {Data::kIntegers, Data::kReals}) {
         for (int i = 0; i < 4; ++i)
           check_dgrad(device, random, {.groups = 2, .rows = 77, .n = n, .k = 70, .ragged = i % 2 == 0}, random_options(random, data));

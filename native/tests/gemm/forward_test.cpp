@@ -176,7 +176,8 @@ TEST(GemmForward, DeepProductsAreCutIntoBlocks) {
   Random random(14);
   for (const std::string& spec : gemm_device_specs(2)) {
     TestDevice device(spec);
-    for (int64_t k : test_device_is_slow() ? std::vector<int64_t>{33, 257} : std::vector<int64_t>{255, 256, 257, 512, 513, 1100}) {
+    for (int64_t k :
+         test_device_is_slow() ? std::vector<int64_t>{33, 257} : std::vector<int64_t>{255, 256, 257, 512, 513, 1100, 2051, 4100}) {
       for (const Data data : {Data::kIntegers, Data::kReals}) {
         Options options = random_options(random, data);
         check_forward(device, random, {.groups = 2, .rows = 131, .n = 37, .k = k}, options);
@@ -204,6 +205,13 @@ TEST(GemmForward, WideAndDeepProductsGoInPasses) {
     }
     check_forward(device, random, {.groups = 1, .rows = 31, .n = 300, .k = 1030}, plain);
     check_forward(device, random, {.groups = 1, .rows = 31, .n = 300, .k = 1030}, random_options(random, data));
+    // Rows of bf16, read where they lie when their stride allows pairs, else copied.
+    Options bf16 = plain;
+    bf16.x_dtype = bf16.packed_dtype = CUDAMOE_BF16;
+    for (const bool aligned : {false, true}) {
+      bf16.aligned = aligned;
+      for (int64_t k : {660, 2060, 2061}) check_forward(device, random, {.groups = 2, .rows = 63, .n = 430, .k = k}, bf16);
+    }
   }
 }
 

@@ -151,7 +151,8 @@ TEST(GemmWgrad, RowsAreCutIntoChunks) {
   Random random(43);
   for (const std::string& spec : gemm_device_specs(2)) {
     TestDevice device(spec);
-    for (int64_t rows : test_device_is_slow() ? std::vector<int64_t>{512, 513, 700} : std::vector<int64_t>{255, 256, 257, 512, 700}) {
+    for (int64_t rows : test_device_is_slow() ? std::vector<int64_t>{512, 513, 700}
+                                              : std::vector<int64_t>{255, 256, 257, 511, 512, 513, 700, 1024, 1025}) {
       for (const Data data : {Data::kIntegers, Data::kReals}) {
         GemmShape shape{.groups = 2, .rows = rows, .n = random.integer(1, 40), .k = random.integer(1, 70)};
         check_wgrad(device, random, shape, random_options(random, data));
