@@ -1,4 +1,5 @@
 using CudaMoE.Benchmarking;
+using CudaMoE.Export;
 using CudaMoE.Layers;
 using CudaMoE.Models;
 
@@ -27,20 +28,21 @@ internal sealed class ModelExport
     {
         ModelExport export = new(config, model);
         export.Build();
-        export._graph.Save(path);
+        OnnxFile.Save(export._graph, path, external: false);
     }
 
     private void Build()
     {
         SparseConfig sparse = _config.Sparse;
-        _graph.IntegerInput("ids", sparse.Features);
-        _graph.FloatInput("dense", _config.Dense);
+        _graph.Input("ids", OnnxType.Int32, OnnxDimension.Batch, sparse.Features);
+        _graph.Input("dense", OnnxType.Float, OnnxDimension.Batch, _config.Dense);
         long embedded = (long)sparse.Features * sparse.Dim;
         string rows = _graph.Add("Gather", [_graph.Numbers(Table(), (long)sparse.Features * sparse.Rows, sparse.Dim), "ids"], ("axis", 0));
         string x = _graph.Add("Concat", [Reshape(rows, 0, embedded), "dense"], ("axis", 1));
         x = Relu(Gemm(x, "projection.layers.0", _config.InputDim!.Value, embedded + _config.Dense));
         string[] towers = _config.Model == "moe_topk" ? [.. Enumerable.Repeat(Sparse(x), _config.Tasks)] : Dense(x);
-        _graph.Output(_graph.Add("Concat", [.. towers.Select((input, task) => Tower(input, $"towers.task{task}"))], ("axis", 1)), "logits", _config.Tasks);
+        string logits = _graph.Add("Concat", [.. towers.Select((input, task) => Tower(input, $"towers.task{task}"))], ("axis", 1));
+        _graph.Output(logits, "logits", OnnxType.Float, OnnxDimension.Batch, _config.Tasks);
     }
 
     /// <summary>The mixture of each task, [rows, width].</summary>
@@ -49,7 +51,7 @@ internal sealed class ModelExport
         int count = _config.Experts!.Count!.Value;
         string gates = Reshape(Gemm(x, "gate", (long)_config.Tasks * count, _config.InputDim!.Value), 0, _config.Tasks, count);
         string mixed = _graph.Add("MatMul", [_graph.Add("Softmax", [gates], ("axis", -1)), Experts(x)]);
-        string[] parts = _graph.Add("Split", _config.Tasks, [mixed], ("axis", 1));
+        string[] parts = _graph.AddMany("Split", _config.Tasks, [mixed], ("axis", 1));
         return [.. parts.Select(part => Reshape(part, 0, _config.Experts.Levels[0][^1]))];
     }
 
@@ -58,7 +60,7 @@ internal sealed class ModelExport
     {
         int count = _config.Experts!.Count!.Value;
         string logits = Gemm(x, "gate", count, _config.InputDim!.Value);
-        string[] chosen = _graph.Add("TopK", 2, [logits, _graph.Integers(_config.Experts.K!.Value)], ("axis", 1));
+        string[] chosen = _graph.AddMany("TopK", 2, [logits, _graph.Integers(_config.Experts.K!.Value)], ("axis", 1));
         string zeros = _graph.Add("Mul", [logits, _graph.Numbers([0])]);
         string weights = _graph.Add("ScatterElements", [zeros, chosen[1], _graph.Add("Softmax", [chosen[0]], ("axis", -1))], ("axis", 1));
         return Reshape(_graph.Add("MatMul", [Reshape(weights, 0, 1, count), Experts(x)]), 0, _config.Experts.Levels[0][^1]);
@@ -73,7 +75,7 @@ internal sealed class ModelExport
         for (int layer = 1; layer < widths.Count; layer++)
         {
             string name = $"experts.layers.{layer}";
-            float[] weights = Transposed(Values($"{name}.weight"), count, widths[layer], widths[layer - 1]);
+            float[] weights = ExportWeights.Transpose(Values($"{name}.weight"), count, widths[layer], widths[layer - 1]);
             string grouped = _graph.Add("Transpose", [y], ("perm", new long[] { 1, 0, 2 }));
             string product = _graph.Add("MatMul", [grouped, _graph.Numbers(weights, count, widths[layer - 1], widths[layer])]);
             string sum = _graph.Add("Add", [product, _graph.Numbers(Values($"{name}.bias"), count, 1, widths[layer])]);
@@ -116,21 +118,5 @@ internal sealed class ModelExport
         float[] values = new float[parameter.Count];
         _model.Stream.CopyToHost<float>(parameter.Value, values);
         return values;
-    }
-
-    /// <summary>[groups, rows, columns] to [groups, columns, rows].</summary>
-    private static float[] Transposed(float[] values, int groups, int rows, int columns)
-    {
-        float[] result = new float[values.Length];
-        for (int g = 0; g < groups; g++)
-        {
-            for (int r = 0; r < rows; r++)
-            {
-                for (int c = 0; c < columns; c++)
-                    result[(((g * columns) + c) * rows) + r] = values[(((g * rows) + r) * columns) + c];
-            }
-        }
-
-        return result;
     }
 }
