@@ -95,6 +95,8 @@ public sealed class ExperimentTests : IDisposable
         double[] others = [.. rows.Select(row => row.GetProperty("tasks")[1].GetProperty("mean").GetDouble())];
         Assert.False(rows[0].TryGetProperty("delta_p", out _));
         Assert.Equal(50 * (((means[2] - means[0]) / means[0]) + ((others[2] - others[0]) / others[0])), rows[2].GetProperty("delta_p").GetDouble(), 9);
+        // 12 steps a run, every second of which is looked at with equal weights, all with pcgrad; none in the baseline.
+        Assert.Equal([0, 12, 24], rows.Select(row => row.GetProperty("pairs").EnumerateArray().Sum(pair => pair.GetProperty("steps").GetInt64())));
         string markdown = File.ReadAllText(document.RootElement.GetProperty("markdown").GetString()!);
         Assert.Contains("| shared | pc | 2 |", markdown, StringComparison.Ordinal);
         Assert.Contains("delta_p %", markdown, StringComparison.Ordinal);
@@ -138,7 +140,7 @@ public sealed class ExperimentTests : IDisposable
                 { "name": "single", "file": {{model}}, "set": { "architecture": { "type": "single_task", "bottom": [8] }, "training.balancer": { "type": "equal" } } },
                 { "name": "shared", "file": {{model}}, "set": { "architecture": { "type": "shared_bottom", "bottom": [8] } } },
               ],
-              "balancers": [{ "type": "equal" }, { "name": "pc", "type": "pcgrad" }],
+              "balancers": [{ "type": "equal", "observe_every": 2, "place": "shared_parameters" }, { "name": "pc", "type": "pcgrad" }],
               "seeds": [1, 2],
               "set": {
                 "data.train": [{{JsonSerializer.Serialize(Path.Combine(_folder.Path, "train.csv"))}}],

@@ -99,6 +99,7 @@ internal sealed class CellRunner(string folder, ExperimentCell cell, TrainerOpti
             Parameters = started.DenseParameters + started.EmbeddingParameters,
             SamplesPerSecond = seconds > 0 ? rows / seconds : 0,
             Test = trained.Test,
+            Pairs = TaskPair.Together(events.OfType<EpochEvent>().SelectMany(epoch => epoch.Pairs ?? [])),
         };
     }
 

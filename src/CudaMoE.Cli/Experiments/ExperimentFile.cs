@@ -175,6 +175,9 @@ internal sealed record CellResult
     public double SamplesPerSecond { get; init; }
 
     public IReadOnlyList<Training.TaskMetrics> Test { get; set; } = [];
+
+    /// <summary>How the tasks' gradients lay to each other over the run; empty when it looked at none.</summary>
+    public IReadOnlyList<Training.TaskPair> Pairs { get; set; } = [];
 }
 
 /// <summary>Source-generated serialisation of experiments.</summary>

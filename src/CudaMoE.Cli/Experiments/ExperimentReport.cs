@@ -73,12 +73,8 @@ internal static class ExperimentReport
         if (summary.Baseline is null)
             yield break;
         yield return $"delta_p: mean over the tasks of the relative improvement on {summary.Baseline}, above 0 = better.";
-        foreach (SummaryRow row in summary.Rows)
-        {
-            string[] worse = [.. summary.Columns.Where((_, t) => row.Tasks[t].Worse)];
-            if (worse.Length > 0)
-                yield return $"Negative transfer (!): {row.Model} with {row.Balancer} is worse than {summary.Baseline} by more than both deviations in {string.Join(", ", worse)}.";
-        }
+        foreach (string note in NegativeTransfer.Notes(summary))
+            yield return note;
     }
 
     private static string Text(SummaryValue value) => value.Mean is not { } mean

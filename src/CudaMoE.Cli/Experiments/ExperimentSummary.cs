@@ -30,6 +30,9 @@ internal sealed record SummaryRow
 
     /// <summary>The first metric of each task.</summary>
     public required IReadOnlyList<SummaryValue> Tasks { get; init; }
+
+    /// <summary>How the tasks' gradients lay to each other, over the steps of all seeds; empty when no run looked at gradients.</summary>
+    public required IReadOnlyList<TaskPair> Pairs { get; init; }
 }
 
 /// <summary>All rows of an experiment.</summary>
@@ -40,6 +43,9 @@ internal sealed record ExperimentSummary
     public required int Cells { get; init; }
 
     public string? Baseline { get; init; }
+
+    /// <summary>The tasks.</summary>
+    public required IReadOnlyList<string> Tasks { get; init; }
 
     /// <summary>Task and metric of each column.</summary>
     public required IReadOnlyList<string> Columns { get; init; }
@@ -70,13 +76,22 @@ internal sealed record ExperimentSummary
                 SamplesPerSecond = done.Length == 0 ? 0 : done.Average(result => result.SamplesPerSecond),
                 DeltaP = baseline is null ? null : DeltaP(values, baseline.Tasks, metrics),
                 Tasks = values,
+                Pairs = TaskPair.Together(done.SelectMany(result => result.Pairs)),
             };
             if (model == file.Baseline)
                 baseline = row;
             rows.Add(row);
         }
 
-        return new() { Name = file.Name, Cells = cells.Count, Baseline = file.Baseline, Columns = [.. tasks.Select((task, t) => $"{task.Name} {metrics[t].Name}")], Rows = rows };
+        return new()
+        {
+            Name = file.Name,
+            Cells = cells.Count,
+            Baseline = file.Baseline,
+            Tasks = [.. tasks.Select(task => task.Name)],
+            Columns = [.. tasks.Select((task, t) => $"{task.Name} {metrics[t].Name}")],
+            Rows = rows,
+        };
     }
 
     private static SummaryValue Value(CellResult[] results, string task, MetricInfo metric, SummaryValue? baseline)

@@ -24,7 +24,7 @@ public static class BalancerCostReport
           options: {
             animation: false,
             responsive: false,
-            plugins: { legend: { position: 'right' } },
+            plugins: { legend: { position: 'bottom' } },
             scales: {
               x: { title: { display: true, text: 'tasks' } },
               y: { min: 0, title: { display: true, text: 'training samples/s, equal weights = 1' } },
@@ -69,7 +69,7 @@ public static class BalancerCostReport
             </head>
             <body>
             <h1 style="font-size:17px">{WebUtility.HtmlEncode(title)}</h1>
-            <canvas id="plot" width="940" height="420"></canvas>
+            <canvas id="plot" width="940" height="480"></canvas>
             <script type="application/json" id="data">{JsonSerializer.Serialize(plot, CostJson.Default.CostPlot)}</script>
             <script>
             {RunReport.Resource("chart.min.js")}

@@ -68,6 +68,13 @@ public sealed record BalancerDescription
     [NumberRange(1)]
     public int Every { get; init; } = 1;
 
+    /// <summary>
+    /// For balancers that look at no gradients: steps from one look at the tasks' gradients at <see cref="Place"/> to the next, for norms and cosines in the log; 0 = never. A look costs what a Gram
+    /// matrix costs there and changes nothing in the training.
+    /// </summary>
+    [NumberRange(0)]
+    public int ObserveEvery { get; init; }
+
     /// <summary>Least weight of a task: weights are mixed with equal ones, 0 to below 1 / tasks. Not for balancers whose weights may be negative, nor equal and static.</summary>
     [NumberRange(0, 1, BelowMaximum = true)]
     public double Floor { get; init; }

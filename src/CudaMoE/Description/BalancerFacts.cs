@@ -58,6 +58,9 @@ internal sealed record BalancerFacts(BalancerFamily Family, string[] Keys, bool 
     /// <summary>Whether gradients of single tasks are looked at.</summary>
     public bool UsesGradients => Family is BalancerFamily.Gram or BalancerFamily.Columns;
 
+    /// <summary>Whether Gram matrices are formed, for the balancer or to be looked at.</summary>
+    public static bool FormsGram(BalancerDescription balancer) => Of(balancer.Type).UsesGradients || balancer.ObserveEvery > 0;
+
     /// <summary>The facts of a type.</summary>
     public static BalancerFacts Of(BalancerType type) => All[type];
 

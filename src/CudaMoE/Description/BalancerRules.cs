@@ -16,7 +16,7 @@ internal static class BalancerRules
         CheckKeys(balancer, facts);
         CheckConstants(balancer, tasks);
         CheckFrame(balancer, facts, tasks);
-        if (facts.UsesGradients && tasks > 1)
+        if (BalancerFacts.FormsGram(balancer) && tasks > 1)
             CheckPlace(balancer, description);
     }
 
@@ -80,8 +80,10 @@ internal static class BalancerRules
             throw Error(Path + ".floor", $"has no effect with type {Name(balancer.Type)}; remove it");
         if (balancer.Every > 1 && (!facts.UsesGradients || balancer.Type == BalancerType.GradDrop))
             throw Error(Path + ".every", $"has no effect with type {Name(balancer.Type)}; it is for balancers that look at gradients, but grad_drop; remove it");
-        if (balancer.Place != RepresentationPlace.TowerInput && !facts.UsesGradients)
-            throw Error(Path + ".place", $"has no effect with type {Name(balancer.Type)}, which looks at no gradients; remove it");
+        if (balancer.Place != RepresentationPlace.TowerInput && !BalancerFacts.FormsGram(balancer))
+            throw Error(Path + ".place", $"has no effect with type {Name(balancer.Type)}, which looks at no gradients; remove it, or set observe_every");
+        if (balancer.ObserveEvery > 0 && facts.UsesGradients)
+            throw Error(Path + ".observe_every", $"has no effect with type {Name(balancer.Type)}, which looks at gradients itself; remove it");
         if (balancer.Heads == HeadGradient.Scaled && facts.MayBeNegative)
             throw Error(Path + ".heads", $"is scaled, but the weights of {Name(balancer.Type)} may be negative and would turn a tower's training round; use own");
         if (balancer.Heads is not null && facts.Family == BalancerFamily.Fixed)

@@ -236,10 +236,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
-        BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
+        BalancerFacts.FormsGram(Description.Training.Balancer);
 
     private bool HasSharedGradients =>
-        Description.Training.Balancer.Place == RepresentationPlace.SharedParameters && BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
+        Description.Training.Balancer.Place == RepresentationPlace.SharedParameters && BalancerFacts.FormsGram(Description.Training.Balancer);
 
     /// <summary>
     /// Takes the macro weights of a graph for the users and items of the encoders; nodes that the graph does not have get those of a node without
@@ -429,11 +429,13 @@ public sealed unsafe class MultiTaskModel : IDisposable
         float* device = _weighted ? (float*)_taskWeights : null;
         if (device != null && BalancerFacts.Heads(Description.Training.Balancer) == HeadGradient.Scaled)
             _towers.ScaleParameterGradients(_taskNames, device);
-        if (_shared != null && device != null)
+        // Where gradients are only looked at, the place is not where weights go.
+        bool atPlace = device != null && BalancerFacts.Of(Description.Training.Balancer.Type).UsesGradients;
+        if (_shared != null && atPlace)
         {
             SharedBackward(_shared, rows, device);
         }
-        else if (HasTrunkInputGradients && device != null)
+        else if (HasTrunkInputGradients && atPlace)
         {
             TrunkInputBackward(rows, device, _gramIsFresh);
             _input.Backward(rows);

@@ -64,7 +64,7 @@ internal sealed unsafe class Towers
                 LogitGradients.Add(_together ? _towers[0].OutputGradient.Slice((long)t * outputs[t], outputs[t]) : _towers[t].OutputGradient);
         }
 
-        _hasGram = context.Training && description.Training.Balancer.Type is not (BalancerType.Equal or BalancerType.Static);
+        _hasGram = context.Training && BalancerFacts.FormsGram(balancer);
         if (context.Training && trunk.Shared && !_together)
             _taskGradients = context.Reserve("tower.input_gradients", (long)trunk.Width * _tasks);
         if (!_hasGram)

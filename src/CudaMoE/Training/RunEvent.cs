@@ -174,6 +174,9 @@ public sealed record EpochEvent : RunEvent
     /// <summary>Whether this epoch's weights are the best so far.</summary>
     public bool Best { get; init; }
 
+    /// <summary>How the tasks' gradients lay to each other in the epoch's steps that looked at them; null when none did.</summary>
+    public IReadOnlyList<TaskPair>? Pairs { get; init; }
+
     /// <summary>Seconds of training, without validation.</summary>
     public required double TrainSeconds { get; init; }
 

@@ -14,6 +14,7 @@ namespace CudaMoE.Training;
 internal sealed class TrainingRun : IDisposable
 {
     private const string LossSums = "loss_sums";
+    private const string PairSums = "pair_sums";
     private const string LossWeights = "loss_weights";
 
     private readonly ModelDescription _description;
@@ -87,6 +88,8 @@ internal sealed class TrainingRun : IDisposable
         state.Running.TryGetValue(LossSums, out IReadOnlyList<double>? sums);
         state.Running.TryGetValue(LossWeights, out IReadOnlyList<double>? weights);
         _trainingStep.Totals.Load(sums, weights);
+        state.Running.TryGetValue(PairSums, out IReadOnlyList<double>? pairs);
+        _trainingStep.Pairs.Load(pairs);
 
         RunResumedEvent resumed = new()
         {
@@ -210,6 +213,8 @@ internal sealed class TrainingRun : IDisposable
         _epoch++;
         _batch = 0;
         _trainingStep.Totals.Clear();
+        IReadOnlyList<TaskPair>? pairs = _trainingStep.Pairs.Pairs([.. _description.Tasks.Select(task => task.Name)]);
+        _trainingStep.Pairs.Clear();
         EpochEvent logged = new()
         {
             Step = _step,
@@ -218,6 +223,7 @@ internal sealed class TrainingRun : IDisposable
             Validation = LoggedMetrics.Of(validation?.Metrics ?? []),
             Score = _earlyStopping?.Last,
             Best = best,
+            Pairs = pairs,
             TrainSeconds = trainSeconds,
             ValidationSeconds = validation?.Seconds ?? 0,
             SamplesPerSecond = samplesPerSecond,
@@ -296,7 +302,7 @@ internal sealed class TrainingRun : IDisposable
                 losses[t] = double.NaN;
         }
 
-        BalancerDiagnostics? seen = _trainingStep.HasGram ? _trainingStep.Balancer.Diagnostics : null;
+        BalancerDiagnostics? seen = _trainingStep.HasGram && !_trainingStep.Observes ? _trainingStep.Balancer.Diagnostics : null;
         double norm = _model.LastGradientNorm;
         StepEvent logged = new()
         {
@@ -307,8 +313,8 @@ internal sealed class TrainingRun : IDisposable
             Losses = losses,
             Weights = [.. _trainingStep.Weights],
             Lambda = seen == null ? null : [.. seen.Lambda],
-            GradientNorms = seen == null ? null : [.. seen.Norms],
-            Cosines = seen == null ? null : [.. seen.Cosines],
+            GradientNorms = _trainingStep.HasGram ? [.. _trainingStep.GradientNorms] : null,
+            Cosines = _trainingStep.HasGram ? [.. _trainingStep.Cosines] : null,
             GradientNorm = double.IsNaN(norm) ? null : norm,
             DroppedRows = _model.IsSparse ? Sum(_model.DroppedPairs) : null,
             ExpertLoad = _model.HasGates ? RunFacts.ExpertLoad(_model, batch.Rows) : null,
@@ -335,7 +341,7 @@ internal sealed class TrainingRun : IDisposable
         Seed = _training.Seed,
         Balancer = _trainingStep.Balancer.Save(),
         EarlyStopping = _earlyStopping?.Save(),
-        Running = new Dictionary<string, IReadOnlyList<double>> { [LossSums] = [.. _trainingStep.Totals.Sums], [LossWeights] = [.. _trainingStep.Totals.Weights] },
+        Running = new Dictionary<string, IReadOnlyList<double>> { [LossSums] = [.. _trainingStep.Totals.Sums], [LossWeights] = [.. _trainingStep.Totals.Weights], [PairSums] = [.. _trainingStep.Pairs.Sums] },
     };
 
     private void Load(CheckpointFolder checkpoint)

@@ -29,6 +29,7 @@ public sealed class TrainingStep
     private int _unread;
     private long _lastStep;
     private readonly double[] _columns;
+    private readonly GradientObserver? _observer;
 
     /// <summary>Prepares steps of <paramref name="model"/>.</summary>
     /// <param name="model">A model built for training.</param>
@@ -52,6 +53,9 @@ public sealed class TrainingStep
         // Equal weights are 1, and static ones multiply the losses themselves: the representation's gradient needs no weights then.
         BalancerFamily family = BalancerFacts.Of(_training.Balancer.Type).Family;
         _balances = family != BalancerFamily.Fixed;
+        Pairs = new(tasks);
+        if (_training.Balancer.ObserveEvery > 0)
+            _observer = new(_training.Balancer.ObserveEvery, tasks);
         _looksAtLosses = family == BalancerFamily.Losses;
     }
 
@@ -67,11 +71,23 @@ public sealed class TrainingStep
     /// <summary>Whether the last step formed a Gram matrix.</summary>
     public bool HasGram { get; private set; }
 
+    /// <summary>Whether Gram matrices are formed to be looked at only, not for the balancer.</summary>
+    public bool Observes => _observer != null;
+
+    /// <summary>Norms of the tasks' gradients at the last step that formed a Gram matrix.</summary>
+    public ReadOnlySpan<double> GradientNorms => _observer == null ? Balancer.Diagnostics.Norms : _observer.Norms;
+
+    /// <summary>Cosines between the tasks' gradients at the last step that formed a Gram matrix, [tasks, tasks]; NaN for a task without one.</summary>
+    public ReadOnlySpan<double> Cosines => _observer == null ? Balancer.Diagnostics.Cosines : _observer.Cosines;
+
     /// <summary>Learning rate of the dense parameters at the last step.</summary>
     public double LearningRate { get; private set; }
 
     /// <summary>Sums of the losses that were read; whoever reports them clears them.</summary>
     internal LossTotals Totals { get; }
+
+    /// <summary>Sums of the cosines; whoever reports them clears them.</summary>
+    internal PairTotals Pairs { get; }
 
     /// <summary>Runs a step, or queues it.</summary>
     /// <param name="batch">The samples; may be refilled when this returns.</param>
@@ -86,10 +102,14 @@ public sealed class TrainingStep
         if (_model.LossesKept == 1)
             ReadLosses(batch);
         _model.BackwardTowers();
+        if (_observer != null)
+            Observe(_observer, batch, step);
         if (_balances)
             Balance(batch, step);
         else
             _model.BackwardTrunk([], gramIsFresh: false);
+        if (HasGram)
+            Pairs.Add(Cosines);
         double factor = LearningRateSchedule.Factor(_training.Schedule, step, _totalSteps);
         LearningRate = _training.Optimizer.LearningRate * factor;
         _model.Update((float)LearningRate, (float)(_training.EmbeddingOptimizer.LearningRate * factor), step);
@@ -116,24 +136,43 @@ public sealed class TrainingStep
         ReadLosses(batch: null);
     }
 
+    private void Observe(GradientObserver observer, Batch batch, long step)
+    {
+        HasGram = observer.IsDue(step - 1);
+        if (!HasGram)
+            return;
+        _model.ComputeGram(_gram);
+        for (int t = 0; t < _valid.Length; t++)
+            _valid[t] = batch.HasLabels(t);
+        observer.Look(_gram, _valid);
+    }
+
     private void Balance(Batch batch, long step)
     {
         long index = step - 1;
-        HasGram = Balancer.NeedsGram(index);
-        if (HasGram)
+        bool needsGram = Balancer.NeedsGram(index);
+        if (needsGram)
+        {
             _model.ComputeGram(_gram);
-        if (HasGram && _columns.Length > 0)
+            HasGram = true;
+        }
+        else if (_observer == null)
+        {
+            HasGram = false;
+        }
+
+        if (needsGram && _columns.Length > 0)
             _model.ComputeColumns(Balancer.NeedsColumns, _columns);
         for (int t = 0; t < _valid.Length; t++)
             _valid[t] = batch.HasLabels(t);
         // The Gram matrix was waited for, so this step's losses are at hand then; a balancer of losses waits for them; between two evaluations none is looked at.
-        ReadOnlySpan<double> losses = HasGram || _looksAtLosses ? _model.Losses : _losses;
-        Balancer.Weights(new BalancerInput(index, losses, HasGram ? _gram : [], _valid, HasGram ? _columns : []), _weights);
+        ReadOnlySpan<double> losses = needsGram || _looksAtLosses ? _model.Losses : _losses;
+        Balancer.Weights(new BalancerInput(index, losses, needsGram ? _gram : [], _valid, needsGram ? _columns : []), _weights);
         for (int t = 0; t < _weights.Length; t++)
             _deviceWeights[t] = (float)_weights[t];
         if (!Balancer.ColumnWeights.IsEmpty)
             _model.ScaleColumns(Balancer.ColumnWeights);
-        _model.BackwardTrunk(_deviceWeights, HasGram);
+        _model.BackwardTrunk(_deviceWeights, needsGram);
     }
 
     /// <summary>Checks and adds up the losses that were not read yet, in the order of their steps.</summary>

@@ -40,6 +40,7 @@ public sealed class DescriptionValidatorTests
         { "floor", WithBalancer(new() { Type = BalancerType.Mgda, Floor = 0.49, Normalize = GradientNormalization.Norm }) },
         { "single task with static weights", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Static } } } },
         { "single task over shared tables", WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters } } } },
+        { "looks at gradients", WithBalancer(new() { ObserveEvery = 10, Place = RepresentationPlace.SharedParameters }) },
         { "stopping on one task", WithStopping(Stopping with { Metric = "spend/rmse" }) },
         { "stopping with weights", WithStopping(Stopping with { Metric = "auc", TaskWeights = [1, 0] }) },
         { "stopping on log loss with validation files", WithStopping(Stopping with { Metric = "log_loss" }) with { Data = Data with { Validation = ["v.csv"] } } },
@@ -332,6 +333,8 @@ public sealed class DescriptionValidatorTests
             "training.balancer.type",
             WithArchitecture(new() { Type = ModelType.SingleTask, Bottom = [4] }) with { Training = new() { Balancer = new() { Type = BalancerType.MultiBalance } } },
             "use equal or static");
+        Add("balancer.observe_every", "which looks at gradients itself", new() { Balancer = new() { Type = BalancerType.Mgda, ObserveEvery = 10 } });
+        Add("balancer.observe_every", "is -1", new() { Balancer = new() { ObserveEvery = -1 } });
         Add("balancer.place", "has no rows of samples", new() { Balancer = new() { Type = BalancerType.Moco, Place = RepresentationPlace.SharedParameters } });
         Add("balancer.place", "looks at no gradients", new() { Balancer = new() { Type = BalancerType.Dwa, Place = RepresentationPlace.SharedParameters } });
         BalancerDescription onParameters = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters };

@@ -268,9 +268,25 @@ internal static class RunReportSections
             }
 
             page.Raw("</div>\n");
+            WritePairs(page, TaskPair.Together(model.Epochs.SelectMany(epoch => epoch.Pairs ?? [])));
         }
 
         Close(page);
+    }
+
+    private static void WritePairs(HtmlText page, IReadOnlyList<TaskPair> pairs)
+    {
+        if (pairs.Count == 0)
+            return;
+        page.Raw("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Pairs of tasks\"><table>\n<thead><tr><th scope=\"col\">Pair, the most in conflict first</th>")
+            .Raw("<th scope=\"col\" class=\"number\">Mean cosine</th><th scope=\"col\" class=\"number\">Steps below 0</th><th scope=\"col\" class=\"number\">Steps</th></tr></thead>\n<tbody>\n");
+        foreach (TaskPair pair in pairs.OrderBy(pair => pair.MeanCosine).Take(RunReportSeries.MaxPairs))
+        {
+            page.Raw("<tr><th scope=\"row\">").Text($"{pair.First} / {pair.Second}").Raw("</th><td class=\"number\">").Text(HtmlText.Number(pair.MeanCosine)).Raw("</td><td class=\"number\">")
+                .Text(HtmlText.Count((long)Math.Round(pair.Conflicts * pair.Steps))).Raw("</td><td class=\"number\">").Text(HtmlText.Count(pair.Steps)).Raw("</td></tr>\n");
+        }
+
+        page.Raw("</tbody></table></div>\n");
     }
 
     private static void WriteSpeed(HtmlText page, RunReportModel model)
