@@ -20,6 +20,7 @@ internal static class CliApplication
             new ResumeCommand(),
             new ExperimentCommand(),
             new StreamCommand(),
+            new EncodeCommand(),
             new EvaluateCommand(),
             new PredictCommand(),
             new ExportCommand(),

@@ -23,6 +23,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(TrainResult))]
 [JsonSerializable(typeof(ExperimentResult))]
 [JsonSerializable(typeof(Streaming.StreamResult))]
+[JsonSerializable(typeof(Encoders.EncodeAnswer))]
 [JsonSerializable(typeof(EvaluateResult))]
 [JsonSerializable(typeof(PredictResult))]
 [JsonSerializable(typeof(ExportResult))]

@@ -36,6 +36,19 @@ internal sealed class StreamProgress(CliContext context, StreamDescription descr
         _began = context.Clock.GetTimestamp();
     }
 
+    public void OnEncoded(string modality, int done, int count)
+    {
+        if (_epochs is not null)
+        {
+            _epochs.Description = $"{modality}: {Texts.Count(done)} of {Texts.Count(count)} items encoded";
+            _epochs.MaxValue = done == count ? description.Training.Epochs : count;
+            _epochs.Value = done == count ? 0 : done;
+        }
+
+        if (done == count)
+            context.Note($"{modality}: {Texts.Count(count)} items encoded, {Texts.Duration(context.Clock.GetElapsedTime(_began))}");
+    }
+
     public void OnEpoch(int window, int epoch, double loss, double? ndcg)
     {
         if (_epochs is null)

@@ -23,7 +23,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
         typeof(SnakeCaseEnumConverter<MacroTables>), typeof(SnakeCaseEnumConverter<MacroAttention>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
-        typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
+        typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<TokenPooling>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
 [JsonSerializable(typeof(StreamDescription))]

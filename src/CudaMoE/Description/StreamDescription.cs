@@ -85,11 +85,27 @@ public sealed record ModalityDescription
     /// <summary>Where the states come from.</summary>
     public required StateSource Source { get; init; }
 
-    /// <summary>The file of states (source file), relative to the stream file.</summary>
+    /// <summary>
+    /// The file of states (source file), or where those that the encoder computed are kept (source encoder; null = in the run's folder). Relative to the
+    /// stream file.
+    /// </summary>
     public string? File { get; init; }
 
-    /// <summary>Columns of the item table: whose texts are joined (source text), or that name the group (source synthetic).</summary>
+    /// <summary>Columns of the item table: whose texts are joined (sources text and encoder), or that name the group (source synthetic).</summary>
     public IReadOnlyList<string> Columns { get; init; } = [];
+
+    /// <summary>The folder of a frozen encoder in HuggingFace's layout (source encoder), relative to the stream file.</summary>
+    public string? Encoder { get; init; }
+
+    /// <summary>A file of the items' pixel values, for an encoder of pictures (source encoder), relative to the stream file.</summary>
+    public string? Pixels { get; init; }
+
+    /// <summary>How the tokens of a text or picture become one state (source encoder).</summary>
+    public TokenPooling Pooling { get; init; }
+
+    /// <summary>Tokens of a text at most (source encoder); null = as the encoder's folder says.</summary>
+    [NumberRange(2, 65536)]
+    public int? MaxTokens { get; init; }
 
     /// <summary>Layers of the states above the embedding output (sources text and synthetic).</summary>
     [NumberRange(1, 256)]
@@ -122,6 +138,19 @@ public enum StateSource
 
     /// <summary>Random projections of latent factors of the items: for data without content.</summary>
     Synthetic,
+
+    /// <summary>A frozen encoder of texts or pictures, run once for each item.</summary>
+    Encoder,
+}
+
+/// <summary>How the states of a sequence's tokens become one.</summary>
+public enum TokenPooling
+{
+    /// <summary>The first token's, which is the class token.</summary>
+    Cls,
+
+    /// <summary>The mean of all tokens but padding.</summary>
+    Mean,
 }
 
 /// <summary>The network of XSMoE.</summary>

@@ -32,7 +32,14 @@ public static class StreamDescriptionJson
         Items = description.Items is null ? null : description.Items with { File = Path.GetFullPath(description.Items.File, folder) },
         Modalities =
         [
-            .. description.Modalities.Select(modality => modality.File is null ? modality : modality with { File = Path.GetFullPath(modality.File, folder) }),
+            .. description.Modalities.Select(modality => modality with
+            {
+                File = Resolve(modality.File, folder),
+                Encoder = Resolve(modality.Encoder, folder),
+                Pixels = Resolve(modality.Pixels, folder),
+            }),
         ],
     };
+
+    private static string? Resolve(string? path, string folder) => path is null ? null : Path.GetFullPath(path, folder);
 }

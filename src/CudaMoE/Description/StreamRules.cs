@@ -31,17 +31,42 @@ internal static class StreamRules
                 throw Error($"{path}.name", $"is \"{modality.Name}\", which other parameters of the model begin with");
             if (modality.Source == StateSource.File && modality.File is null)
                 throw Error($"{path}.file", $"is missing; the source file needs it");
-            if (modality.Source != StateSource.File && modality.File is not null)
-                throw Error($"{path}.file", $"has no effect; only the source file has it; remove it");
+            if (modality.Source is not (StateSource.File or StateSource.Encoder) && modality.File is not null)
+                throw Error($"{path}.file", $"has no effect; only the sources file and encoder have it; remove it");
             if (modality.Source == StateSource.Text && modality.Columns.Count == 0)
                 throw Error($"{path}.columns", $"is empty; the source text needs the columns of the item table that hold the texts");
             if (modality.Source == StateSource.File && modality.Columns.Count > 0)
                 throw Error($"{path}.columns", $"has no effect; the source file reads no columns; remove it");
+            CheckEncoder(modality, path);
             if (modality.Columns.Count > 0 && description.Items is null)
                 throw Error($"{path}.columns", $"needs the item table; give items.file");
             int highest = description.Model.Layers.DefaultIfEmpty(0).Max();
-            if (modality.Source != StateSource.File && highest > modality.Layers)
+            if (modality.Source is StateSource.Text or StateSource.Synthetic && highest > modality.Layers)
                 throw Error($"{path}.layers", $"is {modality.Layers}; model.layers goes up to {highest}, so it must be at least that");
+        }
+    }
+
+    private static void CheckEncoder(ModalityDescription modality, string path)
+    {
+        if (modality.Source == StateSource.Encoder)
+        {
+            if (modality.Encoder is null)
+                throw Error($"{path}.encoder", $"is missing; the source encoder needs the encoder's folder");
+            if (modality.Columns.Count == 0 == modality.Pixels is null)
+                throw Error($"{path}.columns", $"{(modality.Pixels is null ? "is empty" : "is given beside pixels")}; the source encoder needs either columns of the item table that hold texts, or pixels");
+            if (modality.Pixels is not null && modality.MaxTokens is not null)
+                throw Error($"{path}.max_tokens", $"has no effect on pictures; remove it");
+            return;
+        }
+
+        (string Key, bool Given)[] keys =
+        [
+            ("encoder", modality.Encoder is not null), ("pixels", modality.Pixels is not null), ("pooling", modality.Pooling != TokenPooling.Cls), ("max_tokens", modality.MaxTokens is not null),
+        ];
+        foreach ((string key, bool given) in keys)
+        {
+            if (given)
+                throw Error($"{path}.{key}", $"has no effect; only the source encoder has it; remove it");
         }
     }
 

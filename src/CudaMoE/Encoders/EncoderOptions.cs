@@ -23,7 +23,7 @@ public sealed record EncoderOptions
     public int? MaxTokens { get; init; }
 
     /// <summary>Tokens of a batch, padding included, at most; one text or picture always fits.</summary>
-    public int BatchTokens { get; init; } = 2048;
+    public int BatchTokens { get; init; } = 1024;
 
     /// <summary>Operands of the products; sums are f32.</summary>
     public Precision Precision { get; init; } = Precision.F32;

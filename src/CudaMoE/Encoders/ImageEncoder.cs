@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Description;
 using CudaMoE.Tensors;
 
 namespace CudaMoE.Encoders;

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using CudaMoE.Checkpoints;
+using CudaMoE.Description;
 using CudaMoE.Tensors;
 
 namespace CudaMoE.Encoders;

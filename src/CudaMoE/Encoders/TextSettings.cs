@@ -1,17 +1,8 @@
 using System.Globalization;
 using CudaMoE.Checkpoints;
+using CudaMoE.Description;
 
 namespace CudaMoE.Encoders;
-
-/// <summary>Which token of a sequence speaks for it.</summary>
-public enum TokenPooling
-{
-    /// <summary>The first, the class token.</summary>
-    Cls,
-
-    /// <summary>The mean of all tokens but padding.</summary>
-    Mean,
-}
 
 /// <summary>What the files beside <c>config.json</c> say of how a text encoder is meant to be used.</summary>
 internal sealed record TextSettings
@@ -24,9 +15,6 @@ internal sealed record TextSettings
 
     /// <summary>The pooling of a sentence encoder's folder; null when it names none.</summary>
     public TokenPooling? Pooling { get; init; }
-
-    /// <summary>Whether a sentence encoder's vectors are scaled to length 1.</summary>
-    public bool Normalized { get; init; }
 
     /// <summary>Reads <c>tokenizer_config.json</c>, and what sentence-transformers adds; each file may be missing.</summary>
     public static TextSettings Read(string folder, EncoderConfig config)
@@ -57,7 +45,6 @@ internal sealed record TextSettings
             Tokenizer = options,
             MaxTokens = (int)Math.Min(longest, config.MaxTokens),
             Pooling = ReadPooling(folder),
-            Normalized = Directory.Exists(Path.Combine(folder, "2_Normalize")),
         };
     }
 

@@ -1,10 +1,7 @@
-using System.Buffers.Binary;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
 using CudaMoE.Checkpoints;
-using CudaMoE.Tensors;
 
 namespace CudaMoE.Streaming;
 
@@ -33,8 +30,8 @@ public enum StateType
 public sealed class StateFile : IItemStates, IDisposable
 {
     private const string States = "states";
-    private const string Names = "names";
-    private const string NameEnds = "name_ends";
+    private const string Names = ItemNames.Names;
+    private const string NameEnds = ItemNames.Ends;
 
     // The writer puts bytes last, by name: the hash comes behind all that it covers.
     private const string Hash = "sha256";
@@ -60,6 +57,9 @@ public sealed class StateFile : IItemStates, IDisposable
     /// <inheritdoc/>
     public int Width { get; }
 
+    /// <summary>What the writer noted about the states, such as the encoder that made them.</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _reader.Header.Metadata;
+
     /// <summary>Opens and checks a file.</summary>
     /// <exception cref="CheckpointFormatException">It is not such a file, was cut off or altered; the message says what is wrong.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
@@ -78,7 +78,9 @@ public sealed class StateFile : IItemStates, IDisposable
             if (reader.Header.TryGet(Hash, out _))
                 CheckHash(reader, path);
             StateFile file = new(reader, entry);
-            file.ReadNames(path);
+            string[] names = ItemNames.Read(reader, path, checked((int)entry.Shape[0]));
+            for (int i = 0; i < names.Length; i++)
+                file._places.Add(names[i], i);
             return file;
         }
         catch
@@ -94,9 +96,16 @@ public sealed class StateFile : IItemStates, IDisposable
     /// <param name="source">Where the states come from; each item is read once.</param>
     /// <param name="type">Element type; values are rounded to nearest even.</param>
     /// <param name="progress">Told how many items are written; may be null.</param>
+    /// <param name="metadata">Notes about the states, see <see cref="Metadata"/>; may be null.</param>
     /// <exception cref="ArgumentException">There is no item, or one is named twice.</exception>
     /// <exception cref="IOException">It cannot be written.</exception>
-    public static void Write(string path, IReadOnlyList<string> items, IItemStates source, StateType type = StateType.F16, Action<int>? progress = null)
+    public static void Write(
+        string path,
+        IReadOnlyList<string> items,
+        IItemStates source,
+        StateType type = StateType.F16,
+        Action<int>? progress = null,
+        IReadOnlyDictionary<string, string>? metadata = null)
     {
         if (items.Count == 0)
             throw new ArgumentException("a file of states needs at least one item", nameof(items));
@@ -114,6 +123,8 @@ public sealed class StateFile : IItemStates, IDisposable
         byte[] allNames = [.. names.SelectMany(name => name)];
         SafetensorsWriter writer = new();
         writer.AddMetadata("format", "cudamoe-states");
+        foreach ((string key, string value) in metadata ?? new Dictionary<string, string>())
+            writer.AddMetadata(key, value);
         writer.Add(NameEnds, TensorDataType.I64, [items.Count], Hashed(MemoryMarshal.AsBytes(ends.AsSpan()).ToArray()));
         writer.Add(States, DataType(type), [items.Count, source.Layers, source.Width], (offset, destination) =>
         {
@@ -123,7 +134,7 @@ public sealed class StateFile : IItemStates, IDisposable
                 if (item != held)
                 {
                     source.Read(items[(int)item], states);
-                    Encode(states, type, row);
+                    StateElements.Encode(states, type, row);
                     hash.AppendData(row);
                     held = item;
                     progress?.Invoke((int)item + 1);
@@ -158,7 +169,7 @@ public sealed class StateFile : IItemStates, IDisposable
         }
 
         int bytes = all.Length * (_entry.Type == TensorDataType.F32 ? sizeof(float) : sizeof(ushort));
-        Decode(_reader.Bytes(States, (long)place * bytes, bytes), _entry.Type, all);
+        StateElements.Decode(_reader.Bytes(States, (long)place * bytes, bytes), _entry.Type, all);
         return true;
     }
 
@@ -169,38 +180,6 @@ public sealed class StateFile : IItemStates, IDisposable
 
     private static TensorDataType DataType(StateType type) =>
         type switch { StateType.F32 => TensorDataType.F32, StateType.F16 => TensorDataType.F16, _ => TensorDataType.BF16 };
-
-    private static void Encode(ReadOnlySpan<float> states, StateType type, Span<byte> row)
-    {
-        for (int i = 0; i < states.Length; i++)
-        {
-            switch (type)
-            {
-                case StateType.F32:
-                    BinaryPrimitives.WriteSingleLittleEndian(row[(i * sizeof(float))..], states[i]);
-                    break;
-                case StateType.F16:
-                    BinaryPrimitives.WriteHalfLittleEndian(row[(i * sizeof(ushort))..], (Half)states[i]);
-                    break;
-                default:
-                    BinaryPrimitives.WriteUInt16LittleEndian(row[(i * sizeof(ushort))..], BFloat16.FromSingle(states[i]));
-                    break;
-            }
-        }
-    }
-
-    private static void Decode(ReadOnlySpan<byte> row, TensorDataType type, Span<float> states)
-    {
-        for (int i = 0; i < states.Length; i++)
-        {
-            states[i] = type switch
-            {
-                TensorDataType.F32 => BinaryPrimitives.ReadSingleLittleEndian(row[(i * sizeof(float))..]),
-                TensorDataType.F16 => (float)BinaryPrimitives.ReadHalfLittleEndian(row[(i * sizeof(ushort))..]),
-                _ => BFloat16.ToSingle(BinaryPrimitives.ReadUInt16LittleEndian(row[(i * sizeof(ushort))..])),
-            };
-        }
-    }
 
     private static void CheckHash(SafetensorsReader reader, string path)
     {
@@ -215,25 +194,5 @@ public sealed class StateFile : IItemStates, IDisposable
 
         if (!hash.GetHashAndReset().AsSpan().SequenceEqual(reader.Bytes(Hash)))
             throw new CheckpointFormatException(path, $"does not match its tensor \"{Hash}\": the file was altered");
-    }
-
-    private void ReadNames(string path)
-    {
-        int count = checked((int)_entry.Shape[0]);
-        long[] ends = new long[count];
-        _reader.CopyTo<long>(NameEnds, ends);
-        if (_reader.Header[Names].Type != TensorDataType.U8)
-            throw new CheckpointFormatException(path, $"tensor \"{Names}\" is {_reader.Header[Names].Type}; it must be u8");
-        ReadOnlySpan<byte> bytes = _reader.Bytes(Names);
-        long begin = 0;
-        for (int i = 0; i < count; i++)
-        {
-            if (ends[i] < begin || ends[i] > bytes.Length)
-                throw new CheckpointFormatException(path, string.Create(CultureInfo.InvariantCulture, $"tensor \"{NameEnds}\" has {ends[i]} at {i}; it must ascend to the {bytes.Length} bytes of \"{Names}\""));
-            string name = Encoding.UTF8.GetString(bytes[(int)begin..(int)ends[i]]);
-            if (!_places.TryAdd(name, i))
-                throw new CheckpointFormatException(path, $"names item \"{name}\" twice");
-            begin = ends[i];
-        }
     }
 }

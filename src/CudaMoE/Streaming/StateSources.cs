@@ -1,7 +1,6 @@
-using System.Text;
-using CudaMoE.Data;
 using CudaMoE.Description;
 using CudaMoE.Streaming.Xsmoe;
+using CudaMoE.Tensors;
 
 namespace CudaMoE.Streaming;
 
@@ -13,11 +12,16 @@ internal sealed class StateSources : IDisposable
     /// <summary>The states of each modality, by item number.</summary>
     public List<FrozenStates> States { get; } = [];
 
-    /// <summary>Opens files and reads texts.</summary>
+    /// <summary>Opens files, reads texts, and runs encoders whose states are not kept yet.</summary>
     /// <param name="description">The description.</param>
-    /// <param name="items">Names of the items by number.</param>
+    /// <param name="items">Names of the items by number; number 0 is padding.</param>
+    /// <param name="device">Where encoders compute.</param>
+    /// <param name="folder">Where their states are kept.</param>
+    /// <param name="observer">Is told how far they are; null = nobody.</param>
+    /// <param name="cancellation">Ends them.</param>
     /// <exception cref="CudaMoEException">A file is missing or wrong, or has too few layers.</exception>
-    public static StateSources Open(StreamDescription description, IReadOnlyList<string> items)
+    public static StateSources Open(
+        StreamDescription description, IReadOnlyList<string> items, Device device, string folder, IStreamObserver? observer, CancellationToken cancellation)
     {
         StateSources opened = new();
         try
@@ -25,7 +29,10 @@ internal sealed class StateSources : IDisposable
             for (int i = 0; i < description.Modalities.Count; i++)
             {
                 ModalityDescription modality = description.Modalities[i];
-                IItemStates source = OpenOne(description, modality);
+                IItemStates source = modality.Source == StateSource.Encoder
+                    ? new StateCache(modality, $"modalities[{i}]", folder, device, (done, count) => observer?.OnEncoded(modality.Name, done, count), cancellation)
+                        .Open(items.Skip(1).ToHashSet(StringComparer.Ordinal), description.Items)
+                    : OpenOne(description, modality);
                 opened._sources.Add(source);
                 int highest = description.Model.Layers[^1];
                 if (highest >= source.Layers)
@@ -61,27 +68,6 @@ internal sealed class StateSources : IDisposable
             modality.GroupShare),
     };
 
-    /// <summary>The joined columns of each item; missing values and items whose columns are all missing have none.</summary>
-    private static Dictionary<string, string> Texts(ItemTableDescription table, IReadOnlyList<string> columns)
-    {
-        using DelimitedReader reader = new(table.File, table.Format);
-        int item = reader.IndexOf(table.ItemColumn, "items.item_column");
-        int[] places = [.. columns.Select(column => reader.IndexOf(column, "modalities"))];
-        Dictionary<string, string> texts = new(StringComparer.Ordinal);
-        StringBuilder text = new();
-        while (reader.Read())
-        {
-            text.Clear();
-            foreach (int place in places)
-            {
-                if (!reader.IsMissing(reader.Field(place)))
-                    text.Append(text.Length > 0 ? " " : "").Append(Encoding.UTF8.GetString(reader.Field(place)));
-            }
-
-            if (text.Length > 0)
-                texts.TryAdd(Encoding.UTF8.GetString(reader.Field(item)), text.ToString());
-        }
-
-        return texts;
-    }
+    private static Dictionary<string, string> Texts(ItemTableDescription table, IReadOnlyList<string> columns) =>
+        new(StateEncoding.ReadTexts(table.File, table.Format, table.ItemColumn, columns), StringComparer.Ordinal);
 }

@@ -21,6 +21,14 @@ public interface IStreamObserver
     /// <param name="done">Windows that the folder holds already.</param>
     void OnStarted(InteractionStream stream, int done);
 
+    /// <summary>A frozen encoder computed states; those that a file keeps are not computed again. Comes before <see cref="OnStarted"/>.</summary>
+    /// <param name="modality">The modality.</param>
+    /// <param name="done">Items that have their states.</param>
+    /// <param name="count">Items that will have them.</param>
+    void OnEncoded(string modality, int done, int count)
+    {
+    }
+
     /// <summary>An epoch ended.</summary>
     /// <param name="window">The window, from 1.</param>
     /// <param name="epoch">The epoch, from 1.</param>

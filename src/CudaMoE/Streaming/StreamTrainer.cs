@@ -27,7 +27,7 @@ public sealed class StreamTrainer : IDisposable
     private readonly StateSources _states;
     private readonly Device _device;
 
-    private StreamTrainer(StreamDescription description, StreamOptions options, IStreamObserver? observer)
+    private StreamTrainer(StreamDescription description, StreamOptions options, IStreamObserver? observer, CancellationToken cancellation)
     {
         _description = description;
         _observer = observer;
@@ -35,14 +35,14 @@ public sealed class StreamTrainer : IDisposable
         InteractionLog log = InteractionLog.Read(data.Log, data.Format, data.UserColumn, data.ItemColumn, data.TimeColumn);
         _stream = InteractionStream.Cut(
             log, new() { Windows = data.Windows, UserCore = data.UserCore, ItemCore = data.ItemCore, ValidationFraction = data.ValidationFraction });
-        _states = StateSources.Open(description, _stream.Items);
+        _device = Device.Open(options.Device);
         try
         {
-            _device = Device.Open(options.Device);
+            _states = StateSources.Open(description, _stream.Items, _device, Path.Combine(options.Folder, "states"), observer, cancellation);
         }
         catch
         {
-            _states.Dispose();
+            _device.Dispose();
             throw;
         }
     }
@@ -58,7 +58,7 @@ public sealed class StreamTrainer : IDisposable
     {
         StreamDescriptionJson.Validate(description);
         CheckpointStore store = Prepare(description, options.Folder);
-        using StreamTrainer trainer = new(description, options, observer);
+        using StreamTrainer trainer = new(description, options, observer, cancellation);
         return trainer.Run(store, options, cancellation);
     }
 
@@ -93,12 +93,25 @@ public sealed class StreamTrainer : IDisposable
             Directory.CreateDirectory(folder);
             AtomicFile.Write(path, Encoding.UTF8.GetBytes(text));
         }
-        else if (File.ReadAllText(path) != text)
+        else if (!IsSame(path, text))
         {
             throw new CudaMoEException($"{folder} holds the windows of another description, see {path}; give another folder, or delete this one");
         }
 
         return new(Path.Combine(folder, "windows"), keep: int.MaxValue);
+    }
+
+    /// <summary>Whether a run's description is this one. It is written anew for that, since a newer version writes keys that an older one does not know.</summary>
+    private static bool IsSame(string path, string text)
+    {
+        try
+        {
+            return StreamDescriptionJson.Write(StreamDescriptionJson.Parse(File.ReadAllText(path))) == text;
+        }
+        catch (DescriptionException)
+        {
+            return false;
+        }
     }
 
     private StreamResult Run(CheckpointStore store, StreamOptions options, CancellationToken cancellation)

@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Description;
 using CudaMoE.Encoders;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Support;
