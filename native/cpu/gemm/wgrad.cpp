@@ -450,13 +450,14 @@ namespace cudamoe::cpu {
 HWY_EXPORT(wgrad_task);
 
 WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
-  constexpr int64_t kMostRows = 272, kMostColumns = 256, kTasksAThread = 4;
+  constexpr int64_t kMostRows = 272, kMostColumns = 256, kTasksAThread = 2;
   const TileShape& shape = tile_shape();
   WgradPlan plan{};
   plan.step_rows = multiplies_pairs(args.compute_dtype == CUDAMOE_BF16) ? 2 : 1;
   plan.tiles = divide_up(args.n, shape.rows);
   plan.panels = divide_up(args.k, shape.columns);
   const int64_t most_tiles = std::max<int64_t>(1, kMostRows / shape.rows), most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
+  // Few tasks: each reads its columns of x and dz once more, from memory when the rows are many.
   const int64_t wanted = threads == 1 ? 1 : divide_up(kTasksAThread * threads, args.groups);
   // Of all cuts into enough blocks, the one that copies the fewest columns: every cut of n copies x once more, every cut of k copies dz.
   double best = 0;
@@ -492,9 +493,10 @@ cudamoe_status gemm_wgrad(void* stream_pointer, const cudamoe_gemm_wgrad_args& a
   if (!groups.check(stream, "cudamoe_gemm_wgrad")) return CUDAMOE_OK;
   const WgradPlan plan = plan_wgrad(stream.device().threads(), args);
   const auto rows = static_cast<double>(args.offsets == nullptr ? args.groups * args.rows : args.rows);
-  constexpr double kFlopsANanosecond = 100, kBytesANanosecond = 10;
-  const double elements = static_cast<double>(args.n) * static_cast<double>(args.k);
-  const double cost = 2 * rows * elements / kFlopsANanosecond + static_cast<double>(args.groups) * elements * 4 / kBytesANanosecond;
+  // Writing dw is no work worth sharing: of a row or two it is all there is to do, and lines that move between the caches of two cores
+  // double it.
+  constexpr double kFlopsANanosecond = 100;
+  const double cost = 2 * rows * static_cast<double>(args.n) * static_cast<double>(args.k) / kFlopsANanosecond;
   const auto run = HWY_DYNAMIC_DISPATCH(wgrad_task);
   auto* workspace = static_cast<float*>(args.workspace);
   const int64_t tasks = args.groups * plan.tile_blocks * plan.panel_blocks;
