@@ -48,6 +48,27 @@ void copy_text(char (&destination)[N], const std::string& source) {
   std::memcpy(destination, source.data(), source.size() < N ? source.size() : N - 1);
 }
 
+void check_new_stream(Check& check, cudamoe_device* device, cudamoe_stream** stream) {
+  check.require(stream != nullptr, "stream is null; it must point to a handle");
+  if (!check.ok()) return;
+  *stream = nullptr;
+  check_device(check, device);
+}
+
+// Takes over a stream of the device's backend.
+cudamoe_stream* handle_of_stream(cudamoe_device* device, void* inner) {
+  try {
+    cudamoe_stream* handle = streams().create();
+    handle->owner = device;
+    handle->stream = inner;
+    device->streams.fetch_add(1);
+    return handle;
+  } catch (...) {
+    device->backend->stream_destroy(inner);
+    throw;
+  }
+}
+
 // As much of a text as fits, terminated; returns its whole length.
 int64_t copy_out(const std::string& text, char* buffer, int64_t capacity) {
   if (buffer != nullptr && capacity > 0) {
@@ -336,24 +357,46 @@ cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** st
   const char* function = "cudamoe_stream_create";
   try {
     Check check(function);
-    check.require(stream != nullptr, "stream is null; it must point to a handle");
-    if (!check.ok()) return check.status();
-    *stream = nullptr;
-    check_device(check, device);
+    check_new_stream(check, device, stream);
     if (!check.ok()) return check.status();
     void* created = nullptr;
     const cudamoe_status status = device->backend->stream_create(device->device, &created);
-    if (status != CUDAMOE_OK) return status;
-    try {
-      cudamoe_stream* handle = streams().create();
-      handle->owner = device;
-      handle->stream = created;
-      device->streams.fetch_add(1);
-      *stream = handle;
-    } catch (...) {
-      device->backend->stream_destroy(created);
-      throw;
-    }
+    if (status == CUDAMOE_OK) *stream = handle_of_stream(device, created);
+    return status;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_stream_wrap(cudamoe_device* device, void* native, cudamoe_stream** stream) {
+  const char* function = "cudamoe_stream_wrap";
+  try {
+    Check check(function);
+    check_new_stream(check, device, stream);
+    if (check.ok()) check.require(native != nullptr, "native is null; the default stream cannot be captured, so make one for this library");
+    if (!check.ok()) return check.status();
+    if (device->backend->stream_wrap == nullptr)
+      return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: streams of the %s backend are its own", function, device->backend->name);
+    void* wrapped = nullptr;
+    const cudamoe_status status = device->backend->stream_wrap(device->device, native, &wrapped);
+    if (status == CUDAMOE_OK) *stream = handle_of_stream(device, wrapped);
+    return status;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
+cudamoe_status cudamoe_stream_get_native(cudamoe_stream* stream, void** native) {
+  const char* function = "cudamoe_stream_get_native";
+  try {
+    Check check(function);
+    check_stream(check, stream);
+    check.require(native != nullptr, "native is null; it must point to a pointer");
+    if (!check.ok()) return check.status();
+    const Backend& backend = *stream->owner->backend;
+    if (backend.stream_native == nullptr)
+      return fail(CUDAMOE_ERROR_UNSUPPORTED, "%s: streams of the %s backend are its own", function, backend.name);
+    *native = backend.stream_native(stream->stream);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);

@@ -71,7 +71,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 8;
+inline constexpr uint32_t kBackendVersion = 9;
 
 // What the library gives to a plug-in that it opens.
 struct Host {
@@ -98,6 +98,9 @@ struct Backend {
   cudamoe_status (*host_allocate)(void* device, int64_t bytes, void** pointer);
   void (*host_release)(void* device, void* pointer);
   cudamoe_status (*stream_create)(void* device, void** stream);
+  // A stream of the backend's runtime as one of this table, and the other way. Null for a backend whose streams are its own.
+  cudamoe_status (*stream_wrap)(void* device, void* native, void** stream);
+  void* (*stream_native)(void* stream);
   void (*stream_destroy)(void* stream);
   cudamoe_status (*stream_synchronize)(void* stream);
   cudamoe_status (*copy)(void* stream, void* destination, const void* source, int64_t bytes, int32_t direction);

@@ -128,33 +128,31 @@ void host_release(void* device, void* pointer) {
   cudaFreeHost(pointer);
 }
 
-cudamoe_status stream_create(void* device, void** stream) {
-  const char* function = "cudamoe_stream_create";
+// Around a stream of the runtime, a new one where `native` is null.
+cudamoe_status make_stream(void* device, cudaStream_t native, void** stream, const char* function) {
   Device& own = device_of(device);
   void *report = nullptr, *device_report = nullptr, *scratch = nullptr;
-  cudaStream_t created = nullptr;
+  cudaStream_t used = native;
   const auto undo = [&] {
-    if (created != nullptr) {
-      own.memory().leave(created);
-      cudaStreamDestroy(created);
-    }
+    if (used != nullptr) own.memory().leave(used);
+    if (used != nullptr && native == nullptr) cudaStreamDestroy(used);
     if (scratch != nullptr) cudaFree(scratch);
     if (report != nullptr) cudaFreeHost(report);
   };
   cudaError_t error = cudaHostAlloc(&report, sizeof(kernels::DeviceReport), cudaHostAllocMapped);
   if (error == cudaSuccess) error = cudaHostGetDevicePointer(&device_report, report, 0);
   if (error == cudaSuccess) error = cudaMalloc(&scratch, Stream::kScratchBytes);
-  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking);
-  if (error == cudaSuccess) error = cudaMemsetAsync(scratch, 0, Stream::kScratchBytes, created);
-  if (error == cudaSuccess) error = own.memory().join(created);
+  if (error == cudaSuccess && native == nullptr) error = cudaStreamCreateWithFlags(&used, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaMemsetAsync(scratch, 0, Stream::kScratchBytes, used);
+  if (error == cudaSuccess) error = own.memory().join(used);
   if (error != cudaSuccess) {
     undo();
-    return own.check(error, function, "creating a stream");
+    return own.check(error, function, "making a stream");
   }
   auto* record = static_cast<kernels::DeviceReport*>(report);
   *record = {};
   try {
-    *stream = new Stream(own, created, record, static_cast<kernels::DeviceReport*>(device_report), scratch);
+    *stream = new Stream(own, used, native == nullptr, record, static_cast<kernels::DeviceReport*>(device_report), scratch);
   } catch (...) {
     undo();
     throw;
@@ -162,11 +160,19 @@ cudamoe_status stream_create(void* device, void** stream) {
   return CUDAMOE_OK;
 }
 
+cudamoe_status stream_create(void* device, void** stream) { return make_stream(device, nullptr, stream, "cudamoe_stream_create"); }
+
+cudamoe_status stream_wrap(void* device, void* native, void** stream) {
+  return make_stream(device, static_cast<cudaStream_t>(native), stream, "cudamoe_stream_wrap");
+}
+
+void* stream_native(void* stream) { return stream_of(stream).get(); }
+
 void stream_destroy(void* stream) {
   const std::unique_ptr<Stream> own(&stream_of(stream));
   own->device().memory().leave(own->get());
   cudaStreamSynchronize(own->get());
-  cudaStreamDestroy(own->get());
+  if (own->owned()) cudaStreamDestroy(own->get());
   cudaFree(own->scratch());
   cudaFreeHost(own->report());
 }
@@ -214,6 +220,8 @@ Backend make_table() {
   table.host_allocate = host_allocate;
   table.host_release = host_release;
   table.stream_create = stream_create;
+  table.stream_wrap = stream_wrap;
+  table.stream_native = stream_native;
   table.stream_destroy = stream_destroy;
   table.stream_synchronize = stream_synchronize;
   table.copy = copy;

@@ -51,11 +51,14 @@ class Stream {
   // Bytes of scratch().
   static constexpr int64_t kScratchBytes = 4096;
 
-  Stream(Device& device, cudaStream_t stream, kernels::DeviceReport* report, kernels::DeviceReport* device_report, void* scratch)
-      : device_(device), stream_(stream), report_(report), device_report_(device_report), scratch_(scratch) {}
+  // `owned`: the runtime's stream ends with this one.
+  Stream(Device& device, cudaStream_t stream, bool owned, kernels::DeviceReport* report, kernels::DeviceReport* device_report,
+         void* scratch)
+      : device_(device), stream_(stream), owned_(owned), report_(report), device_report_(device_report), scratch_(scratch) {}
 
   Device& device() const { return device_; }
   cudaStream_t get() const { return stream_; }
+  bool owned() const { return owned_; }
   // Where kernels of this stream note bad data: a device pointer.
   kernels::DeviceReport* device_report() const { return device_report_; }
   // The same record on the host, to be read when the stream is idle.
@@ -72,6 +75,7 @@ class Stream {
  private:
   Device& device_;
   cudaStream_t stream_;
+  bool owned_;
   kernels::DeviceReport* report_;
   kernels::DeviceReport* device_report_;
   void* scratch_;

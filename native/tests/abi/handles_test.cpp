@@ -107,6 +107,21 @@ TEST(Handles, ForeignPointersAreNoHandles) {
   }
 }
 
+TEST(Handles, StreamsOfTheCpuAreItsOwn) {
+  TestDevice own("cpu");
+  cudamoe_stream* stream = nullptr;
+  void* native = nullptr;
+  int target = 0;
+  EXPECT_EQ(cudamoe_stream_get_native(own.stream(), &native), CUDAMOE_ERROR_UNSUPPORTED);
+  EXPECT_EQ(cudamoe_stream_wrap(own.device(), &target, &stream), CUDAMOE_ERROR_UNSUPPORTED);
+  EXPECT_EQ(stream, nullptr);
+  CUDAMOE_EXPECT_REFUSED(cudamoe_stream_wrap(own.device(), nullptr, &stream), "native is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_stream_wrap(own.device(), &target, nullptr), "stream is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_stream_wrap(nullptr, &target, &stream), "device is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_stream_get_native(own.stream(), nullptr), "native is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_stream_get_native(nullptr, &native), "stream is null");
+}
+
 TEST(Handles, ManyStreamsAreAllAlive) {
   cudamoe_device* device = open_cpu();
   std::vector<cudamoe_stream*> streams(1000);

@@ -35,6 +35,12 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_device_get_info")]
     public static partial int DeviceGetInfo(nint device, DeviceInfo* info);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_stream_wrap")]
+    public static partial int StreamWrap(nint device, void* native, nint* stream);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_stream_get_native")]
+    public static partial int StreamGetNative(nint stream, void** native);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_device_get_notes")]
     public static partial int DeviceGetNotes(nint device, byte* buffer, long capacity, long* bytes);
 

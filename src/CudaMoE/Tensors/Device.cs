@@ -79,6 +79,20 @@ public sealed class Device : IDisposable
     /// <summary>Creates a stream; operations on it run in order.</summary>
     public DeviceStream CreateStream() => new(this);
 
+    /// <summary>A stream of other code of this process, as a stream of this library: operations are queued on it among that code's own work.</summary>
+    /// <param name="nativeStream">
+    /// A <c>cudaStream_t</c> (<c>CUstream</c>) of the device's primary context, not the default stream. It stays the caller's and must live until the
+    /// returned stream is disposed, which waits for it and leaves it as it is.
+    /// </param>
+    /// <exception cref="NativeUnsupportedException">The device is a cpu, whose streams are its own.</exception>
+    public DeviceStream WrapStream(nint nativeStream) => new(this, nativeStream);
+
+    /// <summary>Memory of other code of this process, as a buffer of this library.</summary>
+    /// <param name="pointer">A pointer to memory of this device, aligned to the elements that it will hold.</param>
+    /// <param name="bytes">Its size, at least 0. It cannot be checked: operations beyond the memory's end are the caller's fault.</param>
+    /// <remarks>The memory stays the caller's: it must live, and be in order on the streams that use it, until the returned buffer and all tensors on it are done with.</remarks>
+    public DeviceBuffer WrapMemory(nint pointer, long bytes) => new(this, pointer, bytes);
+
     /// <summary>Allocates zeroed memory, aligned to 64 bytes.</summary>
     /// <param name="bytes">At least 0.</param>
     public DeviceBuffer Allocate(long bytes) => new(this, bytes);

@@ -2,10 +2,12 @@ using CudaMoE.Interop;
 
 namespace CudaMoE.Tensors;
 
-/// <summary>Owns a block of device memory. Tensors are views of it and are valid until it is disposed.</summary>
+/// <summary>A block of device memory, its own or, by <see cref="Device.WrapMemory"/>, of other code. Tensors are views of it and are valid until it is disposed.</summary>
 public sealed unsafe class DeviceBuffer : IDisposable
 {
-    private readonly MemoryHandle _handle;
+    private readonly MemoryHandle? _handle;
+    private readonly nint _wrapped;
+    private bool _disposed;
 
     internal DeviceBuffer(Device device, long bytes)
     {
@@ -17,8 +19,21 @@ public sealed unsafe class DeviceBuffer : IDisposable
         _handle = new MemoryHandle(device.Handle, (nint)pointer);
     }
 
+    internal DeviceBuffer(Device device, nint pointer, long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(bytes);
+        if (pointer == 0 && bytes > 0)
+            throw new ArgumentException($"pointer is null; it must point to {bytes} bytes of memory of the device", nameof(pointer));
+        Device = device;
+        Bytes = bytes;
+        _wrapped = pointer;
+    }
+
     /// <summary>The device.</summary>
     public Device Device { get; }
+
+    /// <summary>Whether the memory is freed when this is disposed; false for memory of other code.</summary>
+    public bool IsOwner => _handle is not null;
 
     /// <summary>Size.</summary>
     public long Bytes { get; }
@@ -28,11 +43,15 @@ public sealed unsafe class DeviceBuffer : IDisposable
     {
         get
         {
-            ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
-            return _handle.DangerousGetHandle();
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return _handle?.DangerousGetHandle() ?? _wrapped;
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _handle.Dispose();
+    public void Dispose()
+    {
+        _disposed = true;
+        _handle?.Dispose();
+    }
 }

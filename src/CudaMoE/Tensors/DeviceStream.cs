@@ -18,11 +18,32 @@ public sealed unsafe class DeviceStream : IDisposable
         _handle = new StreamHandle(device.Handle, handle);
     }
 
+    internal DeviceStream(Device device, nint native)
+    {
+        Device = device;
+        nint handle;
+        NativeStatus.Check(NativeMethods.StreamWrap(device.Handle.DangerousGetHandle(), (void*)native, &handle));
+        _handle = new StreamHandle(device.Handle, handle);
+    }
+
     /// <summary>The device.</summary>
     public Device Device { get; }
 
     /// <summary>The native handle, valid until this is disposed.</summary>
     internal nint Native => _handle.DangerousGetHandle();
+
+    /// <summary>
+    /// The <c>cudaStream_t</c> (<c>CUstream</c>) behind this stream, for code that queues its own work between operations of this library. Valid until this
+    /// is disposed; do not destroy it.
+    /// </summary>
+    /// <exception cref="NativeUnsupportedException">The device is a cpu, whose streams are its own.</exception>
+    public nint DangerousGetNativeStream()
+    {
+        ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
+        void* native;
+        NativeStatus.Check(NativeMethods.StreamGetNative(Native, &native));
+        return (nint)native;
+    }
 
     /// <summary>Waits for all operations.</summary>
     /// <exception cref="ReportedDataException">An operation met bad data since the last call.</exception>
