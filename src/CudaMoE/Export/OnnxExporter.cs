@@ -85,7 +85,8 @@ public static class OnnxExporter
         {
             ModelType.Grec => "routes tokens of a transformer over sequences, which is not written as ONNX operators",
             ModelType.Mgoe => "reads macro neighbours of a graph that goes on growing behind the model",
-            _ => null,
+            ModelType.SingleTask or ModelType.SharedBottom or ModelType.Mmoe or ModelType.MlMmoe or ModelType.Cgc or ModelType.Ple or ModelType.Adatt or ModelType.CrossStitch => null,
+            _ => "has parts that are not written as ONNX operators",
         };
         if (reason is not null)
             throw new ExportException($"architecture.type is {description.Architecture.Type.ToString().ToLowerInvariant()}; it cannot be exported: it {reason}. 'cudamoe predict' and the C# classes serve it");
