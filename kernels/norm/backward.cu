@@ -1,5 +1,6 @@
 // The gradient of layer normalisation. With h = (x - m) r and g = dy gamma:
 //   dx = r (g - mean(g) - h mean(g h)),  dgamma = sum over rows of dy h,  dbeta = sum over rows of dy
+// and of normalisation by the root of the mean square: m = 0, and no term mean(g).
 //
 // Floor: 12 bytes an element, x and dy in, dx out. Tiling: a block per chunk of rows fixed by their number (norm_chunk_rows), whose sums
 // of dgamma and dbeta it leaves at its place. Up to 1024 columns: 128 threads; a row of x and of dy lies in the registers of 8 to 32
@@ -20,6 +21,13 @@ constexpr int kColumns = 32, kStrands = 8;  // of a block that sums columns of w
 CUDAMOE_DEVICE int64_t end_of_chunk(int64_t first, int64_t rows) {
   const int64_t end = first + norm_chunk_rows(rows);
   return end < rows ? end : rows;
+}
+
+CUDAMOE_DEVICE float mean_at(const NormBackward& norm, int64_t row) { return norm.mean != nullptr ? norm.mean[row] : 0.0f; }
+
+// What g's sum over a row gives to dx: nothing where the mean is a constant.
+CUDAMOE_DEVICE float mean_gradient(const NormBackward& norm, float sum) {
+  return norm.mean != nullptr ? sum / static_cast<float>(norm.width) : 0.0f;
 }
 
 // h, g and dx of the elements of one quad.
@@ -58,7 +66,7 @@ rows_kernel(const CUDAMOE_GRID_CONSTANT NormBackward norm) {
   for (int64_t group = first; group < end; group += kRowStrands) {
     const int64_t row = group + strand;
     const bool inside = row < end;
-    const float mean = inside ? norm.mean[row] : 0.0f, reciprocal = inside ? norm.reciprocal[row] : 0.0f;
+    const float mean = inside ? mean_at(norm, row) : 0.0f, reciprocal = inside ? norm.reciprocal[row] : 0.0f;
     Quad x[kQuads], dy[kQuads];
     CUDAMOE_UNROLL
     for (int v = 0; v < kQuads; ++v) {
@@ -79,7 +87,7 @@ rows_kernel(const CUDAMOE_GRID_CONSTANT NormBackward norm) {
         dbeta[v][i] += dy[v][i];
       }
     }
-    const float mean_g = sum_of_lanes<kLanes>(sum) / static_cast<float>(norm.width);
+    const float mean_g = mean_gradient(norm, sum_of_lanes<kLanes>(sum));
     const float mean_gh = sum_of_lanes<kLanes>(product) / static_cast<float>(norm.width);
     CUDAMOE_UNROLL
     for (int v = 0; v < kQuads; ++v) {
@@ -114,7 +122,7 @@ wide_kernel(const CUDAMOE_GRID_CONSTANT NormBackward norm) {
   const int64_t row = block_x(), first = 4 * thread_x();
   constexpr int64_t kStep = 4 * kWideThreads;
   const float *x = norm.x + row * norm.x_row_stride, *dy = norm.dy + row * norm.dy_row_stride;
-  const float mean = norm.mean[row], reciprocal = norm.reciprocal[row];
+  const float mean = mean_at(norm, row), reciprocal = norm.reciprocal[row];
   const auto gradient_at = [&](int64_t column) {
     const int64_t left = norm.width - column;
     return gradient_of<kAligned>(norm, column, load_quad<kAligned>(x + column, left), load_quad<kAligned>(dy + column, left), mean,
@@ -132,7 +140,7 @@ wide_kernel(const CUDAMOE_GRID_CONSTANT NormBackward norm) {
   sum = block_sum<kWideThreads>(sum);
   product = block_sum<kWideThreads>(product);
   if (thread_x() == 0) {
-    means[0] = sum / static_cast<float>(norm.width);
+    means[0] = mean_gradient(norm, sum);
     means[1] = product / static_cast<float>(norm.width);
   }
   sync_block();
@@ -153,7 +161,7 @@ wide_sums_kernel(const CUDAMOE_GRID_CONSTANT NormBackward norm) {
   float dgamma = 0, dbeta = 0;
   for (int64_t row = first + strand; row < end && column < norm.width; row += kStrands) {
     const float dy = norm.dy[row * norm.dy_row_stride + column];
-    dgamma = fma(dy, (norm.x[row * norm.x_row_stride + column] - norm.mean[row]) * norm.reciprocal[row], dgamma);
+    dgamma = fma(dy, (norm.x[row * norm.x_row_stride + column] - mean_at(norm, row)) * norm.reciprocal[row], dgamma);
     dbeta += dy;
   }
   strands[0][strand][at] = dgamma;

@@ -1,5 +1,6 @@
 // Layer normalisation of rows of `width` columns:
 //   m = mean(x),  v = mean((x - m)^2),  r = 1 / sqrt(v + epsilon),  y = (x - m) r gamma + beta
+// and normalisation by the root of the mean square, the same with m = 0.
 //
 // Floor: 8 bytes an element, x in and y out. Tiling: up to 1024 columns a row lies in the registers of 8 to 32 lanes, so it is read once;
 // blocks of 256 threads. Wider rows take such a block each, which reads the row three times: from memory, then from the caches. Accesses
@@ -43,6 +44,8 @@ CUDAMOE_DEVICE float add_squares(const Quad& x, float mean, int64_t left, float 
   return sum;
 }
 
+CUDAMOE_DEVICE float mean_of(float sum, const NormForward& norm) { return norm.centred != 0 ? sum / static_cast<float>(norm.width) : 0.0f; }
+
 CUDAMOE_DEVICE float reciprocal_of(float squares, const NormForward& norm) {
   return 1.0f / sqrt(squares / static_cast<float>(norm.width) + norm.epsilon);
 }
@@ -70,7 +73,7 @@ rows_kernel(const CUDAMOE_GRID_CONSTANT NormForward norm) {
     CUDAMOE_UNROLL
     for (int i = 0; i < 4; ++i) sum += x[v][i];
   }
-  const float mean = sum_of_lanes<kLanes>(sum) / static_cast<float>(norm.width);
+  const float mean = mean_of(sum_of_lanes<kLanes>(sum), norm);
   float squares = 0;
   CUDAMOE_UNROLL
   for (int v = 0; v < kQuads; ++v) squares = add_squares(x[v], mean, norm.width - 4 * (v * kLanes + lane), squares);
@@ -98,7 +101,7 @@ wide_kernel(const CUDAMOE_GRID_CONSTANT NormForward norm) {
     for (int i = 0; i < 4; ++i) sum += quad[i];
   }
   sum = block_sum<kWideThreads>(sum);
-  if (thread_x() == 0) statistics[0] = sum / static_cast<float>(norm.width);
+  if (thread_x() == 0) statistics[0] = mean_of(sum, norm);
   sync_block();
   const float mean = statistics[0];
   float squares = 0;

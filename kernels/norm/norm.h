@@ -20,6 +20,7 @@ struct NormForward {
   float* mean;        // or null
   float* reciprocal;  // or null
   float epsilon;
+  int32_t centred;  // 0: by the root of the mean square, as if the mean were 0
 };
 cudaError_t norm_forward(const NormForward& norm, cudaStream_t stream);
 
@@ -32,7 +33,7 @@ struct NormBackward {
   const float* x;
   int64_t x_row_stride;
   const float* gamma;
-  const float* mean;
+  const float* mean;  // null: not centred, the mean is taken as the constant 0
   const float* reciprocal;
   const float* dy;
   int64_t dy_row_stride;

@@ -28,8 +28,12 @@
   X(combine_backward)         \
   X(expert_forward)           \
   X(expert_mix)               \
+  X(gated_product_forward)    \
+  X(gated_product_backward)   \
   X(layer_norm_forward)       \
   X(layer_norm_backward)      \
+  X(rms_norm_forward)         \
+  X(rms_norm_backward)        \
   X(attention_forward)        \
   X(attention_backward)       \
   X(rotary)                   \
@@ -60,6 +64,7 @@
   X(expert_forward_workspace, expert_forward)           \
   X(expert_mix_workspace, expert_mix)                   \
   X(layer_norm_backward_workspace, layer_norm_backward) \
+  X(rms_norm_backward_workspace, rms_norm_backward)     \
   X(attention_forward_workspace, attention_forward)     \
   X(attention_backward_workspace, attention_backward)   \
   X(rotary_workspace, rotary)                           \
@@ -71,7 +76,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 9;
+inline constexpr uint32_t kBackendVersion = 10;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

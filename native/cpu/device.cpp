@@ -187,6 +187,7 @@ Backend make_table() {
   register_gating(table);
   register_combine(table);
   register_expert(table);
+  register_activation(table);
   register_norm(table);
   register_attention(table);
   register_graph(table);

@@ -74,6 +74,7 @@ void register_embedding(Backend& table);
 void register_gating(Backend& table);
 void register_combine(Backend& table);
 void register_expert(Backend& table);
+void register_activation(Backend& table);
 void register_norm(Backend& table);
 void register_attention(Backend& table);
 void register_graph(Backend& table);

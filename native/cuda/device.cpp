@@ -227,6 +227,7 @@ Backend make_table() {
   table.copy = copy;
   table.fill = fill;
   register_capture(table);
+  register_activation(table);
   register_attention(table);
   register_balance(table);
   register_combine(table);

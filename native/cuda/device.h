@@ -98,6 +98,7 @@ void register_capture(Backend& table);
 void name_ranges(Backend& table);
 
 // Each family fills its entries of the table.
+void register_activation(Backend& table);
 void register_attention(Backend& table);
 void register_balance(Backend& table);
 void register_combine(Backend& table);

@@ -680,7 +680,53 @@ CUDAMOE_API cudamoe_status cudamoe_expert_mix_workspace(cudamoe_stream* stream, 
 CUDAMOE_API cudamoe_status cudamoe_expert_mix(cudamoe_stream* stream, const cudamoe_expert_mix_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* norm: layer normalisation                                                                                             */
+/* activation: products with an activated gate, element by element                                                       */
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * y = a * activation(b), a gated linear unit (Shazeer 2020): with SiLU it is SwiGLU, with sigmoid GLU, without activation a plain product.
+ * a, b and y may be different columns of one matrix, so one product can make a and b.
+ */
+typedef struct cudamoe_gated_product_forward_args {
+  uint32_t struct_size;
+  int32_t activation;     /* CUDAMOE_ACTIVATION_* */
+  float activation_slope; /* of LeakyReLU, finite and not negative */
+  int32_t reserved;
+  int64_t rows, width;
+  const float* a; /* [rows, width] */
+  int64_t a_row_stride;
+  const float* b; /* before its activation */
+  int64_t b_row_stride;
+  float* y;
+  int64_t y_row_stride;
+} cudamoe_gated_product_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_gated_product_forward(cudamoe_stream* stream, const cudamoe_gated_product_forward_args* args);
+
+/* da (+)= dy * activation(b) and db (+)= dy * a * activation'(b). da and db must be apart from each other, from a, b and dy; all may be
+ * different columns of one matrix. */
+typedef struct cudamoe_gated_product_backward_args {
+  uint32_t struct_size;
+  int32_t activation;
+  float activation_slope;
+  int32_t accumulate_a; /* 1: da += */
+  int32_t accumulate_b; /* 1: db += */
+  int32_t reserved;
+  int64_t rows, width;
+  const float* a; /* as in the forward */
+  int64_t a_row_stride;
+  const float* b;
+  int64_t b_row_stride;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* da;
+  int64_t da_row_stride;
+  float* db;
+  int64_t db_row_stride;
+} cudamoe_gated_product_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_gated_product_backward(cudamoe_stream* stream, const cudamoe_gated_product_backward_args* args);
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+/* norm: layer normalisation, normalisation by the root of the mean square                                               */
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 /* y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over each row; the variance is the biased one. y may be x. */
@@ -721,6 +767,41 @@ typedef struct cudamoe_layer_norm_backward_args {
 CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward_workspace(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args,
                                                                  int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_layer_norm_backward(cudamoe_stream* stream, const cudamoe_layer_norm_backward_args* args);
+
+/* y = x / sqrt(mean(x^2) + epsilon) * gamma over each row (Zhang and Sennrich 2019). y may be x. */
+typedef struct cudamoe_rms_norm_forward_args {
+  uint32_t struct_size;
+  float epsilon;
+  int64_t rows, width;
+  const float* x;
+  int64_t x_row_stride;
+  const float* gamma; /* [width] or null = 1 */
+  float* y;
+  int64_t y_row_stride;
+  float* reciprocal; /* [rows] 1 / sqrt(mean(x^2) + epsilon), or null */
+} cudamoe_rms_norm_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_rms_norm_forward(cudamoe_stream* stream, const cudamoe_rms_norm_forward_args* args);
+
+/* dx may be dy. dgamma is a sum over the rows in a fixed order. */
+typedef struct cudamoe_rms_norm_backward_args {
+  uint32_t struct_size;
+  int32_t accumulate; /* of dgamma */
+  int64_t rows, width;
+  const float* x;
+  int64_t x_row_stride;
+  const float* gamma;
+  const float* reciprocal;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* dx;
+  int64_t dx_row_stride;
+  float* dgamma; /* [width] or null */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_rms_norm_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_rms_norm_backward_workspace(cudamoe_stream* stream, const cudamoe_rms_norm_backward_args* args,
+                                                               int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_rms_norm_backward(cudamoe_stream* stream, const cudamoe_rms_norm_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* attention: scaled dot-product attention over many short sequences, and rotary positions                               */

@@ -161,6 +161,52 @@ Prepared norm_backward(DeviceEngine& engine, int64_t batch) {
   return {[&engine, args] { require(cudamoe_layer_norm_backward(engine.stream(), &args)); }, {count(batch) * (12 * kNormWidth + 8), 0}, {}};
 }
 
+Prepared rms_norm(DeviceEngine& engine, int64_t batch) {
+  const cudamoe_layer_norm_forward_args norm = norm_args(engine, batch);
+  cudamoe_rms_norm_forward_args args{};
+  args.struct_size = sizeof args;
+  args.epsilon = norm.epsilon;
+  args.rows = batch;
+  args.width = kNormWidth;
+  args.x = norm.x;
+  args.gamma = norm.gamma;
+  args.y = norm.y;
+  args.x_row_stride = args.y_row_stride = kNormWidth;
+  args.reciprocal = norm.reciprocal_deviation;
+  return {[&engine, args] { require(cudamoe_rms_norm_forward(engine.stream(), &args)); }, {count(batch) * (8 * kNormWidth + 4), 0}, {}};
+}
+
+// Both factors are columns of one product's output, as in a transformer's gated layer, and so are their gradients.
+Prepared gated_product(DeviceEngine& engine, int64_t batch) {
+  cudamoe_gated_product_forward_args args{};
+  args.struct_size = sizeof args;
+  args.activation = CUDAMOE_ACTIVATION_SILU;
+  args.rows = batch;
+  args.width = kNormWidth;
+  args.a = engine.random(batch * 2 * kNormWidth);
+  args.b = args.a + kNormWidth;
+  args.y = engine.allocate_of<float>(batch * kNormWidth);
+  args.a_row_stride = args.b_row_stride = 2 * kNormWidth;
+  args.y_row_stride = kNormWidth;
+  return {[&engine, args] { require(cudamoe_gated_product_forward(engine.stream(), &args)); }, {count(batch) * 12 * kNormWidth, 0}, {}};
+}
+
+Prepared gated_product_backward(DeviceEngine& engine, int64_t batch) {
+  cudamoe_gated_product_backward_args args{};
+  args.struct_size = sizeof args;
+  args.activation = CUDAMOE_ACTIVATION_SILU;
+  args.rows = batch;
+  args.width = kNormWidth;
+  args.a = engine.random(batch * 2 * kNormWidth);
+  args.b = args.a + kNormWidth;
+  args.dy = engine.random(batch * kNormWidth);
+  args.da = engine.allocate_of<float>(batch * 2 * kNormWidth);
+  args.db = args.da + kNormWidth;
+  args.a_row_stride = args.b_row_stride = args.da_row_stride = args.db_row_stride = 2 * kNormWidth;
+  args.dy_row_stride = kNormWidth;
+  return {[&engine, args] { require(cudamoe_gated_product_backward(engine.stream(), &args)); }, {count(batch) * 20 * kNormWidth, 0}, {}};
+}
+
 constexpr int32_t kBalanceTasks = 8;
 
 Prepared gram(DeviceEngine& engine, int64_t batch) {
@@ -242,6 +288,9 @@ std::vector<Case> row_cases() {
       {"dense mixture, backward", [](DeviceEngine& e, int64_t b) { return combine_backward(e, b, kDense); }},
       {"layer norm of 256", norm},
       {"layer norm of 256, backward", norm_backward},
+      {"rms norm of 256", rms_norm},
+      {"gated product of 256, SiLU", gated_product},
+      {"gated product of 256, SiLU, backward", gated_product_backward},
       {"loss of 3 tasks", loss},
       {"Gram matrix of 8 gradients", gram},
       {"weighted sum of 8 gradients", weighted_sum},

@@ -1,40 +1,10 @@
 // Checks of attention.
 #include "core/abi.h"
 #include "core/attention/limits.h"
+#include "core/matrix.h"
 
 namespace cudamoe {
 namespace {
-
-// A matrix of `rows` rows with the heads side by side.
-struct Heads {
-  const char* field;
-  const float* data;
-  const char* stride_field;
-  int64_t stride, rows, width;
-
-  int64_t bytes() const { return span_bytes(rows, width, stride, sizeof(float)); }
-};
-
-void check_heads(Check& check, const Heads& m) {
-  check.data(m.field, m.data, alignof(float), m.rows).stride(m.stride_field, m.stride, m.width, m.rows);
-}
-
-// Whether two matrices are different columns of one.
-bool side_by_side(const Heads& a, const Heads& b) {
-  if (a.stride != b.stride) return false;
-  const auto bytes = static_cast<uintptr_t>(a.stride) * sizeof(float);
-  const auto distance = (reinterpret_cast<uintptr_t>(b.data) - reinterpret_cast<uintptr_t>(a.data)) % bytes;
-  const auto a_width = static_cast<uintptr_t>(a.width) * sizeof(float), b_width = static_cast<uintptr_t>(b.width) * sizeof(float);
-  return distance >= a_width && distance + b_width <= bytes;
-}
-
-void check_apart(Check& check, const Heads& out, const Heads& other) {
-  if (!check.ok() || out.data == nullptr || other.data == nullptr) return;
-  // Distances are taken from the lower address, so that they do not wrap.
-  const bool ordered = reinterpret_cast<uintptr_t>(out.data) <= reinterpret_cast<uintptr_t>(other.data);
-  if (ordered ? side_by_side(out, other) : side_by_side(other, out)) return;
-  check.disjoint(out.field, out.data, out.bytes(), other.field, other.data, other.bytes());
-}
 
 template <class Args>
 void check_shape(Check& check, const Args& args) {
@@ -55,13 +25,14 @@ void check_shape(Check& check, const Args& args) {
                 static_cast<long long>(args.keys));
 }
 
+// Matrices with the heads side by side.
 template <class Args>
-Heads query_heads(const Args& args, const char* field, const float* data, const char* stride_field, int64_t stride) {
+Matrix query_heads(const Args& args, const char* field, const float* data, const char* stride_field, int64_t stride) {
   return {field, data, stride_field, stride, args.sequences * args.queries, int64_t{args.heads} * args.head_width};
 }
 
 template <class Args>
-Heads key_heads(const Args& args, const char* field, const float* data, const char* stride_field, int64_t stride) {
+Matrix key_heads(const Args& args, const char* field, const float* data, const char* stride_field, int64_t stride) {
   const int64_t rows = args.shared_keys != 0 ? args.keys : args.sequences * args.keys;
   return {field, data, stride_field, stride, rows, int64_t{args.key_heads} * args.head_width};
 }
@@ -72,9 +43,9 @@ void check_inputs(Check& check, const Args& args) {
   check_shape(check, args);
   check.real("scale", args.scale, std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max());
   if (!check.ok()) return;
-  check_heads(check, query_heads(args, "q", args.q, "q_row_stride", args.q_row_stride));
-  check_heads(check, key_heads(args, "k", args.k, "k_row_stride", args.k_row_stride));
-  check_heads(check, key_heads(args, "v", args.v, "v_row_stride", args.v_row_stride));
+  check_matrix(check, query_heads(args, "q", args.q, "q_row_stride", args.q_row_stride));
+  check_matrix(check, key_heads(args, "k", args.k, "k_row_stride", args.k_row_stride));
+  check_matrix(check, key_heads(args, "v", args.v, "v_row_stride", args.v_row_stride));
   check.optional("key_counts", args.key_counts, alignof(int32_t)).optional("key_weights", args.key_weights, alignof(float));
   if (args.key_weights != nullptr) check.stride("key_weights_row_stride", args.key_weights_row_stride, args.keys, args.sequences);
 }
@@ -82,8 +53,8 @@ void check_inputs(Check& check, const Args& args) {
 void check_forward(Check& check, const cudamoe_attention_forward_args& args, const cudamoe_stream* stream) {
   check_inputs(check, args);
   if (!check.ok()) return;
-  const Heads y = query_heads(args, "y", args.y, "y_row_stride", args.y_row_stride);
-  check_heads(check, y);
+  const Matrix y = query_heads(args, "y", args.y, "y_row_stride", args.y_row_stride);
+  check_matrix(check, y);
   check.optional("log_sum", args.log_sum, alignof(float));
   check_apart(check, y, query_heads(args, "q", args.q, "q_row_stride", args.q_row_stride));
   check_apart(check, y, key_heads(args, "k", args.k, "k_row_stride", args.k_row_stride));
@@ -96,24 +67,24 @@ void check_forward(Check& check, const cudamoe_attention_forward_args& args, con
 void check_backward(Check& check, const cudamoe_attention_backward_args& args, const cudamoe_stream* stream) {
   check_inputs(check, args);
   if (!check.ok()) return;
-  check_heads(check, query_heads(args, "y", args.y, "y_row_stride", args.y_row_stride));
-  check_heads(check, query_heads(args, "dy", args.dy, "dy_row_stride", args.dy_row_stride));
+  check_matrix(check, query_heads(args, "y", args.y, "y_row_stride", args.y_row_stride));
+  check_matrix(check, query_heads(args, "dy", args.dy, "dy_row_stride", args.dy_row_stride));
   check.data("log_sum", args.log_sum, alignof(float), args.sequences * args.queries);
-  const Heads inputs[] = {
+  const Matrix inputs[] = {
       query_heads(args, "q", args.q, "q_row_stride", args.q_row_stride),
       key_heads(args, "k", args.k, "k_row_stride", args.k_row_stride),
       key_heads(args, "v", args.v, "v_row_stride", args.v_row_stride),
       query_heads(args, "y", args.y, "y_row_stride", args.y_row_stride),
       query_heads(args, "dy", args.dy, "dy_row_stride", args.dy_row_stride),
   };
-  const Heads outputs[] = {
+  const Matrix outputs[] = {
       query_heads(args, "dq", args.dq, "dq_row_stride", args.dq_row_stride),
       key_heads(args, "dk", args.dk, "dk_row_stride", args.dk_row_stride),
       key_heads(args, "dv", args.dv, "dv_row_stride", args.dv_row_stride),
   };
-  for (const Heads& out : outputs) check_heads(check, out);
-  for (const Heads& out : outputs) {
-    for (const Heads& in : inputs) check_apart(check, out, in);
+  for (const Matrix& out : outputs) check_matrix(check, out);
+  for (const Matrix& out : outputs) {
+    for (const Matrix& in : inputs) check_apart(check, out, in);
   }
   check_apart(check, outputs[0], outputs[1]);
   check_apart(check, outputs[0], outputs[2]);

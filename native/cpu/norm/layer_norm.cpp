@@ -1,7 +1,8 @@
-// Layer normalisation over rows of `width` columns.
+// Layer normalisation over rows of `width` columns, and normalisation by the root of the mean square (RMS).
 //
 //   forward    m = mean(x), v = mean((x - m)^2), r = 1 / sqrt(v + epsilon), y = (x - m) r gamma + beta
 //   backward   with h = (x - m) r and g = dy gamma:  dx = r (g - mean(g) - h mean(g h)),  dgamma = sum_b dy h,  dbeta = sum_b dy
+//   RMS        the same with m = 0, without the term mean(g) and without beta
 //
 // Floor: forward 8 bytes an element (x in, y out); backward 12 (x and dy in, dx out). The variance is summed from the deviations
 // in a second pass over the row, which is in L1 then: the difference of mean squares would cancel.
@@ -56,16 +57,19 @@ struct Sum4 {
   }
 };
 
-void normalize_rows(const cudamoe_layer_norm_forward_args& args, int64_t first, int64_t rows) {
+void normalize_rows(const cudamoe_layer_norm_forward_args& args, bool centred, int64_t first, int64_t rows) {
   const F32 d;
   const float inverse_width = 1.0f / static_cast<float>(args.width);
   for (int64_t row = first; row < first + rows; ++row) {
     const float* x = args.x + row * args.x_row_stride;
     float* y = args.y + row * args.y_row_stride;
-    Sum4 sum;
-    for_columns(args.width,
-                [&](int64_t j, int turn, auto vector) HWY_ATTR { sum.part[turn] = hn::Add(sum.part[turn], vector.read(x + j)); });
-    const float mean = sum.total_of() * inverse_width;
+    float mean = 0;
+    if (centred) {
+      Sum4 sum;
+      for_columns(args.width,
+                  [&](int64_t j, int turn, auto vector) HWY_ATTR { sum.part[turn] = hn::Add(sum.part[turn], vector.read(x + j)); });
+      mean = sum.total_of() * inverse_width;
+    }
     const VecF32 m = hn::Set(d, mean);
     Sum4 squares;
     for_columns(args.width, [&](int64_t j, int turn, auto vector) HWY_ATTR {
@@ -85,7 +89,7 @@ void normalize_rows(const cudamoe_layer_norm_forward_args& args, int64_t first, 
   }
 }
 
-// dgamma and dbeta [width] receive the sums over these rows; both or neither are null.
+// dgamma and dbeta [width] receive the sums over these rows; both or neither are null. Without `mean` it is RMS.
 void normalize_gradient_rows(const cudamoe_layer_norm_backward_args& args, int64_t first, int64_t rows, float* dgamma, float* dbeta) {
   const F32 d;
   const float inverse_width = 1.0f / static_cast<float>(args.width);
@@ -95,7 +99,7 @@ void normalize_gradient_rows(const cudamoe_layer_norm_backward_args& args, int64
     const float* x = args.x + row * args.x_row_stride;
     const float* dy = args.dy + row * args.dy_row_stride;
     float* dx = args.dx + row * args.dx_row_stride;
-    const VecF32 m = hn::Set(d, args.mean[row]), r = hn::Set(d, args.reciprocal_deviation[row]);
+    const VecF32 m = hn::Set(d, args.mean == nullptr ? 0.0f : args.mean[row]), r = hn::Set(d, args.reciprocal_deviation[row]);
     Sum4 sum, product;
     for_columns(args.width, [&](int64_t j, int turn, auto vector) HWY_ATTR {
       const VecF32 upper = vector.read(dy + j);
@@ -107,7 +111,8 @@ void normalize_gradient_rows(const cudamoe_layer_norm_backward_args& args, int64
       vector.write(hn::MulAdd(upper, h, vector.read(dgamma + j)), dgamma + j);
       vector.write(hn::Add(upper, vector.read(dbeta + j)), dbeta + j);
     });
-    const VecF32 mean_g = hn::Set(d, sum.total_of() * inverse_width), mean_gh = hn::Set(d, product.total_of() * inverse_width);
+    const VecF32 mean_g = hn::Set(d, args.mean == nullptr ? 0.0f : sum.total_of() * inverse_width);
+    const VecF32 mean_gh = hn::Set(d, product.total_of() * inverse_width);
     for_columns(args.width, [&](int64_t j, int, auto vector) HWY_ATTR {
       const VecF32 upper = vector.read(dy + j);
       const VecF32 h = hn::Mul(hn::Sub(vector.read(x + j), m), r);
@@ -143,23 +148,19 @@ Blocks blocks_of(int64_t total_rows) {
   return {rows, (total_rows + rows - 1) / rows};
 }
 
-}  // namespace
-
-cudamoe_status layer_norm_forward(void* handle, const cudamoe_layer_norm_forward_args& args) {
+cudamoe_status forward(void* handle, const cudamoe_layer_norm_forward_args& args, bool centred) {
   constexpr int64_t kBlockRows = 32;
   const double bytes = 8.0 * static_cast<double>(args.rows) * static_cast<double>(args.width);
   stream_of(handle).device().for_tiles((args.rows + kBlockRows - 1) / kBlockRows, kNanosecondsPerByte * bytes, [&](int64_t tile) {
     const int64_t first = tile * kBlockRows;
-    HWY_DYNAMIC_DISPATCH(normalize_rows)(args, first, std::min(kBlockRows, args.rows - first));
+    HWY_DYNAMIC_DISPATCH(normalize_rows)(args, centred, first, std::min(kBlockRows, args.rows - first));
   });
   return CUDAMOE_OK;
 }
 
-int64_t layer_norm_backward_workspace(void*, const cudamoe_layer_norm_backward_args& args) {
-  return blocks_of(args.rows).count * 2 * args.width * static_cast<int64_t>(sizeof(float));
-}
+int64_t partial_bytes(int64_t rows, int64_t width) { return blocks_of(rows).count * 2 * width * static_cast<int64_t>(sizeof(float)); }
 
-cudamoe_status layer_norm_backward(void* handle, const cudamoe_layer_norm_backward_args& args) {
+cudamoe_status backward(void* handle, const cudamoe_layer_norm_backward_args& args) {
   Device& device = stream_of(handle).device();
   const Blocks blocks = blocks_of(args.rows);
   const int64_t width = args.width;
@@ -190,6 +191,49 @@ cudamoe_status layer_norm_backward(void* handle, const cudamoe_layer_norm_backwa
                      }
                    });
   return CUDAMOE_OK;
+}
+
+}  // namespace
+
+cudamoe_status layer_norm_forward(void* handle, const cudamoe_layer_norm_forward_args& args) { return forward(handle, args, true); }
+
+int64_t layer_norm_backward_workspace(void*, const cudamoe_layer_norm_backward_args& args) { return partial_bytes(args.rows, args.width); }
+
+cudamoe_status layer_norm_backward(void* handle, const cudamoe_layer_norm_backward_args& args) { return backward(handle, args); }
+
+cudamoe_status rms_norm_forward(void* handle, const cudamoe_rms_norm_forward_args& args) {
+  cudamoe_layer_norm_forward_args norm{};
+  norm.epsilon = args.epsilon;
+  norm.rows = args.rows;
+  norm.width = args.width;
+  norm.x = args.x;
+  norm.x_row_stride = args.x_row_stride;
+  norm.gamma = args.gamma;
+  norm.y = args.y;
+  norm.y_row_stride = args.y_row_stride;
+  norm.reciprocal_deviation = args.reciprocal;
+  return forward(handle, norm, false);
+}
+
+int64_t rms_norm_backward_workspace(void*, const cudamoe_rms_norm_backward_args& args) { return partial_bytes(args.rows, args.width); }
+
+cudamoe_status rms_norm_backward(void* handle, const cudamoe_rms_norm_backward_args& args) {
+  cudamoe_layer_norm_backward_args norm{};
+  norm.accumulate = args.accumulate;
+  norm.rows = args.rows;
+  norm.width = args.width;
+  norm.x = args.x;
+  norm.x_row_stride = args.x_row_stride;
+  norm.gamma = args.gamma;
+  norm.reciprocal_deviation = args.reciprocal;
+  norm.dy = args.dy;
+  norm.dy_row_stride = args.dy_row_stride;
+  norm.dx = args.dx;
+  norm.dx_row_stride = args.dx_row_stride;
+  norm.dgamma = args.dgamma;
+  norm.workspace = args.workspace;
+  norm.workspace_bytes = args.workspace_bytes;
+  return backward(handle, norm);
 }
 
 }  // namespace cudamoe::cpu

@@ -158,6 +158,12 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_expert_mix")]
     public static partial int ExpertMix(nint stream, ExpertMixArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_gated_product_forward")]
+    public static partial int GatedProductForward(nint stream, GatedProductForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_gated_product_backward")]
+    public static partial int GatedProductBackward(nint stream, GatedProductBackwardArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_forward")]
     public static partial int LayerNormForward(nint stream, LayerNormForwardArgs* args);
 
@@ -166,6 +172,15 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library, EntryPoint = "cudamoe_layer_norm_backward")]
     public static partial int LayerNormBackward(nint stream, LayerNormBackwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_rms_norm_forward")]
+    public static partial int RmsNormForward(nint stream, RmsNormForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_rms_norm_backward_workspace")]
+    public static partial int RmsNormBackwardWorkspace(nint stream, RmsNormBackwardArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_rms_norm_backward")]
+    public static partial int RmsNormBackward(nint stream, RmsNormBackwardArgs* args);
 
     [LibraryImport(Library, EntryPoint = "cudamoe_attention_forward_workspace")]
     public static partial int AttentionForwardWorkspace(nint stream, AttentionForwardArgs* args, long* bytes);

@@ -42,3 +42,40 @@ internal unsafe struct LayerNormBackwardArgs
     public void* Workspace;
     public long WorkspaceBytes;
 }
+
+/// <summary><c>cudamoe_rms_norm_forward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct RmsNormForwardArgs
+{
+    public uint StructSize;
+    public float Epsilon;
+    public long Rows;
+    public long Width;
+    public float* X;
+    public long XRowStride;
+    public float* Gamma;
+    public float* Y;
+    public long YRowStride;
+    public float* Reciprocal;
+}
+
+/// <summary><c>cudamoe_rms_norm_backward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct RmsNormBackwardArgs
+{
+    public uint StructSize;
+    public int Accumulate;
+    public long Rows;
+    public long Width;
+    public float* X;
+    public long XRowStride;
+    public float* Gamma;
+    public float* Reciprocal;
+    public float* Dy;
+    public long DyRowStride;
+    public float* Dx;
+    public long DxRowStride;
+    public float* Dgamma;
+    public void* Workspace;
+    public long WorkspaceBytes;
+}

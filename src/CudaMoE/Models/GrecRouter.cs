@@ -56,7 +56,7 @@ internal sealed class GrecRouter
             case RoutingLevel.Sentence:
                 long all = tokens * _width;
                 _sentenceTasks = new(samples, "sentence_tasks.weight", tasks, all);
-                _product = new(sentences, "router.sentence", fused.Reshape(all, all), _sentenceTasks.Output.Reshape(all, all), null, ActivationKind.None);
+                _product = new(sentences, "router.sentence", fused.Reshape(all, all), _sentenceTasks.Output.Reshape(all, all), ActivationKind.None);
                 _decision = _product.Output;
                 _decisionGradient = _product.OutputGradient;
                 break;
@@ -120,10 +120,8 @@ internal sealed class GrecRouter
         _repeat.Backward(sentences, InputGradient!.Reshape(_tokens * width, _tokens * width), _decisionGradient!);
         if (_product != null)
         {
-            _product.Backward(sentences);
-            long all = _product.AGradient.Columns;
-            _sums.Add(sentences, _product.AGradient, fused.Reshape(all, all));
-            _sums.Copy(sentences, _product.BGradient, _sentenceTasks!.OutputGradient.Reshape(all, all));
+            long all = _product.Output.Columns;
+            _product.Backward(sentences, fused.Reshape(all, all), _sentenceTasks!.OutputGradient.Reshape(all, all), addToA: true);
             _sentenceTasks.Backward(sentences / _tasks);
             return;
         }

@@ -50,7 +50,7 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
         Slot x = Tokens(sequences[0].Output, dimension);
         for (int i = 1; i < sequences.Count; i++)
         {
-            GatedProduct product = new(tokens, $"sequence.product.{i}", x, Tokens(sequences[i].Output, dimension), null, ActivationKind.None);
+            GatedProduct product = new(tokens, $"sequence.product.{i}", x, Tokens(sequences[i].Output, dimension), ActivationKind.None);
             _products.Add(product);
             x = product.Output;
         }
@@ -212,9 +212,8 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
             _sums.Copy(tokens, dx, target);
         for (int i = _products.Count - 1; i >= 0; i--)
         {
-            _products[i].Backward(tokens);
-            _sums.Copy(tokens, _products[i].AGradient, i > 0 ? _products[i - 1].OutputGradient : first);
-            _sums.Copy(tokens, _products[i].BGradient, Tokens(_sequences[i + 1].OutputGradient, dimension));
+            Slot below = i > 0 ? _products[i - 1].OutputGradient : first;
+            _products[i].Backward(tokens, below, Tokens(_sequences[i + 1].OutputGradient, dimension));
         }
 
         foreach (FeatureColumns sequence in _sequences)

@@ -89,7 +89,7 @@ internal sealed unsafe class GrecTrunk : Trunk
             FeedForward = grec.FeedForward ?? 4 * _width,
             Residual = false,
         });
-        _norm = new(tokens, "moe.norm", _fusion.Output, _sums);
+        _norm = new(tokens, "moe.norm", _fusion.Output);
         _router = new(sentences, context, _sums, grec.Routing, _fusion.Output, _norm.Output, _tokens, _sentences, _tasks);
         int experts = architecture.Experts!.Count!.Value;
         _gate = new(tokens, architecture.Gate, 1, experts, _router.Input, description.Training.Seed);
@@ -192,7 +192,6 @@ internal sealed unsafe class GrecTrunk : Trunk
             head.Pack();
         _tasks?.Pack();
         _fusion.Pack();
-        _norm.Pack();
         _router.Pack();
         _gate.Pack();
         _experts.Pack();

@@ -37,18 +37,17 @@ internal sealed unsafe class ParallelBlock
     private readonly Slot _x;
     private readonly SlotSums _sums;
     private readonly LayerNorm _norm;
-    private readonly Linear _queries;
-    private readonly Linear _linear;
-    private readonly Linear _gated;
+    private readonly Linear _input;
     private readonly Rotary _rotary;
     private readonly Attention _attention;
     private readonly GatedProduct _product;
     private readonly Linear _attentionOut;
     private readonly Linear _productOut;
-    private readonly Slot _qkv;
-    private readonly Slot? _qkvGradient;
+    private readonly Slot _mixed;
+    private readonly Slot? _mixedGradient;
     private readonly long _queryWidth;
     private readonly long _keyWidth;
+    private readonly long _hidden;
 
     /// <param name="context">The context whose rows are the sequences.</param>
     /// <param name="sums">Copies and sums.</param>
@@ -63,31 +62,34 @@ internal sealed unsafe class ParallelBlock
         long width = plan.X.Columns;
         _queryWidth = (long)plan.Heads * plan.HeadWidth;
         _keyWidth = plan.HeadWidth;
-        long qkvWidth = _queryWidth + (2 * _keyWidth);
-        long hidden = plan.FeedForward;
+        _hidden = plan.FeedForward;
+        long columns = _queryWidth + (2 * _keyWidth) + (2 * _hidden);
         _norm = new(tokens, $"{plan.Name}.norm", plan.X, shift: false);
-        ParameterBlock weight = context.Parameters.Add($"{plan.Name}.input.weight", ParameterKind.Weight, qkvWidth + (2 * hidden), width);
-        _qkv = tokens.Reserve($"{plan.Name}.qkv", qkvWidth);
-        Slot a = tokens.ReserveExact($"{plan.Name}.a", hidden), b = tokens.ReserveExact($"{plan.Name}.b", hidden);
-        Slot? before = context.Training ? tokens.ReserveExact($"{plan.Name}.b_before", hidden) : null;
-        LinearPlan input = new() { Groups = 1, N = qkvWidth, K = width, Input = GroupInput.Shared, X = _norm.Output, Y = _qkv, Weight = weight.Slice(0, qkvWidth * width) };
-        _queries = new(tokens, input);
-        _linear = new(tokens, input with { N = hidden, Y = a, Weight = weight.Slice(qkvWidth * width, hidden * width) });
-        _gated = new(tokens, input with { N = hidden, Y = b, Weight = weight.Slice((qkvWidth + hidden) * width, hidden * width), Activation = ActivationKind.Silu, Preactivation = before });
+        _mixed = tokens.Reserve($"{plan.Name}.mixed", columns);
+        _input = new(tokens, new()
+        {
+            Groups = 1,
+            N = columns,
+            K = width,
+            Input = GroupInput.Shared,
+            X = _norm.Output,
+            Y = _mixed,
+            Weight = context.Parameters.Add($"{plan.Name}.input.weight", ParameterKind.Weight, columns, width),
+        });
         _rotary = new(tokens, plan.Heads + 1, plan.HeadWidth, plan.Tokens);
         _attention = new(context, new()
         {
             Name = $"{plan.Name}.attention",
-            Q = _qkv.Slice(0, _queryWidth),
-            K = _qkv.Slice(_queryWidth, _keyWidth),
-            V = _qkv.Slice(_queryWidth + _keyWidth, _keyWidth),
+            Q = Queries(_mixed),
+            K = Keys(_mixed),
+            V = Values(_mixed),
             Heads = plan.Heads,
             KeyHeads = 1,
             HeadWidth = plan.HeadWidth,
             Queries = plan.Tokens,
             Keys = plan.Tokens,
         });
-        _product = new(tokens, $"{plan.Name}.product", a, b, before, ActivationKind.Silu);
+        _product = new(tokens, $"{plan.Name}.product", Factor(_mixed), Gate(_mixed), ActivationKind.Silu);
         Output = tokens.ReserveExact($"{plan.Name}.output", width);
         LinearPlan output = new()
         {
@@ -103,15 +105,15 @@ internal sealed unsafe class ParallelBlock
         _attentionOut = new(tokens, output);
         _productOut = new(tokens, output with
         {
-            K = hidden,
+            K = _hidden,
             X = _product.Output,
             Accumulate = true,
-            Weight = context.Parameters.Add($"{plan.Name}.gated.weight", ParameterKind.Weight, width, hidden),
+            Weight = context.Parameters.Add($"{plan.Name}.gated.weight", ParameterKind.Weight, width, _hidden),
         });
         if (!context.Training)
             return;
         OutputGradient = tokens.ReserveExact($"{plan.Name}.output_gradient", width);
-        _qkvGradient = tokens.Reserve($"{plan.Name}.qkv_gradient", qkvWidth);
+        _mixedGradient = tokens.Reserve($"{plan.Name}.mixed_gradient", columns);
     }
 
     /// <summary>[sequences * tokens, width], rows without gaps.</summary>
@@ -124,9 +126,7 @@ internal sealed unsafe class ParallelBlock
 
     public void Pack()
     {
-        _queries.Pack();
-        _linear.Pack();
-        _gated.Pack();
+        _input.Pack();
         _attentionOut.Pack();
         _productOut.Pack();
     }
@@ -137,10 +137,8 @@ internal sealed unsafe class ParallelBlock
     {
         long rows = sequences * _tokens;
         _norm.Forward(rows);
-        _queries.Forward(rows);
-        _linear.Forward(rows);
-        _gated.Forward(rows);
-        _rotary.Forward(rows, _qkv.Slice(0, _queryWidth + _keyWidth));
+        _input.Forward(rows);
+        _rotary.Forward(rows, QueriesAndKeys(_mixed));
         _attention.Forward(sequences, tokenCounts);
         _product.Forward(rows);
         if (_residual)
@@ -153,24 +151,33 @@ internal sealed unsafe class ParallelBlock
     public void Backward(long sequences, Slot dx)
     {
         long rows = sequences * _tokens;
-        Slot qkv = _qkvGradient!;
+        Slot mixed = _mixedGradient!;
         _attentionOut.BackwardWeights(rows, OutputGradient);
         _attentionOut.BackwardInput(rows, OutputGradient, Whole(_attention.OutputGradient));
         _productOut.BackwardWeights(rows, OutputGradient);
         _productOut.BackwardInput(rows, OutputGradient, Whole(_product.OutputGradient));
-        _attention.Backward(sequences, qkv.Slice(0, _queryWidth), qkv.Slice(_queryWidth, _keyWidth), qkv.Slice(_queryWidth + _keyWidth, _keyWidth));
-        _rotary.Backward(rows, qkv.Slice(0, _queryWidth + _keyWidth));
-        _product.Backward(rows);
-        _queries.BackwardWeights(rows, qkv);
-        _linear.BackwardWeights(rows, _product.AGradient);
-        _gated.BackwardWeights(rows, _product.BGradient);
-        _queries.BackwardInput(rows, qkv, Whole(_norm.OutputGradient));
-        _linear.BackwardInput(rows, _product.AGradient, Whole(_norm.OutputGradient) with { Accumulate = true });
-        _gated.BackwardInput(rows, _product.BGradient, Whole(_norm.OutputGradient) with { Accumulate = true });
+        _attention.Backward(sequences, Queries(mixed), Keys(mixed), Values(mixed));
+        _rotary.Backward(rows, QueriesAndKeys(mixed));
+        _product.Backward(rows, Factor(mixed), Gate(mixed));
+        _input.BackwardWeights(rows, mixed);
+        _input.BackwardInput(rows, mixed, Whole(_norm.OutputGradient));
         _norm.Backward(rows, dx);
         if (_residual)
             _sums.Add(rows, OutputGradient, dx);
     }
+
+    // Columns of the normalised input's product: [q, k, v, a, b].
+    private Slot Queries(Slot mixed) => mixed.Slice(0, _queryWidth);
+
+    private Slot Keys(Slot mixed) => mixed.Slice(_queryWidth, _keyWidth);
+
+    private Slot QueriesAndKeys(Slot mixed) => mixed.Slice(0, _queryWidth + _keyWidth);
+
+    private Slot Values(Slot mixed) => mixed.Slice(_queryWidth + _keyWidth, _keyWidth);
+
+    private Slot Factor(Slot mixed) => mixed.Slice(_queryWidth + (2 * _keyWidth), _hidden);
+
+    private Slot Gate(Slot mixed) => mixed.Slice(_queryWidth + (2 * _keyWidth) + _hidden, _hidden);
 
     private static InputGradientTarget Whole(Slot dx) => new(dx, Accumulate: false, Below: null, ActivationKind.None);
 }
