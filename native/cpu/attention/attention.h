@@ -13,6 +13,13 @@ int64_t attention_forward_workspace(void* stream, const cudamoe_attention_forwar
 cudamoe_status attention_forward(void* stream, const cudamoe_attention_forward_args& args);
 int64_t attention_backward_workspace(void* stream, const cudamoe_attention_backward_args& args);
 cudamoe_status attention_backward(void* stream, const cudamoe_attention_backward_args& args);
+// The same where a lane can be a head: heads of one column, each with its own key head, and keys that are not shared.
+template <class Args>
+bool is_by_columns(const Args& args) {
+  return args.head_width == 1 && args.heads == args.key_heads && args.shared_keys == 0;
+}
+void column_attention_forward(Stream& stream, const cudamoe_attention_forward_args& args);
+void column_attention_backward(Stream& stream, const cudamoe_attention_backward_args& args);
 int64_t rotary_workspace(void* stream, const cudamoe_rotary_args& args);
 cudamoe_status rotary(void* stream, const cudamoe_rotary_args& args);
 

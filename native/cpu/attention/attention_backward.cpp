@@ -257,6 +257,10 @@ int64_t attention_backward_workspace(void* handle, const cudamoe_attention_backw
 
 cudamoe_status attention_backward(void* handle, const cudamoe_attention_backward_args& args) {
   Stream& stream = stream_of(handle);
+  if (is_by_columns(args)) {
+    column_attention_backward(stream, args);
+    return CUDAMOE_OK;
+  }
   Device& device = stream.device();
   const bool is_shared = args.shared_keys != 0;
   const SequenceBlocks blocks = sequence_blocks(args);

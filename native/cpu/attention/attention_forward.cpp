@@ -190,6 +190,10 @@ int64_t attention_forward_workspace(void* handle, const cudamoe_attention_forwar
 
 cudamoe_status attention_forward(void* handle, const cudamoe_attention_forward_args& args) {
   Stream& stream = stream_of(handle);
+  if (is_by_columns(args)) {
+    column_attention_forward(stream, args);
+    return CUDAMOE_OK;
+  }
   const SequenceBlocks blocks = sequence_blocks(args);
   FirstOffender bad;
   stream.device().for_tiles(blocks.count * args.key_heads, attention_cost(args, 2), [&](int64_t task, int worker) {

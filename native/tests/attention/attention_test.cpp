@@ -209,10 +209,11 @@ std::vector<AttentionShape> shapes(bool slow) {
   };
   std::vector<Size> sizes = {{1, 1, 1, 1, 1, 1},  {3, 1, 5, 1, 1, 2},   {2, 3, 4, 2, 2, 8},    {5, 10, 10, 2, 2, 64},
                              {4, 5, 5, 1, 1, 33}, {0, 3, 4, 1, 1, 4},   {2, 0, 4, 1, 1, 4},    {2, 3, 0, 2, 1, 4},
-                             {3, 7, 17, 6, 2, 5}, {2, 4, 65, 4, 1, 16}, {1, 2, 33, 1, 1, 100}, {2, 1, 3, 2, 1, 129}};
+                             {3, 7, 17, 6, 2, 5}, {2, 4, 65, 4, 1, 16}, {1, 2, 33, 1, 1, 100}, {2, 1, 3, 2, 1, 129},
+                             {3, 1, 7, 5, 5, 1},  {2, 4, 6, 19, 19, 1}, {0, 1, 3, 2, 2, 1},    {2, 2, 0, 3, 3, 1}};
   if (!slow) {
-    for (const Size& more :
-         {Size{2, 70, 130, 3, 1, 20}, Size{300, 10, 10, 4, 1, 16}, Size{1, 33, 64, 8, 8, 256}, Size{700, 1, 21, 1, 1, 20}})
+    for (const Size& more : {Size{2, 70, 130, 3, 1, 20}, Size{300, 10, 10, 4, 1, 16}, Size{1, 33, 64, 8, 8, 256},
+                             Size{700, 1, 21, 1, 1, 20}, Size{300, 1, 20, 32, 32, 1}})
       sizes.push_back(more);
   }
   for (const Size& s : sizes) {
@@ -285,9 +286,11 @@ TEST(Attention, DerivativeOfTheReferenceIsRight) {
 TEST(Attention, UnseenKeysHaveNoEffectWhateverTheyHold) {
   TestDevice device;
   Random random(93);
-  for (const int64_t queries : {1, 6}) {
+  for (const auto& [queries, by_columns] : {std::pair<int64_t, bool>{1, false}, {6, false}, {1, true}, {6, true}}) {
     for (const bool causal : {false, true}) {
-      Case c = make(random, {2, queries, 9, 2, 1, 6, causal, false, 1.0});
+      const AttentionShape shape = by_columns ? AttentionShape{2, queries, 9, 6, 6, 1, causal, false, 1.0}
+                                              : AttentionShape{2, queries, 9, 2, 1, 6, causal, false, 1.0};
+      Case c = make(random, shape);
       c.counts = {7, 0};
       const Result want = run(device, c);
       for (int64_t s = 0; s < 2; ++s) {
@@ -368,12 +371,16 @@ TEST(Attention, SameBitsForAnyOrder) {
   const bool slow = test_device_is_slow();
   const Case separate = make(random, {slow ? 4 : 200, 5, 20, 2, 1, 16, true, false, 1.0});
   const Case shared = make(random, {slow ? 70 : 500, 1, 20, 1, 1, 16, false, true, 1.0});
-  const Result first = run(one, separate), second = run(one, shared);
+  const Case columns = make(random, {slow ? 4 : 300, 2, 20, 18, 18, 1, true, false, 1.0});
+  const Result first = run(one, separate), second = run(one, shared), third = run(one, columns);
   for (const std::string& spec : equivalent_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
       const Result again = run(device, separate), again_shared = run(device, shared);
+      const Result again_columns = run(device, columns);
       ASSERT_TRUE(again.y == first.y && again.dq == first.dq && again.dk == first.dk && again.dv == first.dv);
+      ASSERT_TRUE(again_columns.y == third.y && again_columns.dq == third.dq && again_columns.dk == third.dk &&
+                  again_columns.dv == third.dv);
       ASSERT_TRUE(again_shared.y == second.y && again_shared.dq == second.dq && again_shared.dk == second.dk &&
                   again_shared.dv == second.dv);
     }
