@@ -52,6 +52,8 @@ internal sealed class ProbeCommand : CliCommand
     public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation)
     {
         ModelDescription description = ModelFile.Load(arguments.GetRequiredValue(_model), []);
+        if (description.Architecture.Type == ModelType.Stem)
+            throw new UsageException("architecture.type is stem; probe takes models with one table for each feature, and a stem model has one for each task");
         using SafetensorsReader parameters = Open(arguments.GetRequiredValue(_parameters));
         using SafetensorsReader inputFile = Open(arguments.GetRequiredValue(_inputs));
         using SafetensorsReader? gradients = arguments.GetValue(_gradients) is { } path ? Open(path) : null;

@@ -89,6 +89,12 @@ public enum ModelType
     /// <summary>Generalist recommender: tokens, a transformer over sequences, and a sparse mixture routed by task and sample (Yang et al., CIKM 2023).</summary>
     Grec,
 
+    /// <summary>
+    /// Shared and task-specific embeddings: tables of each task and shared ones, whose experts all tasks mix, while a task's gradient is blocked from other
+    /// tasks' experts and tables (Su et al., AAAI 2024).
+    /// </summary>
+    Stem,
+
     /// <summary>Macro graph of experts: experts that read aggregates of a user's and an item's macro neighbours (KDD 2026, arXiv 2506.10520).</summary>
     Mgoe,
 }
@@ -150,15 +156,15 @@ public sealed record ExpertsDescription
     [NumberRange(1, 4096)]
     public int? Count { get; init; }
 
-    /// <summary>Own experts of each task and level: cgc, ple, adatt; null = 1.</summary>
+    /// <summary>Own experts of each task and level: cgc, ple, adatt, mgoe, stem; null = 1.</summary>
     [NumberRange(1, 4096)]
     public int? PerTask { get; init; }
 
-    /// <summary>Shared experts of each level: cgc, ple, where it is required, and adatt; null = 0.</summary>
+    /// <summary>Shared experts of each level: cgc, ple, mgoe, stem, where it is required, and adatt; null = 0.</summary>
     [NumberRange(0, 4096)]
     public int? Shared { get; init; }
 
-    /// <summary>Widths of an expert's layers: mmoe, cgc, at least one there; grec, where a last linear layer back to the width of a token follows.</summary>
+    /// <summary>Widths of an expert's layers: mmoe, cgc, mgoe, stem, at least one there; grec, where a last linear layer back to the width of a token follows.</summary>
     [NumberRange(1, 65536)]
     public IReadOnlyList<int> Layers { get; init; } = [];
 

@@ -20,6 +20,7 @@ internal static class ArchitectureRules
         GrecRules.Check(description);
         MacroRules.Check(description);
         TransferRules.Check(description);
+        StemRules.Check(description);
         if (architecture.Type is ModelType.SingleTask or ModelType.SharedBottom)
         {
             if (architecture.Experts is not null)
@@ -52,8 +53,8 @@ internal static class ArchitectureRules
     {
         const string path = Path + ".experts";
         ModelType[] alike = [ModelType.Mmoe, ModelType.MlMmoe, ModelType.Grec];
-        ModelType[] owned = [ModelType.Cgc, ModelType.Ple, ModelType.Adatt, ModelType.Mgoe];
-        ModelType[] oneLevel = [ModelType.Mmoe, ModelType.Cgc, ModelType.Grec, ModelType.Mgoe];
+        ModelType[] owned = [ModelType.Cgc, ModelType.Ple, ModelType.Adatt, ModelType.Mgoe, ModelType.Stem];
+        ModelType[] oneLevel = [ModelType.Mmoe, ModelType.Cgc, ModelType.Grec, ModelType.Mgoe, ModelType.Stem];
         ModelType[] levels = [ModelType.MlMmoe, ModelType.Ple, ModelType.Adatt, ModelType.CrossStitch];
         CheckEffect(experts.Count is not null, "count", alike);
         CheckEffect(experts.PerTask is not null, "per_task", owned);
@@ -73,7 +74,7 @@ internal static class ArchitectureRules
                 throw Error(FormattableString.Invariant($"{path}.levels[{level}]"), $"is empty; an expert needs at least one layer");
         }
 
-        if (type is ModelType.Cgc or ModelType.Ple or ModelType.Mgoe && experts.Shared is not >= 1)
+        if (type is ModelType.Cgc or ModelType.Ple or ModelType.Mgoe or ModelType.Stem && experts.Shared is not >= 1)
             throw Error(path + ".shared", $"is {(experts.Shared is null ? "missing" : "0")}; type {Name(type)} needs at least 1, since nothing else joins the tasks");
         long total = ((long)tasks * (experts.PerTask ?? 1)) + (experts.Shared ?? 0);
         if (owned.Contains(type) && total > MaxExperts)

@@ -9,7 +9,7 @@ internal static class TransferRules
     private const string Path = "architecture.transfer";
 
     private static readonly ModelType[] Types =
-        [ModelType.SingleTask, ModelType.Mmoe, ModelType.MlMmoe, ModelType.Cgc, ModelType.Ple, ModelType.Adatt, ModelType.CrossStitch];
+        [ModelType.SingleTask, ModelType.Mmoe, ModelType.MlMmoe, ModelType.Cgc, ModelType.Ple, ModelType.Adatt, ModelType.CrossStitch, ModelType.Stem];
 
     public static void Check(ModelDescription description)
     {

@@ -84,6 +84,7 @@ public static class OnnxExporter
         string? reason = description.Architecture.Type switch
         {
             ModelType.Grec => "routes tokens of a transformer over sequences, which is not written as ONNX operators",
+            ModelType.Stem => "has tables for each task, which the graph of operators has not",
             ModelType.Mgoe => "reads macro neighbours of a graph that goes on growing behind the model",
             ModelType.SingleTask or ModelType.SharedBottom or ModelType.Mmoe or ModelType.MlMmoe or ModelType.Cgc or ModelType.Ple or ModelType.Adatt or ModelType.CrossStitch => null,
             _ => "has parts that are not written as ONNX operators",

@@ -18,7 +18,10 @@ internal sealed record CombinePlan
     /// <summary>[rows, sums, choices] weights of the mixture, without gaps.</summary>
     public required Slot Weights { get; init; }
 
-    /// <summary>Where their gradient goes; null = nobody wants it.</summary>
+    /// <summary>In the same layout the weights that the gradients of the experts are made with, 0 where a sum's gradient is blocked from an expert; null = <see cref="Weights"/>.</summary>
+    public Slot? BackwardWeights { get; init; }
+
+    /// <summary>Where the gradient of the weights goes; null = nobody wants it.</summary>
     public Slot? WeightsGradient { get; init; }
 
     public required GroupedMlp Experts { get; init; }
@@ -116,7 +119,7 @@ internal sealed unsafe class Combine
             Choices = _plan.Choices,
             Activation = (int)_plan.Activation,
             ActivationSlope = _context.ActivationSlope,
-            Gates = _plan.Weights.Data,
+            Gates = (_plan.BackwardWeights ?? _plan.Weights).Data,
             Residual = _plan.Residual == null ? null : _plan.Residual.Value,
             SlotOfPair = _plan.Routing == null ? null : _plan.Routing.SlotOfPair,
             Expert = (void*)expert.Pointer,

@@ -9,12 +9,14 @@ namespace CudaMoE.Layers;
 /// <summary>
 /// The feature row: pooled embeddings of all categorical features side by side, in the order of the features, then the dense numbers. A sequence has the
 /// columns of its positions side by side, zeros behind its last value. The backward is the fused update of the tables' touched rows.
+/// With units there are tables and such a row for each unit, the units' rows side by side.
 /// </summary>
 internal sealed unsafe class EmbeddingLayer
 {
     private readonly LayerContext _context;
     private readonly DeviceBatch _batch;
-    private readonly DenseColumns _dense;
+    private readonly DenseColumns[] _dense;
+    private readonly int _units;
     private readonly BatchLayout _layout;
     private readonly OptimizerDescription _optimizer;
     private readonly ulong _seed;
@@ -29,7 +31,12 @@ internal sealed unsafe class EmbeddingLayer
     private long _workspaceBytes;
     private int _rows;
 
-    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch)
+    /// <param name="context">The context.</param>
+    /// <param name="description">The model.</param>
+    /// <param name="layout">The inputs.</param>
+    /// <param name="batch">Where they are.</param>
+    /// <param name="units">Names of units with tables of their own; null = one set of tables.</param>
+    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch, IReadOnlyList<string>? units = null)
     {
         context.OnDispose(Free);
         _context = context;
@@ -38,50 +45,40 @@ internal sealed unsafe class EmbeddingLayer
         _optimizer = description.Training.EmbeddingOptimizer;
         _seed = description.Training.Seed;
         EmbeddingWidth = layout.Sparse.Sum(s => s.Width);
-        MaxLookups = layout.Sparse.Sum(s => (long)context.MaxRows * Math.Max(1, s.MaxLength));
+        _units = units?.Count ?? 1;
+        MaxLookups = _units * layout.Sparse.Sum(s => (long)context.MaxRows * Math.Max(1, s.MaxLength));
         WidestTable = layout.Sparse.Select(s => s.Dimension).DefaultIfEmpty(0).Max();
-        Output = context.Reserve("features", EmbeddingWidth + layout.DenseWidth);
-        _dense = new(context, layout.DenseWidth, Output.Slice(EmbeddingWidth, layout.DenseWidth));
+        UnitWidth = EmbeddingWidth + layout.DenseWidth;
+        Output = context.Reserve("features", UnitWidth * _units);
+        _dense = [.. Enumerable.Range(0, _units).Select(unit => new DenseColumns(context, layout.DenseWidth, Output.Slice((unit * UnitWidth) + EmbeddingWidth, layout.DenseWidth)))];
         if (context.Training && EmbeddingWidth > 0)
             OutputGradient = context.Reserve("features.gradient", Output.Columns);
 
         List<SparseInput> tables = [.. layout.Sparse.GroupBy(s => s.Table).Select(g => g.First())];
-        _tableCount = tables.Count;
-        _tables = (EmbeddingTable*)NativeMemory.AllocZeroed((nuint)Math.Max(tables.Count, 1), (nuint)sizeof(EmbeddingTable));
-        _featureCount = layout.Sparse.Sum(s => Math.Max(1, s.Positions));
+        _tableCount = tables.Count * _units;
+        _tables = (EmbeddingTable*)NativeMemory.AllocZeroed((nuint)Math.Max(_tableCount, 1), (nuint)sizeof(EmbeddingTable));
+        _featureCount = layout.Sparse.Sum(s => Math.Max(1, s.Positions)) * _units;
         _features = (EmbeddingFeature*)NativeMemory.AllocZeroed((nuint)Math.Max(_featureCount, 1), (nuint)sizeof(EmbeddingFeature));
         bool bf16 = description.Architecture.EmbeddingPrecision == Precision.Bf16;
-        for (int t = 0; t < tables.Count; t++)
-            AddTable(t, tables[t], bf16);
+        for (int t = 0; t < _tableCount; t++)
+            AddTable(t, units == null ? "" : $"{units[t / tables.Count]}.", tables[t % tables.Count], bf16);
         _columns = new long[layout.Sparse.Count];
-        long column = 0;
-        for (int input = 0, f = 0; input < layout.Sparse.Count; input++)
-        {
-            SparseInput sparse = layout.Sparse[input];
-            _columns[input] = column;
-            for (int position = 0; position < Math.Max(1, sparse.Positions); position++, f++)
-            {
-                _features[f] = new()
-                {
-                    BagSize = 1,
-                    Table = tables.FindIndex(t => t.Table == sparse.Table),
-                    Pooling = (int)sparse.Pooling,
-                    Column = column,
-                };
-                column += sparse.Dimension;
-            }
-        }
-
+        int feature = 0;
+        for (int unit = 0; unit < _units; unit++)
+            AddFeatures(tables, unit, ref feature);
         context.OnBind(Bind);
     }
 
-    /// <summary>Columns of the row that come from tables.</summary>
+    /// <summary>Columns of a unit's row.</summary>
+    public long UnitWidth { get; }
+
+    /// <summary>Columns of a unit's row that come from tables.</summary>
     public long EmbeddingWidth { get; }
 
-    /// <summary>[rows, embedding width + dense width].</summary>
+    /// <summary>[rows, units * (embedding width + dense width)].</summary>
     public Slot Output { get; }
 
-    /// <summary>First column of an input in the row.</summary>
+    /// <summary>First column of an input in a unit's row.</summary>
     public long Column(int input) => _columns[input];
 
     /// <summary>[rows] values of a sequence's samples, in device memory, after the last forward.</summary>
@@ -106,8 +103,10 @@ internal sealed unsafe class EmbeddingLayer
     public void Load(Batch batch)
     {
         _batch.LoadFeatures(batch);
-        for (int input = 0, f = 0; input < _layout.Sparse.Count; input++)
+        int f = 0;
+        for (int i = 0; i < _layout.Sparse.Count * _units; i++)
         {
+            int input = i % _layout.Sparse.Count;
             if (_batch.Sequence(input) is not { } sequence)
             {
                 _features[f].Ids = _batch.Ids(input);
@@ -126,10 +125,11 @@ internal sealed unsafe class EmbeddingLayer
 
         _rows = batch.Rows;
         Lookups = 0;
-        for (int f = 0; f < _featureCount; f++)
-            Lookups += _features[f].Lookups;
+        for (int i = 0; i < _featureCount; i++)
+            Lookups += _features[i].Lookups;
         _forward.Batch = _rows;
-        _dense.Load(_batch.Dense, _rows);
+        foreach (DenseColumns dense in _dense)
+            dense.Load(_batch.Dense, _rows);
     }
 
     /// <summary>Looks up what was loaded.</summary>
@@ -141,7 +141,8 @@ internal sealed unsafe class EmbeddingLayer
                 NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, args));
         }
 
-        _dense.Run();
+        foreach (DenseColumns dense in _dense)
+            dense.Run();
     }
 
     /// <summary>Applies the optimiser to the rows that the last forward touched, unless <paramref name="norm"/> is not finite.</summary>
@@ -247,7 +248,29 @@ internal sealed unsafe class EmbeddingLayer
         _features = null;
     }
 
-    private void AddTable(int index, SparseInput input, bool bf16)
+    private void AddFeatures(List<SparseInput> tables, int unit, ref int feature)
+    {
+        long column = unit * UnitWidth;
+        for (int input = 0; input < _layout.Sparse.Count; input++)
+        {
+            SparseInput sparse = _layout.Sparse[input];
+            if (unit == 0)
+                _columns[input] = column;
+            for (int position = 0; position < Math.Max(1, sparse.Positions); position++, feature++)
+            {
+                _features[feature] = new()
+                {
+                    BagSize = 1,
+                    Table = (unit * tables.Count) + tables.FindIndex(t => t.Table == sparse.Table),
+                    Pooling = (int)sparse.Pooling,
+                    Column = column,
+                };
+                column += sparse.Dimension;
+            }
+        }
+    }
+
+    private void AddTable(int index, string prefix, SparseInput input, bool bf16)
     {
         long elements = checked((long)input.Rows * input.Dimension);
         DeviceBuffer weights = Allocate(elements * (bf16 ? 2 : sizeof(float)));
@@ -271,7 +294,7 @@ internal sealed unsafe class EmbeddingLayer
             Dtype = bf16 ? NativeConstants.Bf16 : NativeConstants.F32,
         };
         Parameter parameter = new(
-            $"embeddings.{input.Table}.weight",
+            $"embeddings.{prefix}{input.Table}.weight",
             ParameterKind.Embedding,
             bf16 ? ElementType.Bf16 : ElementType.F32,
             [input.Rows, input.Dimension],

@@ -74,6 +74,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 ModelType.Grec => new GrecTrunk(_context, _input, description, layout),
                 ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
                 ModelType.Mgoe => new MgoeTrunk(_context, _input, _deviceBatch, description, layout),
+                ModelType.Stem => new StemTrunk(_context, _input, architecture, outputs.Count),
                 _ => new FusionTrunk(_context, _input, architecture, outputs.Count),
             };
             if (architecture.Transfer != null)

@@ -233,7 +233,7 @@ public sealed class DescriptionValidatorTests
         IReadOnlyList<IReadOnlyList<int>> levels = [[8], [4]];
         Experts(ModelType.Mmoe, "count", "is missing; type mmoe needs it", new() { Layers = [4] });
         Experts(ModelType.Mmoe, "levels", "only types ml_mmoe, ple, adatt and cross_stitch have it", new() { Count = 2, Layers = [4], Levels = levels });
-        Experts(ModelType.Mmoe, "per_task", "only types cgc, ple, adatt and mgoe have it", new() { Count = 2, Layers = [4], PerTask = 1 });
+        Experts(ModelType.Mmoe, "per_task", "only types cgc, ple, adatt, mgoe and stem have it", new() { Count = 2, Layers = [4], PerTask = 1 });
         Experts(ModelType.Mmoe, "native", "only type adatt has it", new() { Count = 2, Layers = [4], Native = NativeResidual.None });
         Experts(ModelType.MlMmoe, "count", "is missing; type ml_mmoe needs it", new() { Levels = levels });
         Experts(ModelType.MlMmoe, "shared", "has no effect", new() { Count = 2, Levels = levels, Shared = 1 });

@@ -17,6 +17,7 @@ internal sealed class ReferenceModel
     private readonly Dictionary<string, double[]> _parameters;
     private readonly Dictionary<string, IReadOnlyList<long>> _shapes;
     private double[][][]? _handedOn;
+    private double[][][]? _foreign;
 
     public ReferenceModel(MultiTaskModel model)
     {
@@ -32,13 +33,22 @@ internal sealed class ReferenceModel
     /// <summary>Logits [rows][sum of outputs] of a batch.</summary>
     public double[][] Logits(Batch batch)
     {
-        double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row))];
+        string unit = _description.Architecture.Type == ModelType.Stem ? "shared." : "";
+        double[][] features = [.. Enumerable.Range(0, batch.Rows).Select(row => FeatureRow(batch, row, unit))];
         double[][] inputs = [.. features.Select(Input)];
-        double[][][] representations = _description.Architecture.Type == ModelType.Mgoe ? MacroGraph(batch, features) : Representations(inputs);
+        double[][][] representations = _description.Architecture.Type switch
+        {
+            ModelType.Mgoe => MacroGraph(batch, features),
+            ModelType.Stem => [.. Enumerable.Range(0, batch.Rows).Select(row => Stem(batch, row))],
+            _ => Representations(inputs),
+        };
         if (_description.Architecture.Transfer is { } transfer)
             representations = [.. representations.Select((q, row) => new TransferReference(transfer, _description.Tasks, _parameters, Activate).Representations(q, _handedOn?[row]))];
         return [.. representations.Select(TowerLogits).Select(Joint)];
     }
+
+    /// <summary>From now on the outputs of a stem model's own experts that other tasks mix are what they are now: the constants that a blocked gradient sees.</summary>
+    public void KeepForeignExperts(Batch batch) => _foreign = [.. Enumerable.Range(0, batch.Rows).Select(row => StemExperts(batch, row))];
 
     /// <summary>From now on what tasks of a chain hand on is made of what their towers read now: the constants that a stopped gradient sees.</summary>
     public void KeepHandedOn(Batch batch)
@@ -199,13 +209,13 @@ internal sealed class ReferenceModel
         return Math.Sign(x) * (1 - (Math.Exp(-a * a) / Math.Sqrt(Math.PI) / (a + fraction)));
     }
 
-    private double[] FeatureRow(Batch batch, int row)
+    private double[] FeatureRow(Batch batch, int row, string unit = "")
     {
         List<double> values = [];
         for (int f = 0; f < _layout.Sparse.Count; f++)
         {
             SparseInput input = _layout.Sparse[f];
-            double[] table = _parameters[$"embeddings.{input.Table}.weight"];
+            double[] table = _parameters[$"embeddings.{unit}{input.Table}.weight"];
             int[] ids = Ids(batch, f, row);
             if (input.Positions > 0)
             {
@@ -326,6 +336,43 @@ internal sealed class ReferenceModel
         int InputOf(string name) => _layout.Sparse.ToList().FindIndex(sparse => sparse.Name == name);
 
         double[] Embedding(double[] x, int input) => x.Skip((int)_layout.Sparse.Take(input).Sum(sparse => sparse.Width)).Take(_layout.Sparse[input].Dimension).ToArray();
+    }
+
+    private double[] StemRow(Batch batch, int row, int unit) => FeatureRow(batch, row, (unit < _outputs.Count ? _description.Tasks[unit].Name : "shared") + ".");
+
+    private double[][] StemExperts(Batch batch, int row)
+    {
+        ExpertsDescription experts = _description.Architecture.Experts!;
+        int own = experts.PerTask ?? 1;
+        return
+        [
+            .. Enumerable.Range(0, (_outputs.Count * own) + experts.Shared!.Value).Select(e =>
+                Mlp("experts", e, experts.Layers.Count, StemRow(batch, row, Math.Min(e / own, _outputs.Count)))),
+        ];
+    }
+
+    private double[][] Stem(Batch batch, int row)
+    {
+        int tasks = _outputs.Count;
+        int own = _description.Architecture.Experts!.PerTask ?? 1;
+        double[][] experts = StemExperts(batch, row);
+        double[] shared = StemRow(batch, row, tasks);
+        double[][] mixtures = new double[tasks][];
+        for (int task = 0; task < tasks; task++)
+        {
+            double[] logits = GateLogits([.. StemRow(batch, row, task).Zip(shared, (a, b) => a + b)], task, experts.Length);
+            double sum = LogSumExp(logits);
+            mixtures[task] = new double[experts[0].Length];
+            for (int e = 0; e < experts.Length; e++)
+            {
+                bool foreign = e / own != task && e / own < tasks;
+                double[] y = foreign && _foreign != null ? _foreign[row][e] : experts[e];
+                for (int j = 0; j < y.Length; j++)
+                    mixtures[task][j] += Math.Exp(logits[e] - sum) * y[j];
+            }
+        }
+
+        return mixtures;
     }
 
     private double[][][] Fusion(double[][] inputs)
