@@ -26,6 +26,7 @@ internal static class CliApplication
             new ExportCommand(),
             new InspectCommand(),
             new ProbeCommand(),
+            new ImportCommand(),
             new ReportCommand(),
             new GraphCommand(),
             new DevicesCommand(),

@@ -20,6 +20,7 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(InspectResult))]
 [JsonSerializable(typeof(TensorsResult))]
 [JsonSerializable(typeof(ProbeResult))]
+[JsonSerializable(typeof(ImportResult))]
 [JsonSerializable(typeof(TrainResult))]
 [JsonSerializable(typeof(ExperimentResult))]
 [JsonSerializable(typeof(Streaming.StreamResult))]
@@ -168,6 +169,18 @@ internal sealed record TensorsResult
     public required IReadOnlyDictionary<string, string> Metadata { get; init; }
 
     public required IReadOnlyList<InspectedParameter> Tensors { get; init; }
+}
+
+/// <summary>Answer of <c>import</c>.</summary>
+internal sealed record ImportResult
+{
+    public required string File { get; init; }
+
+    /// <summary>Parameters that were written.</summary>
+    public required int Parameters { get; init; }
+
+    /// <summary>Foreign tensors that they were taken from.</summary>
+    public required int Tensors { get; init; }
 }
 
 /// <summary>Answer of <c>probe</c>.</summary>

@@ -29,6 +29,12 @@ internal sealed class TrainCommand : RunCommand
         Description = "Any other key of the model file by its path, as often as needed, e.g. training.optimizer.learning_rate=0.01 or features.age.transform=log",
     };
 
+    private readonly Option<string?> _parameters = new("--parameters")
+    {
+        HelpName = "FILE.safetensors",
+        Description = "Start from these parameters instead of drawn ones, e.g. those that 'cudamoe import' wrote",
+    };
+
     private readonly Option<bool> _print = new("--print-config") { Description = "Print the model file with every default and override, and train nothing" };
 
     public TrainCommand()
@@ -46,6 +52,7 @@ internal sealed class TrainCommand : RunCommand
         Add(_batch);
         Add(_seed);
         Add(_set);
+        Add(_parameters);
         Add(LogEvery);
         Add(KeepCheckpoints);
         Add(NoReport);
@@ -62,7 +69,10 @@ internal sealed class TrainCommand : RunCommand
             return ExitCodes.Ok;
         }
 
-        TrainerOptions options = TrainerOptionsOf(arguments) with { RunsFolder = arguments.GetRequiredValue(_runs) };
+        string? parameters = arguments.GetValue(_parameters);
+        if (parameters is not null && !File.Exists(parameters))
+            throw new UsageException($"there is no file {parameters}");
+        TrainerOptions options = TrainerOptionsOf(arguments) with { RunsFolder = arguments.GetRequiredValue(_runs), InitialParameters = parameters };
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         return Execute(arguments, context, observer => Trainer.Train(description, folder, options, observer, cancellation));
     }

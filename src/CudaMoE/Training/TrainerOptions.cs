@@ -18,6 +18,11 @@ public sealed record TrainerOptions
     /// <summary>Batches read ahead.</summary>
     public int Prefetch { get; init; } = 3;
 
+    /// <summary>
+    /// A safetensors file with exactly the model's parameters, from which a new run starts instead of drawn ones, such as <c>cudamoe import</c> writes; null = drawn.
+    /// </summary>
+    public string? InitialParameters { get; init; }
+
     /// <summary>Rows of a batch when validating and testing.</summary>
     public int EvaluationBatch { get; init; } = 4096;
 }

@@ -71,6 +71,7 @@ internal sealed class TrainingRun : IDisposable
         return Guard(() =>
         {
             LoadGraph(cancellation);
+            LoadInitialParameters();
             SaveCheckpoint(best: false);
             return Loop(cancellation);
         });
@@ -106,6 +107,14 @@ internal sealed class TrainingRun : IDisposable
     }
 
     public void Dispose() => _model.Dispose();
+
+    private void LoadInitialParameters()
+    {
+        if (_options.InitialParameters is not { } path)
+            return;
+        using SafetensorsReader weights = SafetensorsReader.Open(path);
+        ModelCheckpoint.LoadWeights(_model, weights);
+    }
 
     private void LoadGraph(CancellationToken cancellation)
     {
