@@ -28,9 +28,12 @@ internal sealed unsafe class ExpertProducts : IDisposable
     public ExpertProducts(Device device, int experts, int rows, int k, int n)
     {
         _shape = (experts, rows, k, n);
+        #region one-queue
+        // What cuBLAS is asked for on this stream is in order with the engine's operations on it.
         _stream = device.CreateStream();
         _cudaStream = _stream.AsCudaStream();
         _blas = new(_cudaStream.Stream, PointerMode.Device);
+        #endregion
         _one = new(1);
         _zero = new(1);
         _one.CopyToDevice(1f);
