@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "common/report.cuh"
+#include "common/samples.h"
 #include "core/error.h"
 #include "cuda/device.h"
 

@@ -20,9 +20,12 @@
 #include <string>
 #include <vector>
 
-#include "common/samples.h"
 #include "cuda/trials/log.h"
 #include "cudamoe.h"
+
+namespace cudamoe::kernels {
+struct SampleCounts;
+}
 
 namespace cudamoe::cuda {
 
