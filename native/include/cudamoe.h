@@ -141,8 +141,8 @@ CUDAMOE_API cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudam
  * `bytes` (host) to the length of the whole text, 0 when there is nothing to say.
  *
  * On a GPU a kernel is used after it has proven itself there. The first call of a kind runs the candidates for it on the call's operands,
- * into memory of its own, and compares samples with sums in double precision: it takes milliseconds longer, allocates for that time, and
- * waits for the stream. Verdicts are kept in a file of the folder CUDAMOE_CACHE (default: the user's folder for caches; "off": none) for
+ * into memory of its own, and compares samples with sums in double precision: it takes longer, allocates for that time, and waits for the
+ * stream. Verdicts are kept in a file of the folder CUDAMOE_CACHE (default: the user's folder for caches; "off": none) for
  * this GPU, driver and build. CUDAMOE_TRIALS=off uses the preferred kernels untried, =on tries them on the executor as well. */
 CUDAMOE_API cudamoe_status cudamoe_device_get_notes(cudamoe_device* device, char* buffer, int64_t capacity, int64_t* bytes);
 
