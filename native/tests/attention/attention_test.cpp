@@ -8,6 +8,7 @@
 #include "support/buffer.h"
 #include "support/compare.h"
 #include "support/random.h"
+#include "support/rows.h"
 
 namespace cudamoe::test {
 namespace {
@@ -171,8 +172,6 @@ Result run(TestDevice& device, const Case& c, bool backward = true) {
   EXPECT_TRUE(workspace.guards_intact() && y_memory.guards_intact() && log_sum.guards_intact() && in.guards_intact());
   return result;
 }
-
-std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
 reference::AttentionData data_of(const Case& c) { return {wide(c.q), wide(c.k), wide(c.v), wide(c.weights), c.counts}; }
 

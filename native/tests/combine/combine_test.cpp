@@ -10,6 +10,7 @@
 #include "support/buffer.h"
 #include "support/compare.h"
 #include "support/random.h"
+#include "support/rows.h"
 
 namespace cudamoe::test {
 namespace {
@@ -177,8 +178,6 @@ Result run_as(TestDevice& device, const Case& c) {
 }
 
 Result run(TestDevice& device, const Case& c) { return c.bf16 ? run_as<uint16_t>(device, c) : run_as<float>(device, c); }
-
-std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
 bool reads_preactivation(int32_t activation) { return activation == CUDAMOE_ACTIVATION_GELU || activation == CUDAMOE_ACTIVATION_SILU; }
 

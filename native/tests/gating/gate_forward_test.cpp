@@ -8,14 +8,13 @@
 #include "gating/gate_run.h"
 #include "support/compare.h"
 #include "support/random.h"
+#include "support/rows.h"
 
 namespace cudamoe::test {
 namespace {
 
 using reference::GateOptions;
 using reference::GateRow;
-
-std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
 std::string name(const GateCase& c) {
   const GateOptions& o = c.options;

@@ -53,6 +53,35 @@ class PackedWeights {
   std::unique_ptr<Workspace> packed_;
 };
 
+// The three products of a shape in one set of arguments: sizes, rows and, for tight matrices, strides. The caller adds operands and types.
+struct ProductCalls {
+  cudamoe_gemm_forward_args forward{};
+  cudamoe_gemm_dgrad_args dgrad{};
+  cudamoe_gemm_wgrad_args wgrad{};
+
+  ProductCalls(const GemmShape& shape, const Buffer<int64_t>& offsets, const Buffer<int32_t>& gather) {
+    const auto fill = [&](auto& args) {
+      args.struct_size = sizeof args;
+      args.groups = static_cast<int32_t>(shape.groups);
+      args.rows = shape.rows;
+      args.n = shape.n;
+      args.k = shape.k;
+      args.offsets = shape.ragged ? offsets.data() : nullptr;
+    };
+    fill(forward);
+    fill(dgrad);
+    fill(wgrad);
+    forward.gather = wgrad.gather = shape.gather ? gather.data() : nullptr;
+    forward.x_rows = wgrad.x_rows = shape.x_rows;
+    forward.x_row_stride = wgrad.x_row_stride = dgrad.dx_row_stride = wgrad.dw_row_stride = shape.k;
+    forward.x_group_stride = wgrad.x_group_stride = shape.x_rows * shape.k;
+    forward.y_row_stride = dgrad.dz_row_stride = wgrad.dz_row_stride = wgrad.dbias_group_stride = shape.n;
+    forward.y_group_stride = dgrad.dz_group_stride = wgrad.dz_group_stride = shape.rows * shape.n;
+    dgrad.dx_group_stride = shape.rows * shape.k;
+    wgrad.dw_group_stride = shape.n * shape.k;
+  }
+};
+
 // Work space of exactly the bytes that `query` asks for, for args with struct_size set; fills args.workspace and workspace_bytes.
 template <class Args>
 Workspace make_workspace(TestDevice& device, Args& args, cudamoe_status (*query)(cudamoe_stream*, const Args*, int64_t*)) {

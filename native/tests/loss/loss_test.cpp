@@ -9,6 +9,7 @@
 #include "support/buffer.h"
 #include "support/compare.h"
 #include "support/random.h"
+#include "support/rows.h"
 
 namespace cudamoe::test {
 namespace {
@@ -31,15 +32,6 @@ struct Result {
   std::vector<std::vector<float>> dlogits;  // [rows, classes] each
   cudamoe_status report = CUDAMOE_OK;
 };
-
-// [rows, width] spread to rows at `stride`; the gaps hold NaN.
-std::vector<float> spread(const std::vector<float>& values, int64_t rows, int64_t width, int64_t stride) {
-  std::vector<float> out(rows > 0 ? static_cast<size_t>((rows - 1) * stride + width) : 0, kNan);
-  for (int64_t b = 0; b < rows; ++b) {
-    for (int64_t c = 0; c < width; ++c) out[b * stride + c] = values[b * width + c];
-  }
-  return out;
-}
 
 Result run(TestDevice& device, const std::vector<Task>& tasks, int64_t rows) {
   std::vector<Buffer<float>> memory;

@@ -8,6 +8,7 @@
 #include "support/buffer.h"
 #include "support/compare.h"
 #include "support/random.h"
+#include "support/rows.h"
 
 namespace cudamoe::test {
 namespace {
@@ -23,18 +24,6 @@ struct Case {
 struct Result {
   std::vector<float> y, mean, reciprocal, dx, dgamma, dbeta;
 };
-
-std::vector<float> spread(const std::vector<float>& v, int64_t rows, int64_t width, int64_t stride) {
-  std::vector<float> out(rows > 0 ? (rows - 1) * stride + width : 0, std::numeric_limits<float>::quiet_NaN());
-  for (int64_t i = 0; i < rows * width; ++i) out[i / width * stride + i % width] = v[i];
-  return out;
-}
-
-std::vector<float> gathered(const std::vector<float>& v, int64_t rows, int64_t width, int64_t stride) {
-  std::vector<float> out(rows * width);
-  for (int64_t i = 0; i < rows * width; ++i) out[i] = v[i / width * stride + i % width];
-  return out;
-}
 
 Result run(TestDevice& device, const Case& c) {
   const int64_t x_stride = c.width + c.x_gap, y_stride = c.in_place ? x_stride : c.width + c.y_gap;
@@ -102,8 +91,6 @@ Result run(TestDevice& device, const Case& c) {
   EXPECT_TRUE(dgamma.guards_intact() && dbeta.guards_intact() && workspace.guards_intact());
   return result;
 }
-
-std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
 void fill(Case& c, Random& random) {
   c.x = random.reals(c.rows * c.width, -3, 5);
