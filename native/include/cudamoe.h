@@ -169,8 +169,9 @@ CUDAMOE_API cudamoe_status cudamoe_memory_fill(cudamoe_stream* stream, void* des
 CUDAMOE_API cudamoe_status cudamoe_stream_create(cudamoe_device* device, cudamoe_stream** stream);
 /* A stream of the device's own runtime as a stream of this library: `native` (host) is a cudaStream_t of the device's primary context, made
  * by other code of the process, e.g. a CUDA library. Operations are queued on it among that code's own work. It stays the caller's: it must
- * live until cudamoe_stream_destroy, which waits for it and leaves it as it is. Null, the default stream, is refused, since it cannot be
- * captured. CUDAMOE_ERROR_UNSUPPORTED where a backend has no such streams (cpu). */
+ * live until cudamoe_stream_destroy, which waits for it and leaves it as it is. While other code captures it nothing of this library may be
+ * called on it: cudamoe_capture_begin is the way to a capture. Null, the default stream, is refused, since it cannot be captured.
+ * CUDAMOE_ERROR_UNSUPPORTED where a backend has no such streams (cpu). */
 CUDAMOE_API cudamoe_status cudamoe_stream_wrap(cudamoe_device* device, void* native, cudamoe_stream** stream);
 /* The other way: the cudaStream_t (host) behind a stream, valid until the stream is destroyed. CUDAMOE_ERROR_UNSUPPORTED on the cpu. */
 CUDAMOE_API cudamoe_status cudamoe_stream_get_native(cudamoe_stream* stream, void** native);

@@ -82,7 +82,8 @@ public sealed class Device : IDisposable
     /// <summary>A stream of other code of this process, as a stream of this library: operations are queued on it among that code's own work.</summary>
     /// <param name="nativeStream">
     /// A <c>cudaStream_t</c> (<c>CUstream</c>) of the device's primary context, not the default stream. It stays the caller's and must live until the
-    /// returned stream is disposed, which waits for it and leaves it as it is.
+    /// returned stream is disposed, which waits for it and leaves it as it is. While other code captures it, do not call on it; <see cref="DeviceStream.Capture"/>
+    /// is the way to a capture.
     /// </param>
     /// <exception cref="NativeUnsupportedException">The device is a cpu, whose streams are its own.</exception>
     public DeviceStream WrapStream(nint nativeStream) => new(this, nativeStream);
