@@ -33,6 +33,19 @@ internal static class ModelFile
         return Load(path, overrides, StreamDescriptionJson.Load, StreamDescriptionJson.Parse);
     }
 
+    /// <summary>Whether a file is a stream's: it says where frozen states come from. A file that cannot be read is none; its own reader says what is wrong.</summary>
+    public static bool IsStream(string path)
+    {
+        try
+        {
+            return JsonNode.Parse(File.ReadAllText(path), documentOptions: Lenient) is JsonObject root && root.ContainsKey("modalities");
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>What follows <c>--set</c>, as often as it is given.</summary>
     /// <exception cref="UsageException">One has no KEY=VALUE.</exception>
     public static List<KeyValuePair<string, string>> Overrides(IEnumerable<string> given)

@@ -8,15 +8,15 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Takes a model's parameters from a file of another program.</summary>
 internal sealed class ImportCommand : CliCommand
 {
-    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file; its data need not be there" };
+    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file, or with --layout xsmoe a stream file; its data need not be there" };
 
     private readonly Option<string> _from = new("--from") { HelpName = "FILE.safetensors", Description = "The tensors of the other program", Required = true };
 
     private readonly Option<string?> _layout = new Option<string?>("--layout")
     {
-        HelpName = "adatt",
-        Description = "Whose names and shapes they have: adatt = the library of AdaTT's authors, with PLE, MMoE, cross-stitch and shared bottom. Without it --names says all",
-    }.AcceptOnlyFromAmong("adatt");
+        HelpName = "adatt|xsmoe",
+        Description = "Whose names and shapes they have: adatt = the library of AdaTT's authors, with PLE, MMoE, cross-stitch and shared bottom; xsmoe = the code of XSMoE's authors. Without it --names says all",
+    }.AcceptOnlyFromAmong("adatt", "xsmoe");
 
     private readonly Option<string> _prefix = new("--prefix")
     {
@@ -46,28 +46,44 @@ internal sealed class ImportCommand : CliCommand
 
     public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation)
     {
-        ModelDescription description = ModelFile.Load(arguments.GetRequiredValue(_model), []);
+        string model = arguments.GetRequiredValue(_model);
         string from = arguments.GetRequiredValue(_from);
         if (!File.Exists(from))
             throw new UsageException($"there is no file {from}");
         string? map = arguments.GetValue(_names);
-        if (arguments.GetValue(_layout) is null && map is null)
+        string? layout = arguments.GetValue(_layout);
+        if (layout is null && map is null)
             throw new UsageException("neither --layout nor --names is given; one of them must say which tensor is which parameter");
-        if (arguments.GetValue(_layout) is null && arguments.GetResult(_prefix) is { Implicit: false })
+        if (layout is null && arguments.GetResult(_prefix) is { Implicit: false })
             throw new UsageException("--prefix has no effect without --layout; names of a map are taken as they are");
-        AdattLayout? layout = arguments.GetValue(_layout) is null ? null : new(description);
         NameMap? names = map is null ? null : NameMap.Load(map);
         string to = Path.GetFullPath(arguments.GetRequiredValue(_to));
         if (to == Path.GetFullPath(from))
             throw new UsageException($"--to is {to}, which is read; choose another file");
         using SafetensorsReader file = SafetensorsReader.Open(from);
         SafetensorsWriter writer = new();
-        (int parameters, int tensors) = new WeightImporter(description, file, layout, names, arguments.GetRequiredValue(_prefix)).Run(writer);
+        (int parameters, int tensors) = Importer(model, layout, file, names, arguments.GetRequiredValue(_prefix)).Run(writer);
         writer.Save(to);
         if (context.Format == OutputFormat.Json)
             context.WriteJson(new() { File = to, Parameters = parameters, Tensors = tensors }, CliJson.Default.ImportResult);
         else
             context.WriteRaw($"{to}\n{parameters} parameters from {tensors} tensors\n");
         return ExitCodes.Ok;
+    }
+
+    private static WeightImporter Importer(string model, string? layout, SafetensorsReader file, NameMap? names, string prefix)
+    {
+        if (layout == "xsmoe" || ModelFile.IsStream(model))
+        {
+            if (layout != "xsmoe")
+                throw new UsageException($"{model} is a stream file; import takes its parameters with --layout xsmoe");
+            StreamDescription stream = ModelFile.LoadStream(model, []);
+            XsmoeLayout xsmoe = new(stream);
+            return new(ImportTargets.Of(stream, xsmoe.Sides(file.Header, prefix)), file, xsmoe, names, prefix);
+        }
+
+        ModelDescription description = ModelFile.Load(model, []);
+        AdattLayout? adatt = layout is null ? null : new(description);
+        return new(ImportTargets.Of(description, file.Header, adatt, names, prefix), file, adatt, names, prefix);
     }
 }

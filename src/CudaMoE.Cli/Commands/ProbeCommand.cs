@@ -9,7 +9,7 @@ namespace CudaMoE.Cli.Commands;
 /// <summary>Outputs and gradients of a model for given parameters and inputs, to check a model that was ported from elsewhere.</summary>
 internal sealed class ProbeCommand : CliCommand
 {
-    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file; its data need not be there" };
+    private readonly Argument<string> _model = new("MODEL.json") { Description = "The model file, or a stream file; its data need not be there" };
 
     private readonly Option<string> _parameters = new("--parameters")
     {
@@ -21,14 +21,14 @@ internal sealed class ProbeCommand : CliCommand
     private readonly Option<string> _inputs = new("--inputs")
     {
         HelpName = "FILE.safetensors",
-        Description = "A tensor for each feature by its name: table rows (I32 or I64) or numbers; multi-hot features also NAME.offsets",
+        Description = "A tensor for each feature by its name: table rows (I32 or I64) or numbers; multi-hot features and sequences also NAME.offsets. Of a stream: states.MODALITY, sequences, popularity",
         Required = true,
     };
 
     private readonly Option<string?> _gradients = new("--gradients")
     {
         HelpName = "FILE.safetensors",
-        Description = "A gradient on the logits for each task by its name, [rows, outputs]; without it only outputs are computed",
+        Description = "A gradient on the logits for each task by its name, [rows, outputs]; without it only outputs are computed. Not for a stream, whose gradients are its loss's",
     };
 
     private readonly Option<string> _to = new("--to") { HelpName = "FILE.safetensors", Description = "Where outputs and gradients are written", Required = true };
@@ -51,25 +51,47 @@ internal sealed class ProbeCommand : CliCommand
 
     public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation)
     {
-        ModelDescription description = ModelFile.Load(arguments.GetRequiredValue(_model), []);
+        string path = arguments.GetRequiredValue(_model);
+        if (ModelFile.IsStream(path))
+            return RunStream(path, arguments, context);
+        ModelDescription description = ModelFile.Load(path, []);
         if (description.Architecture.Type == ModelType.Stem)
             throw new UsageException("architecture.type is stem; probe takes models with one table for each feature, and a stem model has one for each task");
         using SafetensorsReader parameters = Open(arguments.GetRequiredValue(_parameters));
         using SafetensorsReader inputFile = Open(arguments.GetRequiredValue(_inputs));
-        using SafetensorsReader? gradients = arguments.GetValue(_gradients) is { } path ? Open(path) : null;
+        using SafetensorsReader? gradients = arguments.GetValue(_gradients) is { } given ? Open(given) : null;
         ModelShape shape = ModelShape.Of(
             description, feature => ParameterFile.TableRows(parameters.Header, feature), task => ParameterFile.Classes(parameters.Header, description, task));
         using ProbeInputs inputs = ProbeInputs.Read(shape, inputFile);
         using Device device = Device.Open(arguments.GetRequiredValue(_device));
         SafetensorsWriter writer = new();
         Probe.Run(device, inputs, parameters, gradients, writer);
+        Save(arguments, context, writer, inputs.Rows);
+        return ExitCodes.Ok;
+    }
+
+    private int RunStream(string path, ParseResult arguments, CliContext context)
+    {
+        StreamDescription description = ModelFile.LoadStream(path, []);
+        if (arguments.GetValue(_gradients) is not null)
+            throw new UsageException("--gradients has no effect on a stream; the gradients are those of its loss");
+        using SafetensorsReader parameters = Open(arguments.GetRequiredValue(_parameters));
+        using SafetensorsReader inputs = Open(arguments.GetRequiredValue(_inputs));
+        using Device device = Device.Open(arguments.GetRequiredValue(_device));
+        SafetensorsWriter writer = new();
+        int rows = StreamProbing.Run(device, description, parameters, inputs, writer);
+        Save(arguments, context, writer, rows);
+        return ExitCodes.Ok;
+    }
+
+    private void Save(ParseResult arguments, CliContext context, SafetensorsWriter writer, int rows)
+    {
         string to = Path.GetFullPath(arguments.GetRequiredValue(_to));
         writer.Save(to);
         if (context.Format == OutputFormat.Json)
-            context.WriteJson(new() { File = to, Rows = inputs.Rows, Tensors = [.. SafetensorsHeader.Read(to).Tensors.Select(t => t.Name).Order(StringComparer.Ordinal)] }, CliJson.Default.ProbeResult);
+            context.WriteJson(new() { File = to, Rows = rows, Tensors = [.. SafetensorsHeader.Read(to).Tensors.Select(t => t.Name).Order(StringComparer.Ordinal)] }, CliJson.Default.ProbeResult);
         else
             context.WriteRaw($"{to}\n");
-        return ExitCodes.Ok;
     }
 
     private static SafetensorsReader Open(string path) =>

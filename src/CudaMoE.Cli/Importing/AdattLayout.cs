@@ -1,5 +1,4 @@
 using CudaMoE.Description;
-using CudaMoE.Layers;
 
 namespace CudaMoE.Cli.Importing;
 
@@ -7,7 +6,7 @@ namespace CudaMoE.Cli.Importing;
 /// Names and shapes of the authors' library of AdaTT (facebookresearch/AdaTT, mtl_lib.py, class CentralTaskArch): a trunk <c>mtl_arch</c> and a tower a task
 /// in <c>task_modules</c>. Each expert, gate and tower has tensors of its own there; ours hold all experts, or all gates, of a level. The table is in docs/import.md.
 /// </summary>
-internal sealed class AdattLayout
+internal sealed class AdattLayout : ImportLayout
 {
     private const string Trunk = "mtl_arch";
     private readonly ArchitectureDescription _architecture;
@@ -43,27 +42,26 @@ internal sealed class AdattLayout
             throw Refused("experts.native", ParameterFile.SnakeCase(_architecture.Experts.Native), "auto, or none for self_exp_res_connect false");
     }
 
-    /// <summary>Where a parameter's numbers are; null for parameters that the library does not have, such as embedding tables.</summary>
-    /// <param name="parameter">A parameter of the model.</param>
-    public IReadOnlyList<ImportPiece>? Pieces(Parameter parameter)
+    /// <summary>Embedding tables are not part of the library.</summary>
+    public override IReadOnlyList<ImportPiece>? Pieces(ImportTarget target)
     {
-        string[] name = parameter.Name.Split('.');
+        string[] name = target.Name.Split('.');
         string last = name[^1];
-        IReadOnlyList<long> shape = parameter.Shape;
+        IReadOnlyList<long> shape = target.Shape;
         // Of a layer alone: [out, in] or [out], without the extent of the experts.
         IReadOnlyList<long> layer = last == "weight" ? [.. shape.TakeLast(2)] : [.. shape.TakeLast(1)];
         return name switch
         {
-            ["bottom", "layers", var i, _] => [new($"{Trunk}.bottom_projection.mlp_net.{Linear(i)}.{last}", layer)],
+            ["bottom", "layers", var i, _] => [ImportPiece.Whole($"{Trunk}.bottom_projection.mlp_net.{Linear(i)}.{last}", layer)],
             ["experts", "layers", var i, _] => Experts("0", i, last, layer),
             ["levels", var level, "experts", "layers", var i, _] => Experts(level, i, last, layer),
             ["gate", _] => Gates("0", last, shape),
             ["levels", var level, "gate", _] => Gates(level, last, shape),
             ["levels", var level, "native", _] => Native(int.Parse(level), shape),
             ["levels", var level, "native_shared", _] =>
-                [new($"{Trunk}.self_exp_weights.{_tasks.Count}", [_architecture.Experts!.Levels.Count - 1, _shared], int.Parse(level))],
-            ["levels", var level, "stitch", _] => [new($"{Trunk}.stitchs.{level}.weight", shape)],
-            _ => name[0] == "towers" ? Tower(parameter.Name, last, layer) : null,
+                [ImportPiece.Row($"{Trunk}.self_exp_weights.{_tasks.Count}", [_architecture.Experts!.Levels.Count - 1, _shared], int.Parse(level))],
+            ["levels", var level, "stitch", _] => [ImportPiece.Whole($"{Trunk}.stitchs.{level}.weight", shape)],
+            _ => name[0] == "towers" ? Tower(target.Name, last, layer) : null,
         };
     }
 
@@ -74,7 +72,7 @@ internal sealed class AdattLayout
         new($"architecture.{key} is {value}; the layout adatt is that of a library whose models have {known}");
 
     private IReadOnlyList<ImportPiece> Experts(string level, string layer, string last, IReadOnlyList<long> shape) =>
-        [.. Enumerable.Range(0, Count(int.Parse(level))).Select(e => new ImportPiece($"{Trunk}.experts.{level}.{e}.mlp_net.{Linear(layer)}.{last}", shape))];
+        [.. Enumerable.Range(0, Count(int.Parse(level))).Select(e => ImportPiece.Whole($"{Trunk}.experts.{level}.{e}.mlp_net.{Linear(layer)}.{last}", shape))];
 
     private int Count(int level) => _architecture.Type switch
     {
@@ -95,7 +93,7 @@ internal sealed class AdattLayout
             // A task of PLE sees its own and the shared experts, the shared gate all.
             int rows = extracted && gate < _tasks.Count ? _own + _shared : all;
             string name = mixture ? $"{Trunk}.gates.{level}.{gate}.1.{last}" : $"{Trunk}.gate_weights.{level}.{gate}.0.{last}";
-            pieces.Add(new(name, [rows, .. shape.Skip(1)]));
+            pieces.Add(ImportPiece.Whole(name, [rows, .. shape.Skip(1)]));
         }
 
         return pieces;
@@ -103,14 +101,14 @@ internal sealed class AdattLayout
 
     // AdaTT-sp keeps a matrix [tasks, experts] a level; with a shared unit there is a matrix [levels, experts] a unit.
     private IReadOnlyList<ImportPiece> Native(int level, IReadOnlyList<long> shape) => _shared == 0
-        ? [new($"{Trunk}.self_exp_weights.{level}", shape)]
-        : [.. _tasks.Select((_, task) => new ImportPiece($"{Trunk}.self_exp_weights.{task}", [_architecture.Experts!.Levels.Count, _own], level))];
+        ? [ImportPiece.Whole($"{Trunk}.self_exp_weights.{level}", shape)]
+        : [.. _tasks.Select((_, task) => ImportPiece.Row($"{Trunk}.self_exp_weights.{task}", [_architecture.Experts!.Levels.Count, _own], level))];
 
     private IReadOnlyList<ImportPiece> Tower(string parameter, string last, IReadOnlyList<long> shape)
     {
         int task = _tasks.FindIndex(name => parameter.StartsWith($"towers.{name}.layers.", StringComparison.Ordinal));
         string layer = parameter.Split('.')[^2];
         bool output = int.Parse(layer) == _architecture.Tower.Count;
-        return [new(output ? $"task_modules.{task}.1.{last}" : $"task_modules.{task}.0.mlp_net.{Linear(layer)}.{last}", shape)];
+        return [ImportPiece.Whole(output ? $"task_modules.{task}.1.{last}" : $"task_modules.{task}.0.mlp_net.{Linear(layer)}.{last}", shape)];
     }
 }

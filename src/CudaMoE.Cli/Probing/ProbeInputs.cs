@@ -63,6 +63,29 @@ internal sealed class ProbeInputs : IDisposable
         }
     }
 
+    /// <summary>The numbers of a tensor of whole numbers.</summary>
+    /// <exception cref="CheckpointFormatException">It is neither I32 nor I64, or has numbers beyond 32 bits.</exception>
+    public static int[] Integers(SafetensorsReader file, TensorEntry entry)
+    {
+        if (entry.Count > int.MaxValue)
+            throw Wrong(file, entry, "it has more than 2^31 - 1 numbers");
+        int[] values = new int[entry.Count];
+        switch (entry.Type)
+        {
+            case TensorDataType.I32:
+                file.CopyTo<int>(entry.Name, values);
+                return values;
+            case TensorDataType.I64:
+                long[] wide = new long[entry.Count];
+                file.CopyTo<long>(entry.Name, wide);
+                for (int i = 0; i < wide.Length; i++)
+                    values[i] = wide[i] == (int)wide[i] ? (int)wide[i] : throw Wrong(file, entry, $"element {i} is {wide[i]}, which is no row of a table");
+                return values;
+            default:
+                throw Wrong(file, entry, $"it is {entry.Type.Name()}; ids and offsets are I32 or I64");
+        }
+    }
+
     public void Dispose() => Batch.Dispose();
 
     private static int CountRows(ModelDescription description, SafetensorsReader file)
@@ -149,23 +172,7 @@ internal sealed class ProbeInputs : IDisposable
     private static int[] ReadIntegers(SafetensorsReader file, string name)
     {
         TensorEntry entry = file.Header[name];
-        if (entry.Shape.Count != 1 || entry.Count > int.MaxValue)
-            throw Wrong(file, entry, "ids and offsets have one extent");
-        int[] values = new int[entry.Count];
-        switch (entry.Type)
-        {
-            case TensorDataType.I32:
-                file.CopyTo<int>(name, values);
-                return values;
-            case TensorDataType.I64:
-                long[] wide = new long[entry.Count];
-                file.CopyTo<long>(name, wide);
-                for (int i = 0; i < wide.Length; i++)
-                    values[i] = wide[i] == (int)wide[i] ? (int)wide[i] : throw Wrong(file, entry, $"element {i} is {wide[i]}, which is no row of a table");
-                return values;
-            default:
-                throw Wrong(file, entry, $"it is {entry.Type.Name()}; ids and offsets are I32 or I64");
-        }
+        return entry.Shape.Count == 1 ? Integers(file, entry) : throw Wrong(file, entry, "ids and offsets have one extent");
     }
 
     private static string OffsetsName(FeatureDescription feature) => $"{feature.Name}.offsets";

@@ -176,6 +176,9 @@ public sealed record XsmoeDescription
     [NumberRange(1, 64)]
     public int Blocks { get; init; } = 2;
 
+    /// <summary>Whether the products of the attention have biases; in the authors' code they have none.</summary>
+    public bool AttentionBias { get; init; } = true;
+
     /// <summary>Width of the hidden layer of a block.</summary>
     [NumberRange(1, 65536)]
     public int FeedForward { get; init; } = 512;

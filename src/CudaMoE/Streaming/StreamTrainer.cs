@@ -254,26 +254,7 @@ public sealed class StreamTrainer : IDisposable
         }),
     ];
 
-    private XsmoeShape Shape(IReadOnlyList<SideShape> sides)
-    {
-        XsmoeDescription model = _description.Model;
-        return new()
-        {
-            Sides = sides,
-            Adapter = model.Adapter,
-            Hidden = model.Hidden,
-            Heads = model.Heads,
-            Blocks = model.Blocks,
-            FeedForward = model.FeedForward,
-            History = model.History,
-            Dropout = model.Dropout,
-            MaxSequences = _description.Training.BatchSize,
-            TableItems = _stream.Items.Count,
-            Precision = model.Precision,
-            Optimizer = new() { WeightDecay = _description.Training.WeightDecay },
-            Seed = _description.Training.Seed,
-        };
-    }
+    private XsmoeShape Shape(IReadOnlyList<SideShape> sides) => XsmoeShape.Of(_description, sides, _description.Training.BatchSize, _stream.Items.Count);
 
     private static void Store(XsmoeModel model, Dictionary<string, float[]> weights)
     {

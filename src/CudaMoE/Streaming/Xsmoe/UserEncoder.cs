@@ -113,7 +113,7 @@ internal sealed unsafe class UserEncoder
             _sums = sums;
             _x = x;
             _dx = dx;
-            _attention = new(context, new() { Name = $"{name}.attention", X = x, Tokens = shape.History, Heads = shape.Heads, Causal = true });
+            _attention = new(context, new() { Name = $"{name}.attention", X = x, Tokens = shape.History, Heads = shape.Heads, Causal = true, Bias = shape.AttentionBias });
             _afterAttention = new(tokens, $"{name}.attention_norm", _attention.Output, shape, place, sums);
             _hidden = tokens.Reserve($"{name}.hidden", shape.FeedForward);
             _hiddenGradient = tokens.Reserve($"{name}.hidden_gradient", shape.FeedForward);

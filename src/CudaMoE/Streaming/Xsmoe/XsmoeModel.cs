@@ -228,6 +228,24 @@ internal sealed unsafe class XsmoeModel : IDisposable
         return values;
     }
 
+    /// <summary>The vectors of the table's items, [largest item + 1, hidden].</summary>
+    public float[] ReadTable()
+    {
+        float[] values = new float[_tableItems * Shape.Hidden];
+        Stream.CopyToHost<float>(_table, values);
+        return values;
+    }
+
+    /// <summary>The users' vectors of the last batch, [sequences * history, hidden]; rows without an item hold nothing of use.</summary>
+    public float[] ReadUsers(int sequences)
+    {
+        Slot users = _users.Output;
+        float[] values = new float[sequences * Shape.History * Shape.Hidden];
+        for (int row = 0; row < sequences * Shape.History; row++)
+            Stream.CopyToHost(users.Pointer + (nint)(row * users.RowStride * sizeof(float)), values.AsSpan(row * Shape.Hidden, Shape.Hidden));
+        return values;
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _context.Dispose();
 

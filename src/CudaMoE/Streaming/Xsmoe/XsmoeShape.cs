@@ -38,6 +38,9 @@ internal sealed record XsmoeShape
 
     public required int Blocks { get; init; }
 
+    /// <summary>Whether the products of the attention have biases.</summary>
+    public bool AttentionBias { get; init; } = true;
+
     public required int FeedForward { get; init; }
 
     /// <summary>Inputs of a sequence, L.</summary>
@@ -58,6 +61,33 @@ internal sealed record XsmoeShape
 
     /// <summary>Seed of dropout.</summary>
     public ulong Seed { get; init; }
+
+    /// <summary>The shape of a description's model.</summary>
+    /// <param name="description">The description.</param>
+    /// <param name="sides">The ladders.</param>
+    /// <param name="sequences">Sequences of the largest batch.</param>
+    /// <param name="items">All items, padding counted.</param>
+    public static XsmoeShape Of(StreamDescription description, IReadOnlyList<SideShape> sides, int sequences, int items)
+    {
+        XsmoeDescription model = description.Model;
+        return new()
+        {
+            Sides = sides,
+            Adapter = model.Adapter,
+            Hidden = model.Hidden,
+            Heads = model.Heads,
+            Blocks = model.Blocks,
+            AttentionBias = model.AttentionBias,
+            FeedForward = model.FeedForward,
+            History = model.History,
+            Dropout = model.Dropout,
+            MaxSequences = sequences,
+            TableItems = items,
+            Precision = model.Precision,
+            Optimizer = new() { WeightDecay = description.Training.WeightDecay },
+            Seed = description.Training.Seed,
+        };
+    }
 
     /// <summary>Items of the largest batch: all of all sequences.</summary>
     public int MaxItems => checked(MaxSequences * (History + 1));
