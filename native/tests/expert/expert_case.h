@@ -129,34 +129,39 @@ class Experts {
     std::vector<double> before, h, y;
     std::vector<double> h_scale, y_scale;
   };
-  // For a row of x.
-  Values run(int64_t expert, const std::function<double(int64_t)>& x) const {
-    const bool bf16 = options_.packed_dtype == CUDAMOE_BF16;
-    const auto rounded = [&](double value) { return bf16 ? as_stored(value, CUDAMOE_BF16) : value; };
-    const reference::Element w1 = first_.element(), w2 = second_.element();
+  // For a row of x, rounded as the product does.
+  Values run(int64_t expert, const double* x) const {
     Values values;
     for (int64_t i = 0; i < shape_.hidden; ++i) {
+      const double* const w = w1_.row(expert, i);
       double sum = options_.bias ? static_cast<double>(bias1_.at(expert, 0, i)) : 0.0, scale = std::abs(sum);
       for (int64_t t = 0; t < shape_.k; ++t) {
-        const double term = rounded(x(t)) * w1(expert, i, t);
-        sum += term;
-        scale += std::abs(term);
+        sum += x[t] * w[t];
+        scale += std::abs(x[t] * w[t]);
       }
       values.before.push_back(sum);
       values.h.push_back(reference::activate(options_.hidden_activation, sum, kExpertSlope));
       values.h_scale.push_back(std::max(std::abs(values.h.back()), scale));
     }
+    std::vector<double> h = values.h;
+    if (rounds()) {
+      for (double& value : h) value = as_stored(value, CUDAMOE_BF16);
+    }
     for (int64_t j = 0; j < shape_.n; ++j) {
+      const double* const w = w2_.row(expert, j);
       double sum = options_.bias ? static_cast<double>(bias2_.at(expert, 0, j)) : 0.0, scale = std::abs(sum);
-      for (int64_t i = 0; i < shape_.hidden; ++i) {
-        sum += rounded(values.h[static_cast<size_t>(i)]) * w2(expert, j, i);
-        scale += values.h_scale[static_cast<size_t>(i)] * std::abs(w2(expert, j, i));
+      for (size_t i = 0; i < h.size(); ++i) {
+        sum += h[i] * w[i];
+        scale += values.h_scale[i] * std::abs(w[i]);
       }
       values.y.push_back(reference::activate(options_.output_activation, sum, kExpertSlope));
       values.y_scale.push_back(std::max(std::abs(values.y.back()), scale));
     }
     return values;
   }
+
+  // Whether the products round their operands to bf16.
+  bool rounds() const { return options_.packed_dtype == CUDAMOE_BF16; }
 
   Matrix make_x(TestDevice& device, Random& random, int64_t groups, int64_t rows) const {
     const int64_t stride = (shape_.k + 7) / 8 * 8;
@@ -178,6 +183,7 @@ class Experts {
   ExpertOptions options_;
   PackedWeights first_, second_;
   Matrix bias1_, bias2_;
+  reference::Operand w1_ = first_.operand(), w2_ = second_.operand();
 };
 
 }  // namespace cudamoe::test

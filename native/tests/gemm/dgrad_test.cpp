@@ -33,14 +33,11 @@ void check_dgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
   const Buffer<int64_t> offsets(device, shape.offsets);
   const std::vector<reference::GemmRow> rows = shape.all_rows();
 
+  const reference::Operand dz_values = dz.operand(options.packed_dtype == CUDAMOE_BF16), w_values = weights.operand();
   std::vector<double> want, have;
   for (const auto& row : rows) {
     for (int64_t t = 0; t < shape.k; ++t) {
-      const reference::Element dz_element = [&](int64_t group, int64_t r, int64_t j) {
-        const float value = dz.at(group, r, j);
-        return static_cast<double>(options.packed_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(value)) : value);
-      };
-      double value = reference::dgrad_product(row, t, shape.n, dz_element, weights.element());
+      double value = reference::dgrad_product(row, t, shape.n, dz_values, w_values);
       if (options.accumulate) value += dx.at(row.group, row.row, t);
       if (options.below) value *= reference::activation_derivative(options.activation, below.at(row.group, row.row, t), 0.25);
       want.push_back(options.dx_dtype == CUDAMOE_BF16 ? from_bf16(to_bf16(static_cast<float>(value))) : value);

@@ -36,13 +36,18 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   const GemmShape shape{.groups = 1, .rows = kRows, .n = kN, .k = kK};
   const PackedWeights forward_weights(device, random, shape, 0, CUDAMOE_F32, Data::kIntegers),
       dgrad_weights(device, random, shape, 1, CUDAMOE_F32, Data::kIntegers);
-  const auto at = [](const SparseMemory& memory) {
-    return [&memory](int64_t, int64_t row, int64_t column) { return static_cast<double>(memory.data()[row * kStride + column]); };
+  // The values of the rows without what lies between them.
+  const auto values = [](const SparseMemory& memory, int64_t width) {
+    reference::Operand operand{{}, width, 0};
+    for (int64_t row = 0; row < kRows; ++row)
+      operand.values.insert(operand.values.end(), memory.data() + row * kStride, memory.data() + row * kStride + width);
+    return operand;
   };
   for (int64_t row = 0; row < kRows; ++row) {
     for (int64_t t = 0; t < kK; ++t) x.data()[row * kStride + t] = static_cast<float>(random.integer(-3, 3));
   }
   const std::vector<reference::GemmRow> rows = shape.all_rows();
+  const reference::Operand x_values = values(x, kK), forward_values = forward_weights.operand(), dgrad_values = dgrad_weights.operand();
 
   cudamoe_gemm_forward_args forward{};
   forward.struct_size = sizeof forward;
@@ -59,10 +64,11 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
   for (const auto& row : rows) {
     for (int64_t j = 0; j < kN; ++j)
-      EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, at(x), forward_weights.element()));
+      EXPECT_EQ(y.data()[row.row * kStride + j], reference::forward_product(row, j, kK, x_values, forward_values));
   }
 
   // y serves as dz.
+  const reference::Operand dz_values = values(y, kN);
   cudamoe_gemm_dgrad_args dgrad{};
   dgrad.struct_size = sizeof dgrad;
   dgrad.groups = 1;
@@ -80,7 +86,7 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
   for (const auto& row : rows) {
     for (int64_t t = 0; t < kK; ++t) {
-      const double want = reference::dgrad_product(row, t, kN, at(y), dgrad_weights.element()) * (at(x)(0, row.row, t) > 0 ? 1 : 0);
+      const double want = reference::dgrad_product(row, t, kN, dz_values, dgrad_values) * (x_values.row(0, row.row)[t] > 0 ? 1 : 0);
       EXPECT_EQ(dx.data()[row.row * kStride + t], want);
     }
   }
@@ -101,7 +107,7 @@ TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   CUDAMOE_ASSERT_OK(cudamoe_gemm_wgrad(device.stream(), &wgrad));
   for (int64_t j = 0; j < kN; ++j) {
     for (int64_t t = 0; t < kK; ++t)
-      EXPECT_EQ(dw.get()[static_cast<size_t>(j * kK + t)], reference::wgrad_sum(rows, 0, j, t, at(y), at(x)));
+      EXPECT_EQ(dw.get()[static_cast<size_t>(j * kK + t)], reference::wgrad_sum(rows, 0, j, t, dz_values, &x_values));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "gemm/matrix.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "cudamoe.h"
@@ -45,15 +46,20 @@ void Matrix::fill(const std::vector<float>& values) {
 }
 
 void Matrix::refresh() {
-  now_.clear();
   if (bf16_) {
     const std::vector<uint16_t> bits = bf16_->get();
     values_ = from_bf16(bits);
     now_.assign(bits.begin(), bits.end());
   } else {
     values_ = f32_->get();
-    for (float value : values_) now_.push_back(std::bit_cast<uint32_t>(value));
+    now_.resize(values_.size());
+    std::transform(values_.begin(), values_.end(), now_.begin(), [](float value) { return std::bit_cast<uint32_t>(value); });
   }
+}
+
+reference::Operand Matrix::operand(bool rounded) const {
+  const std::vector<float> values = rounded && dtype_ == CUDAMOE_F32 ? rounded_to_bf16(values_) : values_;
+  return {{values.begin(), values.end()}, layout_.row_stride, layout_.groups == 1 ? 0 : layout_.group_stride};
 }
 
 void* Matrix::data() const { return bf16_ ? static_cast<void*>(bf16_->data()) : f32_->data(); }

@@ -32,9 +32,8 @@ class Matrix {
   void refresh();
   // A value of the host copy. For strided groups a layout with one group serves every group.
   float at(int64_t group, int64_t row, int64_t column) const { return values_[index(group, row, column)]; }
-  reference::Element element() const {
-    return [this](int64_t group, int64_t row, int64_t column) { return static_cast<double>(at(group, row, column)); };
-  }
+  // The host copy for the reference, as an operation sees it that rounds to bf16 first, or as it is.
+  reference::Operand operand(bool rounded) const;
 
   void* data() const;
   const Layout& layout() const { return layout_; }

@@ -64,11 +64,4 @@ void PackedWeights::pack(TestDevice& device) {
   if (!packed_->guards_intact()) throw std::runtime_error("cudamoe_gemm_pack wrote beyond packed_bytes");
 }
 
-reference::Element PackedWeights::element() const {
-  return [this](int64_t group, int64_t row, int64_t column) {
-    const float value = weights_.at(group, row, column);
-    return static_cast<double>(dtype_ == CUDAMOE_BF16 ? from_bf16(to_bf16(value)) : value);
-  };
-}
-
 }  // namespace cudamoe::test

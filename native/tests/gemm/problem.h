@@ -41,7 +41,7 @@ class PackedWeights {
   const void* data() const { return packed_->data(); }
   int32_t dtype() const { return dtype_; }
   // As the product sees them: rounded when packed as bf16.
-  reference::Element element() const;
+  reference::Operand operand() const { return weights_.operand(dtype_ == CUDAMOE_BF16); }
   const Matrix& weights() const { return weights_; }
 
  private:

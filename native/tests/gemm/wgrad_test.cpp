@@ -41,22 +41,17 @@ void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
   const Buffer<int32_t> gather(device, shape.sources);
   const std::vector<reference::GemmRow> rows = shape.all_rows();
 
-  const auto rounded = [&](const Matrix& matrix, bool round) {
-    return [&matrix, round](int64_t group, int64_t row, int64_t column) {
-      const float value = matrix.at(group, row, column);
-      return static_cast<double>(round ? from_bf16(to_bf16(value)) : value);
-    };
-  };
   const bool round = options.compute_dtype == CUDAMOE_BF16;
+  const reference::Operand dz_values = dz.operand(round), x_values = x.operand(round);
   std::vector<double> dw_want, dw_have, dbias_want, dbias_have;
   for (int64_t group = 0; group < shape.groups; ++group) {
     for (int64_t j = 0; j < shape.n; ++j) {
       for (int64_t t = 0; t < shape.k; ++t) {
         const double old = options.accumulate ? dw.at(group, j, t) : 0;
-        dw_want.push_back(old + reference::wgrad_sum(rows, group, j, t, rounded(dz, round), rounded(x, round)));
+        dw_want.push_back(old + reference::wgrad_sum(rows, group, j, t, dz_values, &x_values));
       }
       dbias_want.push_back((options.accumulate ? dbias.at(group, 0, j) : 0) +
-                           reference::wgrad_sum(rows, group, j, 0, rounded(dz, round), nullptr));
+                           reference::wgrad_sum(rows, group, j, 0, dz_values, nullptr));
     }
   }
 

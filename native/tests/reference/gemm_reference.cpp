@@ -62,22 +62,24 @@ std::vector<GemmRow> gemm_rows(int64_t groups, int64_t rows, const std::vector<i
   return all;
 }
 
-double forward_product(const GemmRow& row, int64_t j, int64_t k, const Element& x, const Element& w) {
+double forward_product(const GemmRow& row, int64_t j, int64_t k, const Operand& x, const Operand& w) {
+  const double *const x_row = x.row(row.group, row.source), *const w_row = w.row(row.group, j);
   double sum = 0;
-  for (int64_t t = 0; t < k; ++t) sum += x(row.group, row.source, t) * w(row.group, j, t);
+  for (int64_t t = 0; t < k; ++t) sum += x_row[t] * w_row[t];
   return sum;
 }
 
-double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Element& dz, const Element& w) {
+double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Operand& dz, const Operand& w) {
+  const double *const dz_row = dz.row(row.group, row.row), *const w_column = w.row(row.group, 0) + t;
   double sum = 0;
-  for (int64_t j = 0; j < n; ++j) sum += dz(row.group, row.row, j) * w(row.group, j, t);
+  for (int64_t j = 0; j < n; ++j) sum += dz_row[j] * w_column[j * w.row_stride];
   return sum;
 }
 
-double wgrad_sum(const std::vector<GemmRow>& rows, int64_t group, int64_t j, int64_t t, const Element& dz, const Element& x) {
+double wgrad_sum(const std::vector<GemmRow>& rows, int64_t group, int64_t j, int64_t t, const Operand& dz, const Operand* x) {
   double sum = 0;
   for (const GemmRow& row : rows) {
-    if (row.group == group) sum += dz(group, row.row, j) * (x ? x(group, row.source, t) : 1.0);
+    if (row.group == group) sum += dz.row(group, row.row)[j] * (x != nullptr ? x->row(group, row.source)[t] : 1.0);
   }
   return sum;
 }

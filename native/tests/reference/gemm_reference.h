@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 namespace cudamoe::reference {
@@ -11,8 +10,13 @@ double activate(int32_t activation, double x, double slope);
 // From the activation's output, or its input for GELU and SiLU.
 double activation_derivative(int32_t activation, double below, double slope);
 
-// Element (group, row, column) of a matrix of the row space, of weights, or of a vector with column 0.
-using Element = std::function<double(int64_t group, int64_t row, int64_t column)>;
+// A matrix of the row space or of weights: groups of rows, the columns of a row one after the other.
+struct Operand {
+  std::vector<double> values;
+  int64_t row_stride, group_stride;  // group_stride 0: one matrix for all groups
+
+  const double* row(int64_t group, int64_t row) const { return values.data() + group * group_stride + row * row_stride; }
+};
 
 // A row of a product: its group, its number in the row space and the row of x that it reads.
 struct GemmRow {
@@ -22,10 +26,10 @@ struct GemmRow {
 std::vector<GemmRow> gemm_rows(int64_t groups, int64_t rows, const std::vector<int64_t>& offsets, const std::vector<int32_t>& gather);
 
 // sum over t of x[row, t] * w[j, t].
-double forward_product(const GemmRow& row, int64_t j, int64_t k, const Element& x, const Element& w);
+double forward_product(const GemmRow& row, int64_t j, int64_t k, const Operand& x, const Operand& w);
 // sum over j of dz[row, j] * w[j, t].
-double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Element& dz, const Element& w);
+double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Operand& dz, const Operand& w);
 // sum over the rows of `group` of dz[row, j] * x[source, t]; x null: of dz[row, j].
-double wgrad_sum(const std::vector<GemmRow>& rows, int64_t group, int64_t j, int64_t t, const Element& dz, const Element& x);
+double wgrad_sum(const std::vector<GemmRow>& rows, int64_t group, int64_t j, int64_t t, const Operand& dz, const Operand* x);
 
 }  // namespace cudamoe::reference
