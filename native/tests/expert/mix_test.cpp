@@ -81,8 +81,7 @@ void check_mix(TestDevice& device, Random& random, const ExpertShape& shape, con
   Compared all;
   for (int64_t b = 0; b < mixture.rows; ++b) {
     std::vector<Experts::Values> outputs;
-    for (int64_t e = 0; e < shape.experts; ++e)
-      outputs.push_back(experts.run(e, x_values.row(0, b)));
+    for (int64_t e = 0; e < shape.experts; ++e) outputs.push_back(experts.run(e, x_values.row(0, b)));
     for (int32_t t = 0; t < mixture.tasks; ++t) {
       for (int64_t j = 0; j < shape.n; ++j) {
         double sum = 0, scale = 0;

@@ -50,8 +50,7 @@ void check_wgrad(TestDevice& device, Random& random, GemmShape shape, const Opti
         const double old = options.accumulate ? dw.at(group, j, t) : 0;
         dw_want.push_back(old + reference::wgrad_sum(rows, group, j, t, dz_values, &x_values));
       }
-      dbias_want.push_back((options.accumulate ? dbias.at(group, 0, j) : 0) +
-                           reference::wgrad_sum(rows, group, j, 0, dz_values, nullptr));
+      dbias_want.push_back((options.accumulate ? dbias.at(group, 0, j) : 0) + reference::wgrad_sum(rows, group, j, 0, dz_values, nullptr));
     }
   }
 
