@@ -4,7 +4,7 @@
 #include "common/index.cuh"
 #include "common/shared.cuh"
 #include "common/sync.cuh"
-#include "common/warp.cuh"
+#include "common/warp_scan.cuh"
 
 namespace cudamoe::kernels {
 
@@ -15,12 +15,7 @@ CUDAMOE_DEVICE uint32_t block_exclusive_sum(uint32_t value, uint32_t* total) {
   static_assert(kThreads % kWarp == 0);
   constexpr int kWarps = kThreads / kWarp;
   CUDAMOE_SHARED(uint32_t, sums, [kWarps]);
-  uint32_t inclusive = value;
-  CUDAMOE_UNROLL
-  for (int distance = 1; distance < kWarp; distance *= 2) {
-    const uint32_t other = shuffle_up(kFullWarp, inclusive, distance);
-    if (lane_id() >= distance) inclusive += other;
-  }
+  const uint32_t inclusive = warp_inclusive_sum(value);
   if (lane_id() == kWarp - 1) sums[warp_id()] = inclusive;
   sync_block();
   uint32_t before = 0, all = 0;

@@ -5,6 +5,7 @@
 // sort; all keys of a thread are asked for before the first is counted. The scan takes a warp per table and digit, 128 counts at a time,
 // all asked for at once.
 // Shared memory: 2 KiB of counts. All sums are of integers: the order of the additions cannot be seen.
+#include "common/warp_scan.cuh"
 #include "embedding/lookups.cuh"
 #include "embedding/sort.cuh"
 
@@ -92,28 +93,8 @@ CUDAMOE_KERNEL(kSortThreads, 2) scan_kernel(const CUDAMOE_GRID_CONSTANT Embeddin
   const int64_t tiles = ceil_divide<int64_t>(table.lookups, pass.tile);
   const auto digit = static_cast<int>(line & ((1 << pass.digit_bits) - 1));
   uint32_t* counts = pass.counts + (int64_t{table.first_sort_tile} << pass.digit_bits) + digit * tiles;
-  uint32_t before = 0;
-  for (int64_t base = 0; base < tiles; base += kScanItems * kWarp) {
-    uint32_t own[kScanItems];
-    CUDAMOE_UNROLL
-    for (int i = 0; i < kScanItems; ++i) {
-      const int64_t at = base + i * kWarp + lane_id();
-      own[i] = at < tiles ? counts[at] : 0;
-    }
-    CUDAMOE_UNROLL
-    for (int i = 0; i < kScanItems; ++i) {
-      uint32_t inclusive = own[i];
-      CUDAMOE_UNROLL
-      for (int distance = 1; distance < kWarp; distance *= 2) {
-        const uint32_t other = shuffle_up(kFullWarp, inclusive, distance);
-        if (lane_id() >= distance) inclusive += other;
-      }
-      const int64_t at = base + i * kWarp + lane_id();
-      if (at < tiles) counts[at] = before + inclusive - own[i];
-      before += shuffle(kFullWarp, inclusive, kWarp - 1);
-    }
-  }
-  if (lane_id() == 0) pass.totals[line] = before;
+  const uint32_t total = warp_exclusive_sums<kScanItems>(counts, tiles);
+  if (lane_id() == 0) pass.totals[line] = total;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 // comparison with the keys of the warps before, eight in a 16-byte read. Then a warp per list. Shared memory: 17 KiB, place 32 KiB (where
 // each list and its tiles begin). Integers only; the counts of a block are by atomics, whose order is not seen.
 #include "common/block_scan.cuh"
+#include "common/warp_scan.cuh"
 #include "expert/expert.h"
 #include "expert/keys.cuh"
 
@@ -45,22 +46,8 @@ CUDAMOE_KERNEL(kThreads, 2) count_kernel(const CUDAMOE_GRID_CONSTANT ExpertLists
 CUDAMOE_KERNEL(kThreads, 2) sum_kernel(const CUDAMOE_GRID_CONSTANT ExpertLists lists) {
   const int list = block_x() * kWarpsOfBlock + warp_id();
   if (list >= lists.lists) return;
-  const int64_t blocks = lists.blocks();
-  uint32_t* counts = lists.counts + list * blocks;
-  uint32_t before = 0;
-  for (int64_t first = 0; first < blocks; first += kWarp) {
-    const int64_t block = first + lane_id();
-    const uint32_t count = block < blocks ? counts[block] : 0u;
-    uint32_t up_to_this = count;
-    CUDAMOE_UNROLL
-    for (int distance = 1; distance < kWarp; distance *= 2) {
-      const uint32_t below = shuffle_up(kFullWarp, up_to_this, distance);
-      if (lane_id() >= distance) up_to_this += below;
-    }
-    if (block < blocks) counts[block] = before + up_to_this - count;
-    before += shuffle(kFullWarp, up_to_this, kWarp - 1);
-  }
-  if (lane_id() == 0) lists.totals[list] = before;
+  const uint32_t total = warp_exclusive_sums(lists.counts + list * lists.blocks(), lists.blocks());
+  if (lane_id() == 0) lists.totals[list] = total;
 }
 
 CUDAMOE_KERNEL(kThreads, 2) place_kernel(const CUDAMOE_GRID_CONSTANT ExpertLists lists) {

@@ -4,6 +4,7 @@
 // Floor: 4 to 8 bytes a pair (chosen or weights, and the pairs where they were sorted before). Tiling: a block of 256 threads per 1024
 // places, a warp per 128 of them; lanes with the same bin are found by a match, and one of them adds their number. Then a warp per bin.
 // Shared memory: 1 KiB. Integers only: the results do not depend on the order of the threads.
+#include "common/warp_scan.cuh"
 #include "gating/routing.cuh"
 
 namespace cudamoe::kernels {
@@ -36,22 +37,8 @@ count_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, const CUDAMOE_GRID_CON
 CUDAMOE_KERNEL(kRoutingThreads, 4) rank_kernel(const CUDAMOE_GRID_CONSTANT Routing routing, int bins) {
   const int bin = block_x() * kRoutingWarps + warp_id();
   if (bin >= bins) return;
-  const int64_t blocks = routing.blocks();
-  uint32_t* counts = routing.counts + bin * blocks;
-  uint32_t before = 0;
-  for (int64_t first = 0; first < blocks; first += kWarp) {
-    const int64_t block = first + lane_id();
-    const uint32_t count = block < blocks ? counts[block] : 0u;
-    uint32_t up_to_this = count;
-    CUDAMOE_UNROLL
-    for (int distance = 1; distance < kWarp; distance *= 2) {
-      const uint32_t below = shuffle_up(kFullWarp, up_to_this, distance);
-      if (lane_id() >= distance) up_to_this += below;
-    }
-    if (block < blocks) counts[block] = before + up_to_this - count;
-    before += shuffle(kFullWarp, up_to_this, kWarp - 1);
-  }
-  if (lane_id() == 0) routing.totals[bin] = before;
+  const uint32_t total = warp_exclusive_sums(routing.counts + bin * routing.blocks(), routing.blocks());
+  if (lane_id() == 0) routing.totals[bin] = total;
 }
 
 }  // namespace
