@@ -1,13 +1,13 @@
 // Weight gradients dw[g] (+)= dz[g]^T x[g] and dbias[g] (+)= column sums of dz[g]; see cudamoe.h, gemm.
 //
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
-// chunks of 256, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of each, which the
-// L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk at a time into
-// panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile meets every panel,
-// while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of multiply-adds over
-// ascending rows, whatever the blocks and threads. With bf16 instructions (layout.h) the copies hold pairs of two consecutive rows, the
-// last one beside zeros when the group's rows are odd, and a chunk has 512 rows. The task with the first columns of x also sums its columns
-// of dz for the bias, one chain of additions a column.
+// equal chunks of at most 256, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of
+// each, which the L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk
+// at a time into panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile
+// meets every panel, while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of
+// multiply-adds over ascending rows, whatever the blocks and threads. With bf16 instructions (layout.h) the copies hold pairs of two
+// consecutive rows, the last one beside zeros when the group's rows are odd, and a chunk has up to 512 rows. The task with the first
+// columns of x also sums its columns of dz for the bias, one chain of additions a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
 #include "cpu/gemm/wgrad.h"
@@ -166,7 +166,11 @@ struct WgradBlock {
   }
 
   bool pairs() const { return plan.step_rows == 2; }
-  int64_t chunk_rows() const { return kStepChunk * plan.step_rows; }
+  // A group's chunks are of nearly equal length: each loads and stores all sums, which a last chunk of a few rows would not be worth.
+  int64_t chunk_rows() const {
+    const int64_t most = kStepChunk * plan.step_rows, rows = std::max<int64_t>(groups.count(group), 1);
+    return round_up(divide_up(rows, divide_up(rows, most)), plan.step_rows);
+  }
   bool converts_dz() const { return args.dz_dtype != CUDAMOE_F32 || args.compute_dtype != CUDAMOE_F32; }
   // Operands that need no conversion are read where they lie, unless their rows are so far apart that the lines of a tile or panel fall
   // into a few sets of the caches. For x its rows must also be whole aligned panels.
