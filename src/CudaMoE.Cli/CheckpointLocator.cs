@@ -15,11 +15,7 @@ internal static class CheckpointLocator
     {
         if (!Directory.Exists(path))
             throw new UsageException($"there is no folder {path}", "give a checkpoint or a run folder, e.g. runs/census-20260102-030405");
-        if (File.Exists(Path.Combine(path, CheckpointFolder.ManifestFile)))
-            return CheckpointFolder.Open(path);
-        string inRun = Path.Combine(path, "checkpoints");
-        CheckpointStore store = new(Directory.Exists(inRun) ? inRun : path);
-        return store.OpenBest() ?? store.OpenLatest()
+        return CheckpointStore.Find(path)
             ?? throw new UsageException($"{path} holds no checkpoint", "give a checkpoint or a run folder, e.g. runs/census-20260102-030405");
     }
 }

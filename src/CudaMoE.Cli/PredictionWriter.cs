@@ -3,11 +3,12 @@ using System.Text;
 using CudaMoE.Data;
 using CudaMoE.Description;
 using CudaMoE.Models;
+using CudaMoE.Serving;
 
 namespace CudaMoE.Cli;
 
 /// <summary>Streams the predictions of a file's rows as CSV, in order.</summary>
-internal sealed class PredictionWriter(LoadedModel loaded, TextWriter output)
+internal sealed class PredictionWriter(TrainedModel loaded, TextWriter output)
 {
     private readonly float[][] _values = [.. loaded.Model.Outputs.Select(n => new float[n * loaded.Model.MaxRows])];
     private readonly float[]?[] _conditional = [.. loaded.Encoders.Tasks.Select(t => t.Description.Given == null ? null : new float[loaded.Model.MaxRows])];

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using CudaMoE.Cli.Rendering;
 using CudaMoE.Data;
+using CudaMoE.Serving;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli.Commands;
@@ -45,7 +46,7 @@ internal sealed class EvaluateCommand : CliCommand
         string? file = arguments.GetValue(_data);
         if (file is not null && arguments.GetResult(_split) is { Implicit: false })
             throw new UsageException("--data and --split exclude each other");
-        using LoadedModel loaded = LoadedModel.Open(arguments.GetRequiredValue(_path), arguments.GetRequiredValue(_device), rows);
+        using TrainedModel loaded = TrainedModel.Open(CheckpointLocator.Open(arguments.GetRequiredValue(_path)), arguments.GetRequiredValue(_device), rows);
         TrainingView view = new(context);
         Evaluation evaluation = view.Show(() => file is null ? OfSplit(loaded, arguments.GetRequiredValue(_split), view, cancellation) : OfFile(loaded, file, cancellation));
         IReadOnlyList<TaskMetrics> metrics = LoggedMetrics.Of(evaluation.Metrics);
@@ -68,7 +69,7 @@ internal sealed class EvaluateCommand : CliCommand
         return ExitCodes.Ok;
     }
 
-    private static Evaluation OfSplit(LoadedModel loaded, string name, TrainingView view, CancellationToken cancellation)
+    private static Evaluation OfSplit(TrainedModel loaded, string name, TrainingView view, CancellationToken cancellation)
     {
         if (loaded.Description.Data is null)
             throw new UsageException($"the model of {loaded.Checkpoint.Folder} has no data of its own", "--data FILE names rows to measure on");
@@ -89,7 +90,7 @@ internal sealed class EvaluateCommand : CliCommand
             : throw new UsageException($"the model's data has no {name} rows", "--split names another split, --data a file");
     }
 
-    private static Evaluation OfFile(LoadedModel loaded, string file, CancellationToken cancellation)
+    private static Evaluation OfFile(TrainedModel loaded, string file, CancellationToken cancellation)
     {
         using PredictionReader reader = Dataset.OpenForPrediction(loaded.Encoders, file, withLabels: true);
         return Evaluator.Evaluate(loaded.Model, reader, loaded.Encoders, cancellation);

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Text;
 using CudaMoE.Cli.Rendering;
 using CudaMoE.Data;
+using CudaMoE.Serving;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli.Commands;
@@ -54,7 +55,7 @@ internal sealed class PredictCommand : CliCommand
         if (to == StandardOutput && context.Format == OutputFormat.Json)
             throw new UsageException("predictions and the JSON answer cannot both go to standard output", "--to FILE takes the predictions");
         long started = Stopwatch.GetTimestamp();
-        using LoadedModel loaded = LoadedModel.Open(arguments.GetRequiredValue(_path), arguments.GetRequiredValue(_device), batch);
+        using TrainedModel loaded = TrainedModel.Open(CheckpointLocator.Open(arguments.GetRequiredValue(_path)), arguments.GetRequiredValue(_device), batch);
         string data = arguments.GetRequiredValue(_data);
         string[] keep = arguments.GetValue(_keep) ?? [];
         long rows;

@@ -129,6 +129,18 @@ public sealed partial class CheckpointStore
     /// <exception cref="CheckpointFormatException">It was altered, or the pointer names nothing.</exception>
     public CheckpointFolder? OpenBest() => OpenPointed(BestFile);
 
+    /// <summary>Opens and verifies the checkpoint that a path means: itself, or of a run folder or store the best one, or the latest where none is the best.</summary>
+    /// <returns>Null when there is none.</returns>
+    /// <exception cref="CheckpointFormatException">It was altered.</exception>
+    public static CheckpointFolder? Find(string path)
+    {
+        if (File.Exists(Path.Combine(path, CheckpointFolder.ManifestFile)))
+            return CheckpointFolder.Open(path);
+        string inRun = Path.Combine(path, "checkpoints");
+        CheckpointStore store = new(Directory.Exists(inRun) ? inRun : path);
+        return store.OpenBest() ?? store.OpenLatest();
+    }
+
     [GeneratedRegex(@"^(?<sequence>\d{6,18})-step-\d{1,19}$", RegexOptions.CultureInvariant)]
     private static partial Regex NamePattern();
 

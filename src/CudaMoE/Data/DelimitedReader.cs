@@ -15,7 +15,7 @@ namespace CudaMoE.Data;
 /// LF, CRLF and CR end lines, the last line may lack its end, empty lines are passed over. A quote inside an unquoted field is text; text
 /// behind a closing quote and a quote that is never closed are errors.
 /// </remarks>
-public sealed class DelimitedReader : IDisposable
+public sealed class DelimitedReader : IFieldSource, IDisposable
 {
     /// <summary>The longest row, in bytes.</summary>
     public const int MaxRowBytes = 1 << 19;

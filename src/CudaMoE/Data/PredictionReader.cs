@@ -1,14 +1,13 @@
-using System.Runtime.InteropServices;
 using CudaMoE.Description;
 
 namespace CudaMoE.Data;
 
 /// <summary>Streams the rows of a text file as batches, in order, without a cache. Not thread-safe.</summary>
-public sealed unsafe class PredictionReader : IDisposable
+public sealed class PredictionReader : IDisposable
 {
     private readonly DelimitedReader _reader;
     private readonly RowEncoder _row;
-    private readonly List<int>[] _bags;
+    private readonly BatchFiller _filler;
     private long _batches;
 
     internal PredictionReader(FittedEncoders encoders, string path, bool withLabels, FileFormat format)
@@ -26,9 +25,7 @@ public sealed unsafe class PredictionReader : IDisposable
             throw;
         }
 
-        _bags = new List<int>[Layout.Sparse.Count];
-        for (int i = 0; i < _bags.Length; i++)
-            _bags[i] = [];
+        _filler = new(Layout);
     }
 
     /// <summary>The shape of the batches.</summary>
@@ -49,55 +46,18 @@ public sealed unsafe class PredictionReader : IDisposable
     /// <exception cref="DataException">A row breaks a rule.</exception>
     public bool Read(Batch batch)
     {
-        foreach (List<int> bag in _bags)
-            bag.Clear();
-        int rows = 0;
-        for (; rows < batch.Capacity && _reader.Read(); rows++)
+        _filler.Begin(batch);
+        while (batch.Rows < batch.Capacity && _reader.Read())
         {
             _row.Encode(_reader);
-            batch.Rows = rows + 1;
-            Put(batch, rows);
+            _filler.Add(batch, _row);
         }
 
-        batch.Rows = rows;
+        _filler.End(batch);
         batch.Index = _batches++;
-        for (int input = 0; input < _bags.Length; input++)
-        {
-            if (!Layout.Sparse[input].MultiHot)
-                continue;
-            batch.OffsetsPointer(input)[rows] = _bags[input].Count;
-            batch.SetIdCount(input, _bags[input].Count);
-            CollectionsMarshal.AsSpan(_bags[input]).CopyTo(batch.Ids(input));
-        }
-
-        return rows > 0;
+        return batch.Rows > 0;
     }
 
     /// <summary>Closes the file.</summary>
     public void Dispose() => _reader.Dispose();
-
-    private void Put(Batch batch, int row)
-    {
-        for (int input = 0; input < _bags.Length; input++)
-        {
-            if (Layout.Sparse[input].MultiHot)
-            {
-                batch.OffsetsPointer(input)[row] = _bags[input].Count;
-                _bags[input].AddRange(_row.Bags[input]);
-            }
-            else
-            {
-                batch.IdsPointer(input)[row] = _row.Ids[input];
-            }
-        }
-
-        _row.Dense.CopyTo(new Span<float>(batch.DensePointer + ((long)row * Layout.DenseWidth), Layout.DenseWidth));
-        for (int task = 0; task < Layout.Tasks; task++)
-        {
-            batch.LabelsPointer(task)[row] = _row.Labels[task];
-            batch.WeightsPointer(task)[row] = _row.Weights[task];
-        }
-
-        batch.Groups[row] = _row.Group;
-    }
 }

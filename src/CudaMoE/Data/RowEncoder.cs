@@ -86,12 +86,19 @@ internal sealed class RowEncoder
     /// <summary>The group, numbered in the order of appearance since this encoder was made.</summary>
     public int Group { get; private set; }
 
+    /// <summary>Looks up the features' columns; call it before the first <see cref="EncodeFeatures"/> of each source.</summary>
+    /// <exception cref="DataException">A column is not there.</exception>
+    public void BindFeatures(IFieldSource source)
+    {
+        foreach (FeaturePlan plan in _features)
+            plan.Column = source.IndexOf(plan.Feature.Column, $"feature \"{plan.Description.Name}\"");
+    }
+
     /// <summary>Looks up the columns of a file; call it before the first <see cref="Encode"/> of each.</summary>
     /// <exception cref="DataException">A column is not there.</exception>
     public void Bind(DelimitedReader reader)
     {
-        foreach (FeaturePlan plan in _features)
-            plan.Column = reader.IndexOf(plan.Feature.Column, $"feature \"{plan.Description.Name}\"");
+        BindFeatures(reader);
         if (!_withLabels)
             return;
         foreach (LabelReader label in _labelReaders)
@@ -100,14 +107,14 @@ internal sealed class RowEncoder
             _groupColumn = reader.IndexOf(_groupColumnName, "group_column");
     }
 
-    /// <summary>Encodes the reader's current row.</summary>
+    /// <summary>Encodes the features of a source's current row.</summary>
     /// <exception cref="DataException">A field breaks a rule.</exception>
-    public void Encode(DelimitedReader reader)
+    public void EncodeFeatures(IFieldSource source)
     {
         foreach (FeaturePlan plan in _features)
         {
-            ReadOnlySpan<byte> text = reader.Field(plan.Column);
-            bool missing = reader.IsMissing(text);
+            ReadOnlySpan<byte> text = source.Field(plan.Column);
+            bool missing = source.IsMissing(text);
             switch (plan.Description.Type)
             {
                 case FeatureType.Categorical:
@@ -115,24 +122,30 @@ internal sealed class RowEncoder
                     break;
                 case FeatureType.MultiHot:
                 case FeatureType.Sequence:
-                    EncodeBag(plan, missing ? default : text, reader);
+                    EncodeBag(plan, missing ? default : text, source);
                     break;
                 case FeatureType.Dense when plan.Feature.Boundaries is not null:
-                    Ids[plan.Slot] = missing ? 0 : plan.Bucket(plan.Number(reader));
+                    Ids[plan.Slot] = missing ? 0 : plan.Bucket(plan.Number(source));
                     break;
                 case FeatureType.Dense:
-                    Dense[plan.Slot] = plan.Transform(missing ? plan.Feature.Statistics.Mean : plan.Number(reader), reader);
+                    Dense[plan.Slot] = plan.Transform(missing ? plan.Feature.Statistics.Mean : plan.Number(source), source);
                     break;
                 default:
                     Span<float> vector = Dense.AsSpan(plan.Slot, plan.Description.Size!.Value);
                     if (missing)
                         vector.Clear();
                     else
-                        EncodeVector(plan, text, vector, reader);
+                        EncodeVector(plan, text, vector, source);
                     break;
             }
         }
+    }
 
+    /// <summary>Encodes the reader's current row.</summary>
+    /// <exception cref="DataException">A field breaks a rule.</exception>
+    public void Encode(DelimitedReader reader)
+    {
+        EncodeFeatures(reader);
         if (!_withLabels)
             return;
         for (int task = 0; task < _tasks.Length; task++)
@@ -155,7 +168,7 @@ internal sealed class RowEncoder
         return ids.GetAlternateLookup<ReadOnlySpan<byte>>();
     }
 
-    private void EncodeBag(FeaturePlan plan, ReadOnlySpan<byte> text, DelimitedReader reader)
+    private void EncodeBag(FeaturePlan plan, ReadOnlySpan<byte> text, IFieldSource source)
     {
         List<int> bag = Bags[plan.Slot];
         bag.Clear();
@@ -164,7 +177,7 @@ internal sealed class RowEncoder
         bool keepsLast = plan.Description is { Type: FeatureType.Sequence, Keep: SequenceEnd.Last };
         while ((keepsLast || bag.Count < length) && values.MoveNext())
         {
-            if (!reader.IsMissing(values.Current))
+            if (!source.IsMissing(values.Current))
                 bag.Add(plan.Id(values.Current));
         }
 
@@ -172,14 +185,14 @@ internal sealed class RowEncoder
             bag.RemoveRange(0, bag.Count - length);
     }
 
-    private void EncodeVector(FeaturePlan plan, ReadOnlySpan<byte> text, Span<float> vector, DelimitedReader reader)
+    private void EncodeVector(FeaturePlan plan, ReadOnlySpan<byte> text, Span<float> vector, IFieldSource source)
     {
         FieldSplitter values = new(text, plan.Separator, _trim);
         int count = 0;
         for (; values.MoveNext(); count++)
         {
             if (!Utf8Text.TryParseNumber(values.Current, out double value) || !float.IsFinite((float)value))
-                throw reader.Error(
+                throw source.Error(
                     plan.Column, $"value {count + 1} of the vector, {Utf8Text.Quote(values.Current)}, is not a finite number");
             if (count < vector.Length)
                 vector[count] = (float)value;
@@ -187,7 +200,7 @@ internal sealed class RowEncoder
 
         if (count != vector.Length)
         {
-            throw reader.Error(
+            throw source.Error(
                 plan.Column,
                 $"the vector has {count} values; feature \"{plan.Description.Name}\" has size {vector.Length}, separated by '{plan.Description.ValueSeparator}'");
         }
@@ -274,7 +287,7 @@ internal sealed class RowEncoder
             }
         }
 
-        public double Number(DelimitedReader reader) => reader.Number(Column, "a dense feature takes finite numbers");
+        public double Number(IFieldSource source) => source.Number(Column, "a dense feature takes finite numbers");
 
         /// <summary>1 + the number of boundaries that are not above the value.</summary>
         public int Bucket(double value)
@@ -293,7 +306,7 @@ internal sealed class RowEncoder
             return 1 + low;
         }
 
-        public float Transform(double value, DelimitedReader reader)
+        public float Transform(double value, IFieldSource source)
         {
             FeatureStatistics statistics = Feature.Statistics;
             double transformed = Description.Transform switch
@@ -307,7 +320,7 @@ internal sealed class RowEncoder
             };
             return float.IsFinite((float)transformed)
                 ? (float)transformed
-                : throw reader.Error(Column, $"the number {value} becomes {transformed}, which is beyond the range of a 32-bit float");
+                : throw source.Error(Column, $"the number {value} becomes {transformed}, which is beyond the range of a 32-bit float");
         }
 
         private static double Standardize(double value, double mean, double deviation) => deviation == 0 ? 0 : (value - mean) / deviation;

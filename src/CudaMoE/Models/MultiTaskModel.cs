@@ -272,6 +272,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _forwardPart.Run((batch.Rows, _deviceBatch.Begin));
     }
 
+    /// <summary>Whether <see cref="CaptureForward"/> serves this model.</summary>
+    public bool CanCaptureForward => MultiHot is null && Description.Architecture.Grec?.TokenCapacity is null;
+
     /// <summary>
     /// A forward pass of evaluation over one batch object, kept as one call: what is in the batch may change, its number of rows may too but then the
     /// pass is captured anew. It saves the checks and calls of each layer, and on a GPU the launch of each kernel, which is most of the time of

@@ -1,0 +1,236 @@
+using System.Text.Json;
+using CudaMoE.Checkpoints;
+using CudaMoE.Data;
+using CudaMoE.Description;
+using CudaMoE.Models;
+using CudaMoE.Serving;
+using CudaMoE.Tests.Support;
+using CudaMoE.Tests.Training;
+using CudaMoE.Training;
+
+namespace CudaMoE.Tests.Serving;
+
+/// <summary>Predictors answer what a pass over the file answers, to the bit, from many threads, and refuse bad rows alone.</summary>
+public sealed class PredictorTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    public async Task PredictAsync_RowsOfAFile_AreWhatThePassOverTheFileAnswers(string device)
+    {
+        string run = Train(device);
+        string[][] rows = Rows();
+        float[][] expected = PassOverTheFile(run, device);
+        using Predictor predictor = Predictor.Open(run, new() { Device = device, MaxBatch = 37 });
+
+        IReadOnlyList<Prediction> together = await predictor.PredictAsync([.. rows.Select(row => Fill(predictor, row))]);
+        Prediction alone = await predictor.PredictAsync(Fill(predictor, rows[5]));
+
+        for (int row = 0; row < rows.Length; row++)
+            AssertIs(expected[row], together[row]);
+        AssertIs(expected[5], alone);
+    }
+
+    [Fact]
+    public async Task PredictAsync_FromManyThreads_EachGetsItsOwn()
+    {
+        string run = Train();
+        string[][] rows = Rows();
+        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu, MaxBatch = 16, MaxQueuedRows = 40 });
+        int seed = Random.Shared.Next();
+
+        await Parallel.ForAsync(0, 400, new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (i, cancellation) =>
+        {
+            Random random = new(seed + i);
+            int first = random.Next(rows.Length - 60), count = random.Next(1, 60);
+            IReadOnlyList<Prediction> predictions = await predictor.PredictAsync([.. rows.Skip(first).Take(count).Select(row => Fill(predictor, row))], cancellation);
+            Assert.Equal(count, predictions.Count);
+            for (int row = 0; row < count; row++)
+                AssertIs(expected[first + row], predictions[row]);
+        });
+    }
+
+    [Fact]
+    public async Task PredictAsync_AWrongRowAmongOthers_FailsItsRequestAlone()
+    {
+        string run = Train();
+        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        string[][] rows = Rows();
+        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        FeatureRow wrong = Fill(predictor, rows[1]);
+        wrong["age"] = "old";
+        Task<IReadOnlyList<Prediction>>[] requests =
+        [
+            predictor.PredictAsync([Fill(predictor, rows[0]), Fill(predictor, rows[1])]),
+            predictor.PredictAsync([Fill(predictor, rows[2]), wrong]),
+            predictor.PredictAsync([Fill(predictor, rows[3])]),
+        ];
+
+        DataException error = await Assert.ThrowsAsync<DataException>(() => requests[1]);
+        Assert.Equal("row 2 of 2: column \"age\": \"old\" is not a finite number; a dense feature takes finite numbers", error.Message);
+        AssertIs(expected[1], (await requests[0])[1]);
+        AssertIs(expected[3], (await requests[2])[0]);
+    }
+
+    [Fact]
+    public async Task PredictAsync_ClassesAndGivenTasks_AreRead()
+    {
+        TrainingFixture.WriteData(_folder.Root);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training());
+        description = description with
+        {
+            Tasks =
+            [
+                description.Tasks[0],
+                new() { Name = "like", Type = TaskType.Binary, Given = "click" },
+                new() { Name = "liking", Type = TaskType.Multiclass, Column = "like" },
+            ],
+        };
+        string run = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root)).RunFolder;
+        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+
+        Prediction prediction = await predictor.PredictAsync(Fill(predictor, Rows()[0]));
+
+        Assert.Equal(prediction["click"].Value * prediction["like"].Conditional!.Value, prediction["like"].Value, 1e-5f);
+        TaskPrediction liking = prediction["liking"];
+        Assert.Equal(1, liking.Classes!.Sum(), 1e-5f);
+        Assert.Equal(liking.Classes!.Max(), liking.Value);
+        Assert.Equal(predictor.Tasks[2].Classes![liking.Classes!.ToList().IndexOf(liking.Value)], liking.Class);
+        Assert.Throws<KeyNotFoundException>(() => prediction["share"]);
+    }
+
+    [Fact]
+    public async Task Set_Json_IsTheSameRow()
+    {
+        string run = Train();
+        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        string[] fields = Rows()[7];
+        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        Assert.Equal(["user", "tags", "age"], predictor.Columns);
+        FeatureRow row = predictor.NewRow();
+        string tags = JsonSerializer.Serialize(fields[1].Length == 0 ? [] : fields[1].Split('|'));
+
+        row.Set(JsonDocument.Parse($"{{\"age\": {fields[2]}, \"user\": \"{fields[0]}\", \"tags\": {tags}}}").RootElement);
+
+        AssertIs(expected[7], await predictor.PredictAsync(row));
+    }
+
+    [Fact]
+    public async Task PredictAsync_MissingValues_AreThoseOfAnEmptyField()
+    {
+        string run = Train();
+        File.WriteAllText(Path.Combine(_folder.Root, "test.csv"), "user,tags,age\n,,\n");
+        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        FeatureRow row = predictor.NewRow();
+        row.Set(JsonDocument.Parse("""{"age": null, "user": null, "tags": []}""").RootElement);
+
+        AssertIs(expected[0], await predictor.PredictAsync(row));
+    }
+
+    [Fact]
+    public async Task BadRows_AreRefused_WithWhatIsWrong()
+    {
+        using Predictor predictor = Predictor.Open(Train(), new() { Device = TestDevices.Cpu });
+        FeatureRow row = predictor.NewRow();
+
+        Assert.Equal("the model reads no column \"aeg\"; did you mean \"age\"?", Assert.Throws<DataException>(() => row["aeg"] = 3).Message);
+        Assert.Equal("column \"age\": it takes a single value, not a list of 2", Assert.Throws<DataException>(() => row["age"] = new[] { "1", "2" }).Message);
+        Assert.Equal(
+            "column \"tags\": the value \"a|b\" holds '|', which separates values in the training files",
+            Assert.Throws<DataException>(() => row["tags"] = new[] { "a|b" }).Message);
+        Assert.Equal("a row is a JSON object of columns and their values, not an array", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("[]").RootElement)).Message);
+        Assert.Contains("not an object", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("""{"age": {}}""").RootElement)).Message, StringComparison.Ordinal);
+        row["user"] = "u1";
+        Assert.Equal(
+            "the row has no value for \"tags\", \"age\"; null says that a value is not known",
+            (await Assert.ThrowsAsync<DataException>(() => predictor.PredictAsync(row))).Message);
+        using Predictor other = Predictor.Open(predictor.Checkpoint, new() { Device = TestDevices.Cpu });
+        await Assert.ThrowsAsync<ArgumentException>(() => other.PredictAsync(row));
+        Assert.Empty(await predictor.PredictAsync([]));
+    }
+
+    [Fact]
+    public async Task Dispose_AndCancellation_EndTheWait()
+    {
+        string run = Train();
+        string[][] rows = Rows();
+        Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu, MaxBatch = 1 });
+        FeatureRow[] many = [.. Enumerable.Range(0, 20_000).Select(i => Fill(predictor, rows[i % rows.Length]))];
+        using CancellationTokenSource cancelled = new();
+
+        Task<IReadOnlyList<Prediction>> running = predictor.PredictAsync(many), called = predictor.PredictAsync([many[0]], cancelled.Token);
+        await cancelled.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => called);
+        predictor.Dispose();
+        predictor.Dispose();
+
+        // It was disposed long before 20,000 passes were over, unless the machine held this thread back for as long.
+        Exception? end = await Record.ExceptionAsync(() => running);
+        Assert.True(end is ObjectDisposedException or null, end?.ToString());
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => predictor.PredictAsync([many[0]]));
+    }
+
+    [Fact]
+    public void Open_WithoutACheckpoint_SaysSo()
+    {
+        Assert.Contains("there is no checkpoint here", Assert.Throws<CheckpointFormatException>(() => Predictor.Open(_folder.Root)).Message, StringComparison.Ordinal);
+        Assert.Throws<ArgumentOutOfRangeException>(() => Predictor.Open(_folder.Root, new() { MaxBatch = 0 }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Predictor.Open(_folder.Root, new() { MaxQueuedRows = 0 }));
+    }
+
+    private string Train(string device = TestDevices.Cpu)
+    {
+        TrainingFixture.WriteData(_folder.Root, device == TestDevices.Simt ? 300 : 1500);
+        return Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(device: device)), _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
+    }
+
+    private string[][] Rows() => [.. File.ReadLines(Path.Combine(_folder.Root, "test.csv")).Skip(1).Select(line => line.Split(','))];
+
+    // The predictions of each row, a number a task.
+    private float[][] PassOverTheFile(string run, string device)
+    {
+        using TrainedModel model = TrainedModel.Open(run, device, 64);
+        using PredictionReader reader = Dataset.OpenForPrediction(model.Encoders, Path.Combine(_folder.Root, "test.csv"));
+        using Batch batch = new(reader.Layout, 64);
+        List<float[]> rows = [];
+        float[] values = new float[64];
+        while (reader.Read(batch))
+        {
+            model.Model.Forward(batch);
+            model.Model.Stream.Synchronize();
+            int first = rows.Count;
+            for (int row = 0; row < batch.Rows; row++)
+                rows.Add(new float[model.Encoders.Tasks.Count]);
+            for (int task = 0; task < model.Encoders.Tasks.Count; task++)
+            {
+                Predictions.Read(model.Model, task, values);
+                FittedTask fitted = model.Encoders.Tasks[task];
+                for (int row = 0; row < batch.Rows; row++)
+                    rows[first + row][task] = fitted.Description.Type == TaskType.Regression ? (float)fitted.Restore(values[row]) : values[row];
+            }
+        }
+
+        return [.. rows];
+    }
+
+    private static FeatureRow Fill(Predictor predictor, string[] fields)
+    {
+        FeatureRow row = predictor.NewRow();
+        row["user"] = fields[0];
+        row["tags"] = fields[1].Length == 0 ? FeatureValue.Missing : fields[1].Split('|');
+        row["age"] = fields[2].Length == 0 ? FeatureValue.Missing : double.Parse(fields[2], System.Globalization.CultureInfo.InvariantCulture);
+        return row;
+    }
+
+    private static void AssertIs(float[] expected, Prediction prediction)
+    {
+        Assert.Equal(expected.Length, prediction.Count);
+        for (int task = 0; task < expected.Length; task++)
+            Assert.Equal(BitConverter.SingleToInt32Bits(expected[task]), BitConverter.SingleToInt32Bits(prediction[task].Value));
+    }
+}
