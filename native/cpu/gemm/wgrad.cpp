@@ -1,12 +1,12 @@
 // Weight gradients dw[g] (+)= dz[g]^T x[g] and dbias[g] (+)= column sums of dz[g]; see cudamoe.h, gemm.
 //
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
-// equal chunks of at most 256, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of
+// equal chunks of at most 192, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of
 // each, which the L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk
 // at a time into panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile
 // meets every panel, while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of
 // multiply-adds over ascending rows, whatever the blocks and threads. With bf16 instructions (layout.h) the copies hold pairs of two
-// consecutive rows, the last one beside zeros when the group's rows are odd, and a chunk has up to 512 rows. The task with the first
+// consecutive rows, the last one beside zeros when the group's rows are odd, and a chunk has up to 384 rows. The task with the first
 // columns of x also sums its columns of dz for the bias, one chain of additions a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"

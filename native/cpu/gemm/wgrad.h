@@ -8,7 +8,7 @@
 namespace cudamoe::cpu {
 
 // Steps that are copied and multiplied at a time; a step is a row, or two with bf16 instructions.
-inline constexpr int64_t kStepChunk = 256;
+inline constexpr int64_t kStepChunk = 192;
 // Floats, or pairs, from one copied panel of x to the next; the odd cache line spreads them over the sets of the cache.
 inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kStepChunk * panel + 16; }
 
