@@ -59,6 +59,35 @@ struct BalanceCombine {
 };
 cudaError_t balance_combine(const BalanceCombine& combine, cudaStream_t stream);
 
+inline constexpr int kColumnWarps = 8, kColumnChunkRows = 256, kColumnChunks = 64;
+// Rows of a chunk of the column sums, a multiple of the warps: the rows of a warp are all even or all odd.
+CUDAMOE_HOST_DEVICE int64_t balance_column_chunk_rows(int64_t rows) {
+  const int64_t share = (rows + kColumnChunks - 1) / kColumnChunks, rounded = (share + kColumnWarps - 1) / kColumnWarps * kColumnWarps;
+  return rounded < kColumnChunkRows ? kColumnChunkRows : rounded;
+}
+CUDAMOE_HOST_DEVICE int64_t balance_column_chunks(int64_t rows) {
+  const int64_t size = balance_column_chunk_rows(rows);
+  return rows == 0 ? 1 : (rows + size - 1) / size;
+}
+
+struct BalanceColumns {
+  BalanceGradients gradients;
+  const float* values;  // may be null
+  int64_t values_task_stride, values_row_stride;
+  int32_t parts;
+  double* partials;  // [chunks, parts, tasks, width]
+};
+cudaError_t balance_column_chunk_sums(const BalanceColumns& columns, cudaStream_t stream);
+// sums[i] = the sum of partials[0 .. chunks-1][i], i < count.
+cudaError_t balance_column_sum(const double* partials, int64_t chunks, int64_t count, double* sums, cudaStream_t stream);
+
+struct BalanceScale {
+  BalanceGradients gradients;
+  float* data;           // the gradients
+  const float* factors;  // [tasks, width]
+};
+cudaError_t balance_scale(const BalanceScale& scale, cudaStream_t stream);
+
 cudaError_t balance_average(int64_t count, float rate, const float* values, float* averages, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

@@ -46,6 +46,8 @@
   X(balance_gram)             \
   X(balance_factored_gram)    \
   X(balance_combine)          \
+  X(balance_columns)          \
+  X(balance_scale)            \
   X(balance_average)          \
   X(optimizer_norm)           \
   X(optimizer_step)
@@ -71,12 +73,13 @@
   X(graph_transpose_workspace, graph_transpose)         \
   X(loss_workspace, loss)                               \
   X(balance_gram_workspace, balance_gram)               \
+  X(balance_columns_workspace, balance_columns)         \
   X(optimizer_norm_workspace, optimizer_norm)
 
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 10;
+inline constexpr uint32_t kBackendVersion = 11;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

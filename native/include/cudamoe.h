@@ -1110,6 +1110,40 @@ typedef struct cudamoe_balance_combine_args {
 } cudamoe_balance_combine_args;
 CUDAMOE_API cudamoe_status cudamoe_balance_combine(cudamoe_stream* stream, const cudamoe_balance_combine_args* args);
 
+/*
+ * Sums over rows of each task's gradient, in f64: sums[p, t, j] = sum of gradient_t[b, j] over all rows (parts 1), or over the even rows
+ * for p = 0 and the odd rows for p = 1 (parts 2). With values each element counts with the sign of its value, and not at all where that is
+ * 0 or NaN.
+ */
+typedef struct cudamoe_balance_columns_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  int64_t rows, width;
+  const float* gradients; /* element (t, b, j) at t * task_stride + b * row_stride + j */
+  int64_t task_stride, row_stride;
+  const float* values; /* null, or what they are gradients of: element (t, b, j) at t * values_task_stride + b * values_row_stride + j */
+  int64_t values_task_stride, values_row_stride; /* values_task_stride may be 0: the same values for every task */
+  int32_t parts;                                 /* 1 or 2 */
+  int32_t reserved;
+  double* sums; /* [parts, tasks, width] */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_balance_columns_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_columns_workspace(cudamoe_stream* stream, const cudamoe_balance_columns_args* args,
+                                                             int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_balance_columns(cudamoe_stream* stream, const cudamoe_balance_columns_args* args);
+
+/* gradient_t[b, j] = factors[t, j] * gradient_t[b, j], in place. */
+typedef struct cudamoe_balance_scale_args {
+  uint32_t struct_size;
+  int32_t tasks;
+  int64_t rows, width;
+  float* gradients; /* as above; the tasks' elements apart from each other */
+  int64_t task_stride, row_stride;
+  const float* factors; /* [tasks, width] */
+} cudamoe_balance_scale_args;
+CUDAMOE_API cudamoe_status cudamoe_balance_scale(cudamoe_stream* stream, const cudamoe_balance_scale_args* args);
+
 /* average = average + rate * (value - average), element-wise; a value that is not finite leaves its average as it was. */
 typedef struct cudamoe_balance_average_args {
   uint32_t struct_size;

@@ -102,6 +102,9 @@ internal sealed record DoctorCheck
 internal sealed record ReportResult
 {
     public required string Report { get; init; }
+
+    /// <summary>Tasks that are worse than their single-task runs; null without a baseline.</summary>
+    public IReadOnlyList<string>? NegativeTransfer { get; init; }
 }
 
 /// <summary>Answer of <c>init</c>.</summary>

@@ -242,6 +242,35 @@ Prepared weighted_sum(DeviceEngine& engine, int64_t batch) {
           {}};
 }
 
+Prepared column_sums(DeviceEngine& engine, int64_t batch) {
+  cudamoe_balance_columns_args args{};
+  args.struct_size = sizeof args;
+  args.tasks = kBalanceTasks;
+  args.rows = batch;
+  args.width = args.task_stride = kParametersOfSample;
+  args.row_stride = kBalanceTasks * kParametersOfSample;
+  args.gradients = engine.random(batch * args.row_stride);
+  args.parts = 2;
+  args.sums = engine.allocate_of<double>(int64_t{2} * kBalanceTasks * args.width);
+  require(cudamoe_balance_columns_workspace(engine.stream(), &args, &args.workspace_bytes));
+  args.workspace = engine.allocate(args.workspace_bytes);
+  const double elements = count(batch * args.row_stride);
+  return {[&engine, args] { require(cudamoe_balance_columns(engine.stream(), &args)); }, {4 * elements, elements}, {}};
+}
+
+Prepared column_factors(DeviceEngine& engine, int64_t batch) {
+  cudamoe_balance_scale_args args{};
+  args.struct_size = sizeof args;
+  args.tasks = kBalanceTasks;
+  args.rows = batch;
+  args.width = args.task_stride = kParametersOfSample;
+  args.row_stride = kBalanceTasks * kParametersOfSample;
+  args.gradients = engine.random(batch * args.row_stride);
+  args.factors = engine.random(kBalanceTasks * args.width);
+  const double elements = count(batch * args.row_stride);
+  return {[&engine, args] { require(cudamoe_balance_scale(engine.stream(), &args)); }, {8 * elements, elements}, {}};
+}
+
 std::shared_ptr<cudamoe_optimizer_tensor> parameters(DeviceEngine& engine, int64_t n) {
   return std::make_shared<cudamoe_optimizer_tensor>(cudamoe_optimizer_tensor{
       engine.random(n), engine.random(n), engine.allocate_of<float>(n), engine.allocate_of<float>(n), n, 1, 0.01f});
@@ -294,6 +323,8 @@ std::vector<Case> row_cases() {
       {"loss of 3 tasks", loss},
       {"Gram matrix of 8 gradients", gram},
       {"weighted sum of 8 gradients", weighted_sum},
+      {"column sums of 8 gradients", column_sums},
+      {"column factors of 8 gradients", column_factors},
       {"gradient norm", gradient_norm},
       {"SGD step", [](DeviceEngine& e, int64_t b) { return step(e, b, CUDAMOE_OPTIMIZER_SGD, 12); }},
       {"AdaGrad step", [](DeviceEngine& e, int64_t b) { return step(e, b, CUDAMOE_OPTIMIZER_ADAGRAD, 20); }},

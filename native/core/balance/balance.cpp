@@ -1,4 +1,5 @@
-// The balance functions of the ABI: Gram matrices of task gradients, their weighted sum, moving averages.
+// The balance functions of the ABI: Gram matrices of task gradients, their weighted sum, sums and factors of their columns, moving
+// averages.
 #include "core/abi.h"
 
 using namespace cudamoe;
@@ -27,6 +28,19 @@ template <class Args>
 void check_gradients(Check& check, const Args& args) {
   check_gradients_shape(check, args);
   if (check.ok()) check.data("gradients", args.gradients, 4, args.rows * args.width);
+}
+
+// Whether the elements of the tasks lie apart: task after task, or beside each other within a row.
+template <class Args>
+bool tasks_apart(const Args& args) {
+  const int64_t one = span_bytes(args.rows, args.width, args.row_stride, 4) / 4;
+  return args.tasks == 1 || one == 0 || args.task_stride >= one ||
+         (args.task_stride >= args.width && (args.rows == 1 || args.row_stride >= args.tasks * args.task_stride));
+}
+
+void check_columns_shape(Check& check, const cudamoe_balance_columns_args& args) {
+  check_gradients_shape(check, args);
+  check.range("parts", args.parts, 1, 2).zero("reserved", args.reserved);
 }
 
 }  // namespace
@@ -96,14 +110,57 @@ cudamoe_status cudamoe_balance_combine(cudamoe_stream* stream, const cudamoe_bal
                                          "output is the first task's gradient and output_row_stride is %lld; it must be row_stride, %lld",
                                          static_cast<long long>(a.output_row_stride), static_cast<long long>(a.row_stride));
                            check.require(a.accumulate == 0, "accumulate is 1; it must be 0 when output is the first task's gradient");
-                           const bool apart = a.tasks == 1 || a.task_stride >= (output_bytes / 4) ||
-                                              (a.task_stride >= a.width && a.row_stride >= a.tasks * a.task_stride);
-                           check.require(apart,
+                           check.require(tasks_apart(a),
                                          "output is the first task's gradient, which overlaps those of other tasks: task_stride is %lld",
                                          static_cast<long long>(a.task_stride));
                          } else {
                            check.disjoint("output", a.output, output_bytes, "gradients", a.gradients, gradients_bytes(a));
                          }
+                       });
+}
+
+cudamoe_status cudamoe_balance_columns_workspace(cudamoe_stream* stream, const cudamoe_balance_columns_args* args, int64_t* bytes) {
+  return run_query("cudamoe_balance_columns_workspace", stream, args, bytes, &Backend::balance_columns_workspace, check_columns_shape);
+}
+
+cudamoe_status cudamoe_balance_columns(cudamoe_stream* stream, const cudamoe_balance_columns_args* args) {
+  return run_operation(
+      "cudamoe_balance_columns", stream, args, &Backend::balance_columns,
+      [](Check& check, const cudamoe_balance_columns_args& a, cudamoe_stream* s) {
+        check_columns_shape(check, a);
+        if (!check.ok()) return;
+        check.data("gradients", a.gradients, 4, a.rows * a.width).data("sums", a.sums, 8, a.width).optional("values", a.values, 4);
+        if (a.values != nullptr) {
+          check.stride("values_row_stride", a.values_row_stride, a.width, a.rows)
+              .range("values_task_stride", a.values_task_stride, 0, kMaxCount);
+          check.require(!check.ok() || checked_product(a.tasks, a.values_task_stride) != kOverflow,
+                        "values_task_stride is %lld; %d tasks of it exceed the address space", static_cast<long long>(a.values_task_stride),
+                        a.tasks);
+        }
+        if (!check.ok()) return;
+        check.workspace(a.workspace, a.workspace_bytes, needed_bytes(s, &Backend::balance_columns_workspace, a));
+        const int64_t sums_bytes = int64_t{8} * a.parts * a.tasks * a.width;
+        check.disjoint("sums", a.sums, sums_bytes, "gradients", a.gradients, gradients_bytes(a));
+        check.disjoint("sums", a.sums, sums_bytes, "workspace", a.workspace, a.workspace_bytes);
+        check.disjoint("workspace", a.workspace, a.workspace_bytes, "gradients", a.gradients, gradients_bytes(a));
+        if (a.values == nullptr) return;
+        const int64_t one = span_bytes(a.rows, a.width, a.values_row_stride, 4);
+        const int64_t values_bytes = one == 0 ? 0 : one + 4 * (a.tasks - 1) * a.values_task_stride;
+        check.disjoint("sums", a.sums, sums_bytes, "values", a.values, values_bytes);
+        check.disjoint("workspace", a.workspace, a.workspace_bytes, "values", a.values, values_bytes);
+      });
+}
+
+cudamoe_status cudamoe_balance_scale(cudamoe_stream* stream, const cudamoe_balance_scale_args* args) {
+  return run_operation("cudamoe_balance_scale", stream, args, &Backend::balance_scale,
+                       [](Check& check, const cudamoe_balance_scale_args& a, cudamoe_stream*) {
+                         check_gradients(check, a);
+                         if (!check.ok()) return;
+                         check.data("factors", a.factors, 4, a.width);
+                         check.require(tasks_apart(a), "task_stride is %lld; the gradients of the tasks must not overlap",
+                                       static_cast<long long>(a.task_stride));
+                         if (!check.ok()) return;
+                         check.disjoint("gradients", a.gradients, gradients_bytes(a), "factors", a.factors, int64_t{4} * a.tasks * a.width);
                        });
 }
 

@@ -12,6 +12,9 @@ cudamoe_status balance_gram(void* stream, const cudamoe_balance_gram_args& args)
 int64_t balance_gram_workspace(void* stream, const cudamoe_balance_gram_args& args);
 cudamoe_status balance_factored_gram(void* stream, const cudamoe_balance_factored_gram_args& args);
 cudamoe_status balance_combine(void* stream, const cudamoe_balance_combine_args& args);
+cudamoe_status balance_columns(void* stream, const cudamoe_balance_columns_args& args);
+int64_t balance_columns_workspace(void* stream, const cudamoe_balance_columns_args& args);
+cudamoe_status balance_scale(void* stream, const cudamoe_balance_scale_args& args);
 cudamoe_status balance_average(void* stream, const cudamoe_balance_average_args& args);
 
 // A matrix in tiles of about `elements` elements: whole rows, or parts of one row where rows are longer.

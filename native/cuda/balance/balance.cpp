@@ -54,6 +54,31 @@ cudamoe_status combine(void* handle, const cudamoe_balance_combine_args& args) {
   return stream.check(kernels::balance_combine(combine, stream.get()), "cudamoe_balance_combine");
 }
 
+kernels::BalanceGradients strided(const cudamoe_balance_columns_args& args) {
+  return {args.tasks, args.rows, args.width, args.gradients, args.task_stride, args.row_stride};
+}
+
+int64_t columns_workspace(void*, const cudamoe_balance_columns_args& args) {
+  const int64_t chunks = kernels::balance_column_chunks(args.rows);
+  return chunks == 1 ? 0 : chunks * args.parts * args.tasks * args.width * static_cast<int64_t>(sizeof(double));
+}
+
+cudamoe_status columns(void* handle, const cudamoe_balance_columns_args& args) {
+  const Stream& stream = stream_of(handle);
+  const int64_t chunks = kernels::balance_column_chunks(args.rows), count = int64_t{args.parts} * args.tasks * args.width;
+  auto* partials = chunks == 1 ? args.sums : static_cast<double*>(args.workspace);
+  const kernels::BalanceColumns columns{strided(args), args.values, args.values_task_stride, args.values_row_stride, args.parts, partials};
+  cudaError_t error = kernels::balance_column_chunk_sums(columns, stream.get());
+  if (error == cudaSuccess && chunks > 1) error = kernels::balance_column_sum(partials, chunks, count, args.sums, stream.get());
+  return stream.check(error, "cudamoe_balance_columns");
+}
+
+cudamoe_status scale(void* handle, const cudamoe_balance_scale_args& args) {
+  const Stream& stream = stream_of(handle);
+  const kernels::BalanceGradients gradients{args.tasks, args.rows, args.width, args.gradients, args.task_stride, args.row_stride};
+  return stream.check(kernels::balance_scale({gradients, args.gradients, args.factors}, stream.get()), "cudamoe_balance_scale");
+}
+
 cudamoe_status average(void* handle, const cudamoe_balance_average_args& args) {
   const Stream& stream = stream_of(handle);
   return stream.check(kernels::balance_average(args.count, args.rate, args.values, args.averages, stream.get()), "cudamoe_balance_average");
@@ -66,6 +91,9 @@ void register_balance(Backend& table) {
   table.balance_gram_workspace = gram_workspace;
   table.balance_factored_gram = factored_gram;
   table.balance_combine = combine;
+  table.balance_columns = columns;
+  table.balance_columns_workspace = columns_workspace;
+  table.balance_scale = scale;
   table.balance_average = average;
 }
 

@@ -256,6 +256,154 @@ TEST(BalanceCombine, TheOutputMayBeTheFirstGradient) {
   }
 }
 
+struct ColumnCase {
+  Layout gradients, values;
+  bool is_signed;
+  int32_t parts;
+};
+
+std::vector<double> reference_columns(const ColumnCase& c, const std::vector<float>& gradients, const std::vector<float>& values) {
+  const Layout& layout = c.gradients;
+  std::vector<double> sums(static_cast<size_t>(c.parts * layout.tasks * layout.width), 0.0);
+  for (int64_t b = 0; b < layout.rows; ++b) {
+    for (int32_t t = 0; t < layout.tasks; ++t) {
+      for (int64_t j = 0; j < layout.width; ++j) {
+        const float value = c.is_signed ? values[c.values.at(t, b, j)] : 1;
+        const double sign = value > 0 ? 1 : value < 0 ? -1 : 0;
+        if (sign != 0)
+          sums[static_cast<size_t>((b % c.parts * layout.tasks + t) * layout.width + j)] += sign * gradients[layout.at(t, b, j)];
+      }
+    }
+  }
+  return sums;
+}
+
+std::vector<double> columns(TestDevice& device, const ColumnCase& c, const std::vector<float>& gradients,
+                            const std::vector<float>& values) {
+  const Buffer<float> buffer(device, gradients, c.gradients.width % 3), value_buffer(device, values);
+  Buffer<double> sums(device, c.parts * c.gradients.tasks * c.gradients.width);
+  cudamoe_balance_columns_args args{};
+  args.struct_size = sizeof args;
+  args.tasks = c.gradients.tasks;
+  args.rows = c.gradients.rows;
+  args.width = c.gradients.width;
+  args.task_stride = c.gradients.task_stride;
+  args.row_stride = c.gradients.row_stride;
+  args.parts = c.parts;
+  CUDAMOE_EXPECT_OK(cudamoe_balance_columns_workspace(device.stream(), &args, &args.workspace_bytes));
+  const Workspace workspace(device, args.workspace_bytes);
+  args.gradients = buffer.data();
+  if (c.is_signed) {
+    args.values = value_buffer.data();
+    args.values_task_stride = c.values.task_stride;
+    args.values_row_stride = c.values.row_stride;
+  }
+  args.sums = sums.data();
+  args.workspace = workspace.data();
+  CUDAMOE_EXPECT_OK(cudamoe_balance_columns(device.stream(), &args));
+  EXPECT_TRUE(sums.guards_intact() && buffer.guards_intact() && value_buffer.guards_intact() && workspace.guards_intact());
+  return sums.get();
+}
+
+TEST(BalanceColumns, IntegerDataIsExact) {
+  TestDevice device;
+  Random random(9);
+  for (const int32_t tasks : {1, 3, 64}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1},
+                                      {2, 3},
+                                      {9, 32},
+                                      {40, 33},
+                                      {255, 2},
+                                      {257, 70},
+                                      {1030, 5},
+                                      {20000, 3},
+                                      {3, 1000},
+                                      {0, 4},
+                                      {4, 0}}) {
+      if (tasks * rows * width > (test_device_is_slow() ? 60000 : 500000)) continue;
+      for (const Layout& layout :
+           {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+        Layout common = Layout::padded(1, rows, width);
+        common.tasks = tasks, common.task_stride = 0;
+        for (const int32_t parts : {1, 2}) {
+          for (const ColumnCase& c : {ColumnCase{layout, common, false, parts},
+                                      {layout, common, true, parts},
+                                      {layout, Layout::interleaved(tasks, rows, width), true, parts}}) {
+            const std::vector<float> gradients = random.integers(layout.size());
+            std::vector<float> values = random.integers(std::max(c.values.size(), Layout::padded(1, rows, width).size()));
+            values[0] = std::numeric_limits<float>::quiet_NaN();
+            ASSERT_EQ(columns(device, c, gradients, values), reference_columns(c, gradients, values))
+                << tasks << " tasks, " << rows << " x " << width << ", " << parts << " parts, signed " << c.is_signed;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(BalanceColumns, RandomDataAgreesToDoublePrecision) {
+  TestDevice device;
+  Random random(10);
+  const ColumnCase c{Layout::interleaved(3, 700, 50), Layout::interleaved(3, 700, 50), true, 2};
+  const std::vector<float> gradients = random.reals(c.gradients.size()), values = random.reals(c.values.size());
+  EXPECT_LE(relative_error(columns(device, c, gradients, values), reference_columns(c, gradients, values)), 1e-13);
+}
+
+TEST(BalanceColumns, ANanShowsInItsColumnOnly) {
+  TestDevice device;
+  Random random(11);
+  const ColumnCase c{Layout::dense(3, 300, 40), {}, false, 1};
+  std::vector<float> gradients = random.integers(c.gradients.size());
+  gradients[c.gradients.at(1, 299, 39)] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<double> sums = columns(device, c, gradients, {0});
+  for (size_t i = 0; i < sums.size(); ++i) EXPECT_EQ(std::isnan(sums[i]), i == 79) << i;
+}
+
+TEST(BalanceColumns, SameBitsForAnyOrder) {
+  std::vector<double> first;
+  for (const std::string& spec : equivalent_device_specs()) {
+    TestDevice device(spec);
+    Random random(12);
+    const ColumnCase c{Layout::interleaved(3, 600, 70), Layout::interleaved(3, 600, 70), true, 2};
+    const std::vector<float> gradients = random.reals(c.gradients.size()), values = random.reals(c.values.size());
+    const std::vector<double> result = columns(device, c, gradients, values);
+    if (first.empty()) first = result;
+    EXPECT_EQ(std::memcmp(first.data(), result.data(), result.size() * sizeof(double)), 0) << spec;
+  }
+}
+
+TEST(BalanceScale, MultipliesColumnsAndNothingElse) {
+  TestDevice device;
+  Random random(13);
+  for (const int32_t tasks : {1, 3, 64}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {70, 64}, {3, 1001}, {0, 4}, {4, 0}}) {
+      for (const Layout& layout :
+           {Layout::dense(tasks, rows, width), Layout::interleaved(tasks, rows, width), Layout::padded(tasks, rows, width)}) {
+        const std::vector<float> gradients = random.reals(layout.size()), factors = random.reals(tasks * width);
+        const Buffer<float> buffer(device, gradients), factor_buffer(device, factors);
+        cudamoe_balance_scale_args args{};
+        args.struct_size = sizeof args;
+        args.tasks = tasks;
+        args.rows = rows;
+        args.width = width;
+        args.gradients = buffer.data();
+        args.task_stride = layout.task_stride;
+        args.row_stride = layout.row_stride;
+        args.factors = factor_buffer.data();
+        CUDAMOE_ASSERT_OK(cudamoe_balance_scale(device.stream(), &args));
+        EXPECT_TRUE(buffer.guards_intact() && factor_buffer.guards_intact());
+        std::vector<float> expected = gradients;
+        for (int32_t t = 0; t < tasks; ++t) {
+          for (int64_t b = 0; b < rows; ++b) {
+            for (int64_t j = 0; j < width; ++j) expected[layout.at(t, b, j)] *= factors[static_cast<size_t>(t * width + j)];
+          }
+        }
+        ASSERT_EQ(buffer.get(), expected) << tasks << " tasks, " << rows << " x " << width;
+      }
+    }
+  }
+}
+
 TEST(BalanceAverage, MovesTowardsFiniteValuesOnly) {
   TestDevice device;
   Random random(8);
@@ -401,6 +549,63 @@ TEST_F(BalanceArguments, Combine) {
   bad("output_row_stride is 6; it must be row_stride, 5", [&](auto& a) { a.output = gradients_.data(), a.output_row_stride = 6; });
   bad("accumulate is 1", [&](auto& a) { a.output = gradients_.data(), a.accumulate = 1; });
   bad("overlaps those of other tasks", [&](auto& a) { a.output = gradients_.data(), a.task_stride = 7; });
+}
+
+TEST_F(BalanceArguments, Columns) {
+  cudamoe_balance_columns_args good{};
+  good.struct_size = sizeof good;
+  good.tasks = 3;
+  good.rows = 600;
+  good.width = 2;
+  good.gradients = gradients_.data();
+  good.task_stride = 2;
+  good.row_stride = 6;
+  good.values = output_.data();
+  good.values_row_stride = 2;
+  good.parts = 2;
+  good.sums = gram_.data();
+  good.workspace = workspace_.data();
+  good.workspace_bytes = kSize;
+  CUDAMOE_ASSERT_OK(cudamoe_balance_columns(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_columns, good, words, change); };
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("tasks is 65", [](auto& a) { a.tasks = 65; });
+  bad("rows is -1", [](auto& a) { a.rows = -1; });
+  bad("row_stride is 1", [](auto& a) { a.row_stride = 1; });
+  bad("parts is 0", [](auto& a) { a.parts = 0; });
+  bad("parts is 3", [](auto& a) { a.parts = 3; });
+  bad("reserved is 1", [](auto& a) { a.reserved = 1; });
+  bad("gradients is null", [](auto& a) { a.gradients = nullptr; });
+  bad("sums is null", [](auto& a) { a.sums = nullptr; });
+  bad("sums is 0x", [](auto& a) { a.sums = shifted(a.sums, 4); });
+  bad("values is 0x", [](auto& a) { a.values = shifted(a.values, 2); });
+  bad("values_row_stride is 1", [](auto& a) { a.values_row_stride = 1; });
+  bad("values_task_stride is -1", [](auto& a) { a.values_task_stride = -1; });
+  bad("overlaps", [&](auto& a) { a.sums = reinterpret_cast<double*>(gradients_.data()); });
+  bad("overlaps", [&](auto& a) { a.sums = reinterpret_cast<double*>(output_.data()); });
+  good.parts = 0;
+  int64_t bytes = 0;
+  CUDAMOE_EXPECT_REFUSED(cudamoe_balance_columns_workspace(device_.stream(), &good, &bytes), "parts is 0");
+}
+
+TEST_F(BalanceArguments, Scale) {
+  cudamoe_balance_scale_args good{};
+  good.struct_size = sizeof good;
+  good.tasks = 3;
+  good.rows = 4;
+  good.width = 2;
+  good.gradients = gradients_.data();
+  good.task_stride = 8;
+  good.row_stride = 2;
+  good.factors = weights_.data();
+  CUDAMOE_ASSERT_OK(cudamoe_balance_scale(device_.stream(), &good));
+  const auto bad = [&](const char* words, auto&& change) { refused(cudamoe_balance_scale, good, words, change); };
+  bad("struct_size", [](auto& a) { a.struct_size = 4; });
+  bad("tasks is 0", [](auto& a) { a.tasks = 0; });
+  bad("gradients is null", [](auto& a) { a.gradients = nullptr; });
+  bad("factors is null", [](auto& a) { a.factors = nullptr; });
+  bad("task_stride is 7; the gradients of the tasks must not overlap", [](auto& a) { a.task_stride = 7; });
+  bad("overlaps", [&](auto& a) { a.factors = gradients_.data() + 3; });
 }
 
 TEST_F(BalanceArguments, Average) {

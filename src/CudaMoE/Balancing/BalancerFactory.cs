@@ -12,12 +12,16 @@ public static class BalancerFactory
     /// <param name="seed">Seed of balancers that draw random numbers.</param>
     /// <param name="stepsPerEpoch">Steps over which balancers of mean losses take them, where the description gives no period.</param>
     /// <exception cref="ArgumentException">A task weight is negative or not finite, or none is above 0.</exception>
-    public static IBalancer Create(BalancerDescription description, IReadOnlyList<double> taskWeights, ulong seed = 1, long stepsPerEpoch = 1)
+    public static IBalancer Create(BalancerDescription description, IReadOnlyList<double> taskWeights, ulong seed = 1, long stepsPerEpoch = 1) =>
+        Create(description, taskWeights, seed, stepsPerEpoch, vectors: null);
+
+    /// <summary>As the other, for methods that look at gradient vectors: where those lie, if not in the sums of columns that each step brings.</summary>
+    internal static IBalancer Create(BalancerDescription description, IReadOnlyList<double> taskWeights, ulong seed, long stepsPerEpoch, IGradientVectors? vectors)
     {
         ArgumentNullException.ThrowIfNull(description);
         if (!taskWeights.Any(weight => weight > 0) || taskWeights.Any(weight => !(weight >= 0 && double.IsFinite(weight))))
             throw new ArgumentException($"task weights are [{string.Join(", ", taskWeights)}]; they must be finite and at least 0, one above 0", nameof(taskWeights));
-        BalancerSettings settings = new(description, taskWeights, seed, stepsPerEpoch);
+        BalancerSettings settings = new(description, taskWeights, seed, stepsPerEpoch, vectors);
         string name = JsonNamingPolicy.SnakeCaseLower.ConvertName(description.Type.ToString());
         return description.Type switch
         {

@@ -1,95 +1,69 @@
+using CudaMoE.Description;
+
 namespace CudaMoE.Balancing;
 
 /// <summary>
-/// The frame of methods that keep or compare gradient vectors from step to step. The gradients themselves have a row a sample, and no row of one batch belongs to one of the
-/// next; their sums over rows (<see cref="ColumnKind"/>), the gradient of a bias on the representation, do.
+/// The frame of methods that keep or compare gradient vectors from step to step. Of gradients of shared parameters these are the gradients themselves. The gradients on a representation
+/// have a row a sample, and no row of one batch belongs to one of the next; their sums over rows (<see cref="ColumnKind"/>), the gradient of a bias on the representation, do.
 /// </summary>
-internal abstract class ColumnBalancer(string name, BalancerSettings settings, bool sums) : CompactGramBalancer(name, settings.Description, settings.TaskWeights, sums)
+internal abstract class ColumnBalancer : CompactGramBalancer
 {
-    private const string WidthKey = "width";
+    private readonly ColumnVectors? _columns;
 
-    private double[] _vectors = [];
+    private protected ColumnBalancer(string name, BalancerSettings settings, bool sums)
+        : base(name, settings.Description, settings.TaskWeights, sums)
+    {
+        _columns = settings.Vectors == null ? new(settings.Tasks, BalancerFacts.Of(settings.Description.Type).Vectors) : null;
+        Vectors = settings.Vectors ?? _columns!;
+    }
 
-    /// <summary>Columns of a gradient; 0 before the first evaluation.</summary>
-    private protected int Width { get; private set; }
+    /// <inheritdoc/>
+    public sealed override ColumnKind NeedsColumns => _columns == null ? ColumnKind.None : Columns;
 
-    /// <summary>Vectors a task: 2 with <see cref="ColumnKind.Halves"/>.</summary>
-    private protected int Parts => NeedsColumns == ColumnKind.Halves ? 2 : 1;
+    /// <summary>Which sums the method takes of a representation's gradients.</summary>
+    private protected abstract ColumnKind Columns { get; }
+
+    /// <summary>The gradients of all tasks; their own weights are not applied.</summary>
+    private protected IGradientVectors Vectors { get; }
+
+    /// <summary>Columns of a representation's gradient; 0 before the first evaluation.</summary>
+    private protected int Width => _columns?.Width ?? 0;
 
     /// <summary>The method, with the vectors of the tasks that take part.</summary>
-    private protected abstract void SolveColumns(in GramProblem problem, Span<double> weights);
+    private protected abstract void SolveVectors(in GramProblem problem, Span<double> weights);
 
-    /// <summary>Makes room for vectors of this width.</summary>
-    private protected virtual void Resize(int width)
+    /// <summary>Adds what the method keeps beside the vectors.</summary>
+    private protected virtual void SaveMethod(Dictionary<string, IReadOnlyList<double>> state)
     {
     }
 
-    /// <summary>Adds what is kept beside the width.</summary>
-    private protected virtual void SaveVectors(Dictionary<string, IReadOnlyList<double>> state)
-    {
-    }
-
-    private protected virtual void LoadVectors(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
+    private protected virtual void LoadMethod(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
     {
     }
 
     private protected sealed override void Solve(in GramProblem problem, Span<double> weights)
     {
-        int tasks = Tasks;
-        int width = problem.Columns.Length / (tasks * Parts);
-        if (width == 0 || width * tasks * Parts != problem.Columns.Length || (Width > 0 && width != Width))
-            throw new ArgumentException($"columns has {problem.Columns.Length} entries; it must have {Parts} x {tasks} x the gradients' width{(Width > 0 ? $", {Width}" : "")}");
-        if (Width == 0)
-            SetWidth(width);
-        int n = problem.Count;
-        for (int part = 0; part < Parts; part++)
-        {
-            for (int i = 0; i < n; i++)
-            {
-                int task = problem.Members[i];
-                ReadOnlySpan<double> source = problem.Columns.Slice(((part * tasks) + task) * width, width);
-                Span<double> vector = _vectors.AsSpan(((part * tasks) + i) * width, width);
-                for (int k = 0; k < width; k++)
-                    vector[k] = TaskWeights[task] * source[k];
-            }
-        }
-
-        SolveColumns(problem, weights);
+        _columns?.Set(problem.Columns);
+        SolveVectors(problem, weights);
     }
 
     private protected sealed override void SaveOwn(Dictionary<string, IReadOnlyList<double>> state)
     {
         base.SaveOwn(state);
-        state.Add(WidthKey, [Width]);
-        if (Width > 0)
-            SaveVectors(state);
+        Vectors.Save(state);
+        SaveMethod(state);
     }
 
     private protected sealed override void LoadOwn(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
     {
         base.LoadOwn(state);
-        int width = (int)Take(state, WidthKey, 1)[0];
-        if (width <= 0)
-            return;
-        SetWidth(width);
-        LoadVectors(state);
+        Vectors.Load((key, count) => Take(state, key, count));
+        LoadMethod(state);
     }
 
-    /// <summary>The vector of the i-th task that takes part, its own weight applied.</summary>
-    private protected ReadOnlySpan<double> Vector(int i, int part = 0) => _vectors.AsSpan(((part * Tasks) + i) * Width, Width);
+    /// <summary>Sums of the columns of a task's gradient, without its own weight.</summary>
+    private protected ReadOnlySpan<double> ColumnsOf(int task) => _columns!.Vector(task);
 
-    private protected static double Dot(ReadOnlySpan<double> first, ReadOnlySpan<double> second)
-    {
-        double sum = 0;
-        for (int k = 0; k < first.Length; k++)
-            sum += first[k] * second[k];
-        return sum;
-    }
-
-    private void SetWidth(int width)
-    {
-        Width = width;
-        _vectors = new double[Parts * Tasks * width];
-        Resize(width);
-    }
+    /// <summary>Length of a task's vector, its own weight applied.</summary>
+    private protected double LengthOf(int task) => TaskWeights[task] * Vectors.Length(task);
 }

@@ -61,7 +61,8 @@ internal abstract class LossBalancer : TaskBalancer
 /// <param name="TaskWeights">The factor of each task's loss.</param>
 /// <param name="Seed">Seed of random numbers.</param>
 /// <param name="StepsPerEpoch">Length of a period where the description gives none.</param>
-internal sealed record BalancerSettings(BalancerDescription Description, IReadOnlyList<double> TaskWeights, ulong Seed, long StepsPerEpoch)
+/// <param name="Vectors">Where gradient vectors lie, if not in the sums of columns that each step brings.</param>
+internal sealed record BalancerSettings(BalancerDescription Description, IReadOnlyList<double> TaskWeights, ulong Seed, long StepsPerEpoch, IGradientVectors? Vectors = null)
 {
     public int Tasks => TaskWeights.Count;
 

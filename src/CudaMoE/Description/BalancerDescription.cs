@@ -8,7 +8,7 @@ public sealed record BalancerDescription
 
     /// <summary>What gradients are balanced: those of the towers' inputs (one backward pass), of the trunk's input (faithful to MultiBalance, a
     /// backward pass a task through experts and gates), or of the shared parameters, tables included (a whole backward pass a task below the towers). For balancers
-    /// that look at gradients; the last place for those that need the Gram matrix alone.</summary>
+    /// that look at gradients; the last place not for grad_drop.</summary>
     public RepresentationPlace Place { get; init; } = RepresentationPlace.TowerInput;
 
     /// <summary>Rate of a moving average, above 0 to 1: of gradient norms (multi_balance 0.01, meta_balance 0.1), cosines (grad_vac 0.5), gradients (moco 0.5, db_mtl 0.1).</summary>

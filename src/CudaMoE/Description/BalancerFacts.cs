@@ -1,3 +1,5 @@
+using CudaMoE.Balancing;
+
 namespace CudaMoE.Description;
 
 /// <summary>What a balancer looks at.</summary>
@@ -12,7 +14,7 @@ internal enum BalancerFamily
     /// <summary>The Gram matrix of the task gradients, and the losses.</summary>
     Gram,
 
-    /// <summary>Sums of the columns of the stored task gradients too.</summary>
+    /// <summary>Vectors too: sums of the columns of the stored task gradients, or the gradients of shared parameters themselves.</summary>
     Columns,
 }
 
@@ -20,7 +22,8 @@ internal enum BalancerFamily
 /// <param name="Family">What it looks at.</param>
 /// <param name="Keys">The constants that it has, beside those of its family.</param>
 /// <param name="MayBeNegative">Whether weights below 0 occur.</param>
-internal sealed record BalancerFacts(BalancerFamily Family, string[] Keys, bool MayBeNegative = false)
+/// <param name="Vectors">What it does with gradient vectors.</param>
+internal sealed record BalancerFacts(BalancerFamily Family, string[] Keys, bool MayBeNegative = false, VectorUse Vectors = VectorUse.None)
 {
     private static readonly Dictionary<BalancerType, BalancerFacts> All = new()
     {
@@ -47,11 +50,11 @@ internal sealed record BalancerFacts(BalancerFamily Family, string[] Keys, bool 
         [BalancerType.Upgrad] = new(BalancerFamily.Gram, []),
         [BalancerType.PeLtr] = new(BalancerFamily.Gram, ["minimum"]),
         [BalancerType.MetaBalance] = new(BalancerFamily.Gram, ["alpha", "gamma", "target"]),
-        [BalancerType.Moco] = new(BalancerFamily.Columns, ["gamma", "beta", "rho", "normalize", "simplex"]),
-        [BalancerType.Modo] = new(BalancerFamily.Columns, ["beta", "rho"]),
-        [BalancerType.Sdmgrad] = new(BalancerFamily.Columns, ["beta", "rho"]),
-        [BalancerType.DbMtl] = new(BalancerFamily.Columns, ["gamma"]),
-        [BalancerType.ExcessMtl] = new(BalancerFamily.Columns, ["beta"]),
+        [BalancerType.Moco] = new(BalancerFamily.Columns, ["gamma", "beta", "rho", "normalize", "simplex"], Vectors: VectorUse.Tracked),
+        [BalancerType.Modo] = new(BalancerFamily.Columns, ["beta", "rho"], Vectors: VectorUse.Halves),
+        [BalancerType.Sdmgrad] = new(BalancerFamily.Columns, ["beta", "rho"], Vectors: VectorUse.Halves),
+        [BalancerType.DbMtl] = new(BalancerFamily.Columns, ["gamma"], Vectors: VectorUse.Tracked),
+        [BalancerType.ExcessMtl] = new(BalancerFamily.Columns, ["beta"], Vectors: VectorUse.Squares),
         [BalancerType.GradDrop] = new(BalancerFamily.Columns, ["alpha"]),
     };
 

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using CudaMoE.Balancing;
+using CudaMoE.Models;
 using static CudaMoE.Description.DescriptionValidator;
 
 namespace CudaMoE.Description;
@@ -111,8 +113,10 @@ internal static class BalancerRules
 
     private static void CheckSharedParameters(BalancerDescription balancer, ModelDescription description)
     {
-        if (BalancerFacts.Of(balancer.Type).Family == BalancerFamily.Columns)
-            throw Error(Path + ".place", $"is shared_parameters, but {Name(balancer.Type)} looks at sums over the rows of a gradient, and a gradient of parameters has no rows of samples; use tower_input or trunk_input");
+        if (balancer.Type == BalancerType.GradDrop)
+            throw Error(Path + ".place", $"is shared_parameters, but grad_drop compares each gradient with the sign of the representation's column, which parameters do not have; use tower_input or trunk_input");
+        if (BalancerFacts.Of(balancer.Type).Vectors != VectorUse.None && description.Tasks.Count > SharedVectors.MostTasks)
+            throw Error(Path + ".place", $"is shared_parameters; {Name(balancer.Type)} takes at most {SharedVectors.MostTasks} tasks there, and there are {description.Tasks.Count}; use tower_input or trunk_input");
         if (description.Architecture.Type == ModelType.SingleTask && !HasInputParameters(description))
             throw Error(Path + ".place", $"is shared_parameters, but this single_task model shares no parameter: it has no tables, no projection and no layer_norm; use equal or static, or a balancer of losses");
     }

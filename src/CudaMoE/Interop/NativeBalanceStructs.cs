@@ -50,6 +50,41 @@ internal unsafe struct BalanceCombineArgs
     public int Reserved;
 }
 
+/// <summary><c>cudamoe_balance_columns_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct BalanceColumnsArgs
+{
+    public uint StructSize;
+    public int Tasks;
+    public long Rows;
+    public long Width;
+    public float* Gradients;
+    public long TaskStride;
+    public long RowStride;
+    public float* Values;
+    public long ValuesTaskStride;
+    public long ValuesRowStride;
+    public int Parts;
+    public int Reserved;
+    public double* Sums;
+    public void* Workspace;
+    public long WorkspaceBytes;
+}
+
+/// <summary><c>cudamoe_balance_scale_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct BalanceScaleArgs
+{
+    public uint StructSize;
+    public int Tasks;
+    public long Rows;
+    public long Width;
+    public float* Gradients;
+    public long TaskStride;
+    public long RowStride;
+    public float* Factors;
+}
+
 /// <summary><c>cudamoe_balance_average_args</c> of cudamoe.h.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct BalanceAverageArgs

@@ -236,6 +236,15 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_balance_combine")]
     public static partial int BalanceCombine(nint stream, BalanceCombineArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_columns_workspace")]
+    public static partial int BalanceColumnsWorkspace(nint stream, BalanceColumnsArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_columns")]
+    public static partial int BalanceColumns(nint stream, BalanceColumnsArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_balance_scale")]
+    public static partial int BalanceScale(nint stream, BalanceScaleArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_balance_average")]
     public static partial int BalanceAverage(nint stream, BalanceAverageArgs* args);
 

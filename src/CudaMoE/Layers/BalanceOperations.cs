@@ -85,6 +85,57 @@ internal static unsafe class BalanceOperations
         context.NeedWorkspace(bytes);
     }
 
+    /// <summary>Sums over the rows of each task's gradient, of columns as wide as the slot; see <c>cudamoe_balance_columns</c>.</summary>
+    public static void Columns(LayerContext context, in ColumnSums sums)
+    {
+        BalanceColumnsArgs args = ColumnsArgs(sums);
+        args.Workspace = (void*)context.Workspace;
+        args.WorkspaceBytes = context.WorkspaceBytes;
+        NativeStatus.Check(NativeMethods.BalanceColumns(context.Stream.Native, &args));
+    }
+
+    /// <summary>Bytes of work space that <see cref="Columns"/> needs.</summary>
+    public static long ColumnsWorkspace(LayerContext context, in ColumnSums sums)
+    {
+        BalanceColumnsArgs args = ColumnsArgs(sums);
+        long bytes;
+        NativeStatus.Check(NativeMethods.BalanceColumnsWorkspace(context.Stream.Native, &args, &bytes));
+        return bytes;
+    }
+
+    /// <summary>Multiplies the columns of each task's gradient by factors [tasks, columns of the slot] in device memory.</summary>
+    public static void ScaleColumns(LayerContext context, Slot gradients, long taskStride, int tasks, long rows, float* factors)
+    {
+        BalanceScaleArgs args = new()
+        {
+            StructSize = (uint)sizeof(BalanceScaleArgs),
+            Tasks = tasks,
+            Rows = rows,
+            Width = gradients.Columns,
+            Gradients = gradients.Data,
+            TaskStride = taskStride,
+            RowStride = gradients.RowStride,
+            Factors = factors,
+        };
+        NativeStatus.Check(NativeMethods.BalanceScale(context.Stream.Native, &args));
+    }
+
+    private static BalanceColumnsArgs ColumnsArgs(in ColumnSums sums) => new()
+    {
+        StructSize = (uint)sizeof(BalanceColumnsArgs),
+        Tasks = sums.Tasks,
+        Rows = sums.Rows,
+        Width = sums.Gradients.Columns,
+        Gradients = sums.Gradients.Data,
+        TaskStride = sums.TaskStride,
+        RowStride = sums.Gradients.RowStride,
+        Values = sums.Values == null ? null : sums.Values.Data,
+        ValuesTaskStride = sums.Values == null ? 0 : sums.ValuesTaskStride,
+        ValuesRowStride = sums.Values?.RowStride ?? 0,
+        Parts = sums.Parts,
+        Sums = sums.Sums,
+    };
+
     private static BalanceGramArgs GramArgs(Slot gradients, long taskStride, int tasks, long rows) => new()
     {
         StructSize = (uint)sizeof(BalanceGramArgs),
@@ -95,4 +146,24 @@ internal static unsafe class BalanceOperations
         TaskStride = taskStride,
         RowStride = gradients.RowStride,
     };
+
+    /// <summary>Which sums of columns: of the gradients, times the signs of values if there are some, of all rows or of even and odd ones.</summary>
+    public readonly ref struct ColumnSums(Slot gradients, long taskStride, Slot? values, long valuesTaskStride, int tasks, long rows, int parts, double* sums)
+    {
+        public Slot Gradients { get; } = gradients;
+
+        public long TaskStride { get; } = taskStride;
+
+        public Slot? Values { get; } = values;
+
+        public long ValuesTaskStride { get; } = valuesTaskStride;
+
+        public int Tasks { get; } = tasks;
+
+        public long Rows { get; } = rows;
+
+        public int Parts { get; } = parts;
+
+        public double* Sums { get; } = sums;
+    }
 }

@@ -202,6 +202,51 @@ internal sealed unsafe class EmbeddingLayer
         NativeStatus.Check(NativeMethods.EmbeddingGradient(_context.Stream.Native, &args));
     }
 
+    /// <summary>Name, rows and dimension of each table.</summary>
+    public IEnumerable<(string Name, long Rows, int Dimension)> TableShapes =>
+        _context.Parameters.All.Where(p => p.Kind == ParameterKind.Embedding).Select(p => (p.Name, p.Shape[0], (int)p.Shape[1]));
+
+    /// <summary>Columns of <see cref="Output"/> that come from tables, as slices of a matrix of its shape.</summary>
+    public IEnumerable<Slot> TableColumns(Slot matrix) => Enumerable.Range(0, _units).Select(unit => matrix.Slice(unit * UnitWidth, EmbeddingWidth));
+
+    /// <summary>Looks up what was loaded in other tables of the same shapes; the columns of dense numbers are not written.</summary>
+    public void Lookup(EmbeddingTable* tables, Slot output)
+    {
+        EmbeddingForwardArgs args = _forward with { Tables = tables, Output = (void*)output.Pointer, OutputRowStride = output.RowStride };
+        NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, &args));
+    }
+
+    /// <summary>Applies an optimiser, at the learning rate 1, to the touched rows of other tables of the same shapes.</summary>
+    /// <param name="tables">The tables and their states.</param>
+    /// <param name="gradient">Gradient of the row.</param>
+    /// <param name="optimizer">0 SGD, 1 AdaGrad.</param>
+    /// <param name="gradientScale">Multiplies the gradient.</param>
+    /// <param name="epsilon">AdaGrad's.</param>
+    public void Apply(EmbeddingTable* tables, Slot gradient, int optimizer, float gradientScale, float epsilon)
+    {
+        EmbeddingUpdateArgs args = _update with
+        {
+            Tables = tables,
+            Optimizer = optimizer,
+            Batch = _rows,
+            Gradient = gradient.Data,
+            GradientRowStride = gradient.RowStride,
+            LearningRate = 1,
+            Epsilon = epsilon,
+            WeightDecay = 0,
+            GradientScale = gradientScale,
+            Step = 1,
+            Norm = null,
+        };
+        long bytes;
+        NativeStatus.Check(NativeMethods.EmbeddingUpdateWorkspace(_context.Stream.Native, &args, &bytes));
+        if (bytes > _workspaceBytes)
+            GrowWorkspace(bytes);
+        args.Workspace = (void*)(_workspace?.Pointer ?? 0);
+        args.WorkspaceBytes = _workspaceBytes;
+        NativeStatus.Check(NativeMethods.EmbeddingUpdate(_context.Stream.Native, &args));
+    }
+
     /// <summary>Adds the gradient of the last forward's look-ups to dense matrices, one a table, [rows, dimension] without gaps.</summary>
     public void DenseGradients(IReadOnlyList<float[]> gradients)
     {

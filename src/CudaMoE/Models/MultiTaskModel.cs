@@ -27,6 +27,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly Slot[] _trunkGradients = [];
     private readonly GradientColumns? _columns;
     private readonly SharedGradients? _shared;
+    private readonly SharedVectors? _vectors;
+    private readonly RowHalves? _rowHalves;
     private readonly StepPart<(int Rows, nint Features)> _forwardPart;
     private readonly StepPart<int> _towersPart;
     private readonly StepPart<(int Rows, nint Features, bool Weighted, bool GramIsFresh)> _trunkPart;
@@ -113,10 +115,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
             if (training && HasSharedGradients)
             {
                 bool auxiliary = architecture.Gate.BalanceLoss > 0 || architecture.Gate.ZLoss > 0;
-                _shared = new(_context, _input.Embedding, _trunk, outputs.Count, belowTowers, auxiliary);
+                VectorUse use = BalancerFacts.Of(balancer).Vectors;
+                _shared = new(_context, _input.Embedding, _trunk, outputs.Count, belowTowers, auxiliary, use);
+                if (use != VectorUse.None)
+                    _vectors = new(_context, _shared, _input.Embedding, outputs.Count, use);
+                if (use == VectorUse.Halves)
+                    _rowHalves = new(_context, _towers.Parts);
             }
 
-            if (training && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
+            if (training && _shared == null && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
             bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
             _forwardPart = _context.Own(new StepPart<(int, nint)>(_context, captured, Run));
@@ -380,6 +387,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
             _towers.Gram(rows, gram);
     }
 
+    /// <summary>The gradients of shared parameters as vectors, for balancers that compare or keep them; null where there are none.</summary>
+    internal IGradientVectors? GradientVectors => _vectors;
+
+    /// <summary>What a balancer keeps on the device, for checkpoints.</summary>
+    internal IEnumerable<(string Name, nint Address, long Count)> BalancerStates => _vectors?.States ?? [];
+
     /// <summary>Columns of a task's gradient where the balancer looks.</summary>
     public int GradientWidth => HasTrunkInputGradients ? (int)_input.Output.Columns : _trunk.Width;
 
@@ -558,17 +571,23 @@ public sealed unsafe class MultiTaskModel : IDisposable
     {
         int tasks = Outputs.Count;
         _trunk.AuxiliaryLosses = false;
-        for (int t = 0; t < tasks; t++)
+        _rowHalves?.Save(rows);
+        for (int part = 0; part < shared.TaskParts; part++)
         {
-            BackwardBelow(rows, shared.Only(t));
-            shared.Keep(rows, t);
+            if (part == tasks)
+                _rowHalves!.Restore(rows);
+            if (part % tasks == 0)
+                _rowHalves?.Clear(rows, part == 0 ? 1 : 0);
+            BackwardBelow(rows, shared.Only(part % tasks));
+            shared.Keep(rows, part);
         }
 
+        _rowHalves?.Restore(rows);
         _trunk.AuxiliaryLosses = true;
         if (shared.HasAuxiliary)
         {
             BackwardBelow(rows, shared.Only(tasks));
-            shared.Keep(rows, tasks);
+            shared.Keep(rows, shared.TaskParts);
         }
 
         shared.Gram(gram);

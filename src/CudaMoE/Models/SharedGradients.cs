@@ -1,3 +1,4 @@
+using CudaMoE.Balancing;
 using CudaMoE.Layers;
 using CudaMoE.Tensors;
 
@@ -13,7 +14,7 @@ namespace CudaMoE.Models;
 /// <para>Tables: a gradient of the feature row says what each look-up adds to its row; look-ups of one id are added up before products are taken
 /// (<see cref="EmbeddingLayer.MergedGradient"/>), so the products are those of the tables' gradients, without a matrix of the tables' size.</para>
 /// <para>Memory in f32: tasks * (dense parameters below the towers + largest batch * (feature row + look-ups of a sample * widest table)), and once more the first two where
-/// gates have losses of their own.</para>
+/// gates have losses of their own. With halves twice as much; with vectors that are kept (<see cref="SharedVectors"/>) the same once more and copies of the tables.</para>
 /// </remarks>
 internal sealed unsafe class SharedGradients
 {
@@ -36,6 +37,14 @@ internal sealed unsafe class SharedGradients
     private nint _grams;
     private nint _factors;
     private readonly double[] _partial;
+    private readonly double[] _products;
+    private readonly double[] _gram;
+    private readonly Slot? _firstRows;
+    private readonly Slot[] _leadingRows = [];
+    private readonly Slot[] _keptRows = [];
+    private readonly Slot[] _tableColumns = [];
+    private readonly int _leading;
+    private readonly int _halves;
 
     /// <param name="context">The context.</param>
     /// <param name="embedding">The tables.</param>
@@ -43,8 +52,11 @@ internal sealed unsafe class SharedGradients
     /// <param name="tasks">Tasks.</param>
     /// <param name="dense">Elements of the dense blocks below the towers: the first of the parameter set.</param>
     /// <param name="auxiliary">Whether gates have losses of their own, whose gradient is kept beside the tasks'.</param>
-    public SharedGradients(LayerContext context, EmbeddingLayer embedding, Trunk trunk, int tasks, long dense, bool auxiliary)
+    /// <param name="use">What the balancer does with the gradients beside their Gram matrix: halves are two parts a task, and vectors that are kept lie before the parts.</param>
+    public SharedGradients(LayerContext context, EmbeddingLayer embedding, Trunk trunk, int tasks, long dense, bool auxiliary, VectorUse use)
     {
+        _halves = use == VectorUse.Halves ? 2 : 1;
+        _leading = use is VectorUse.Tracked or VectorUse.Squares ? tasks : 0;
         _context = context;
         _embedding = embedding;
         _ownNames = [.. trunk.OwnOfTasks];
@@ -52,20 +64,27 @@ internal sealed unsafe class SharedGradients
         _dense = dense;
         _stride = (dense + Lane - 1) / Lane * Lane;
         HasAuxiliary = auxiliary;
-        _partial = new double[tasks * tasks];
+        _partial = new double[Vectors * Vectors];
+        _products = new double[TaskParts * TaskParts];
+        _gram = new double[tasks * tasks];
         Arena arena = context.Activations;
-        arena.Reserve("shared.kept", checked(Parts * _stride * sizeof(float)), p => _kept = p);
+        arena.Reserve("shared.kept", checked(Vectors * _stride * sizeof(float)), p => _kept = p);
         if (embedding.OutputGradient is { } row)
         {
-            _rows = Slot.ReserveExact(arena, "shared.rows", (long)Parts * context.MaxRows, row.Columns, row.RowStride);
+            _rows = Slot.ReserveExact(arena, "shared.rows", (long)Vectors * context.MaxRows, row.Columns, row.RowStride);
             _rowsStride = context.MaxRows * row.RowStride;
-            arena.Reserve("shared.merged", checked(tasks * MergedSize * sizeof(float)), p => _merged = p);
+            Slot[] rows = [.. Enumerable.Range(0, Vectors).Select(RowsOf)];
+            _leadingRows = rows[.._leading];
+            _keptRows = rows[_leading..];
+            _firstRows = _keptRows[0];
+            _tableColumns = [.. embedding.TableColumns(rows[0])];
+            arena.Reserve("shared.merged", checked(TaskParts * MergedSize * sizeof(float)), p => _merged = p);
             arena.Reserve("shared.touched", embedding.MaxLookups * sizeof(int), p => _touched = p);
             arena.Reserve("shared.counts", (long)embedding.Tables * sizeof(long), p => _counts = p);
         }
 
-        arena.Reserve("shared.grams", (long)tasks * tasks * sizeof(double), p => _grams = p);
-        arena.Reserve("shared.factors", (long)(tasks + 2) * (tasks + 1) * sizeof(float), p => _factors = p);
+        arena.Reserve("shared.grams", (long)Vectors * Vectors * sizeof(double), p => _grams = p);
+        arena.Reserve("shared.factors", (((long)(tasks + 1) * (tasks + 1)) + (2 * Parts)) * sizeof(float), p => _factors = p);
         context.OnBind(Bind);
     }
 
@@ -75,10 +94,48 @@ internal sealed unsafe class SharedGradients
     /// <summary>Whether some parameters below the towers belong to single tasks.</summary>
     public bool HasOwn => _own.Count > 0;
 
-    /// <summary>Factors 1, of each task and of the gates' losses, in device memory.</summary>
-    public float* Ones => (float*)_factors + ((_tasks + 1) * (_tasks + 1));
+    /// <summary>Rows of the batch whose gradients are kept.</summary>
+    public long Rows { get; private set; }
 
-    private int Parts => _tasks + (HasAuxiliary ? 1 : 0);
+    /// <summary>The last Gram matrix, [tasks, tasks].</summary>
+    public ReadOnlySpan<double> LastGram => _gram;
+
+    /// <summary>Kept gradients of tasks: one a task, or one for each of a task's halves, those of the first half first.</summary>
+    public int TaskParts => _halves * _tasks;
+
+    /// <summary>Vectors that are kept from step to step, before the parts.</summary>
+    public int Leading => _leading;
+
+    /// <summary>Where neighbouring shared elements are, as ranges of one flat vector.</summary>
+    public List<Range> SharedRanges => _shared;
+
+    /// <summary>Elements from one vector to the next, of the dense parameters.</summary>
+    public long Stride => _stride;
+
+    /// <summary>Vectors that lie side by side: the leading ones, then the parts.</summary>
+    public int Vectors => _leading + Parts;
+
+    /// <summary>Products of the parts, [<see cref="TaskParts"/>, the same], of the last Gram matrix with halves.</summary>
+    public ReadOnlySpan<double> HalfProducts => _products;
+
+    /// <summary>The feature row of a leading vector's tables; only where there are tables.</summary>
+    public Slot LeadingRows(int task) => _leadingRows[task];
+
+    /// <summary>The kept gradient of the feature row; only where there are tables.</summary>
+    public Slot KeptRows(int part) => _keptRows[part];
+
+    /// <summary>Device address of the leading vectors' dense elements, each <see cref="Stride"/> long.</summary>
+    public nint LeadingDense => _kept;
+
+    /// <summary>Whether there are tables.</summary>
+    public bool HasTables => _rows != null;
+
+    /// <summary>Factors 1, one a part, in device memory.</summary>
+    private float* Ones => (float*)_factors + ((_tasks + 1) * (_tasks + 1));
+
+    private float* PartWeights => Ones + Parts;
+
+    private int Parts => TaskParts + (HasAuxiliary ? 1 : 0);
 
     private long MergedSize => _embedding.MaxLookups * _embedding.WidestTable;
 
@@ -88,13 +145,14 @@ internal sealed unsafe class SharedGradients
     /// <summary>Keeps the gradients that stand in the parameters' block and in the feature row's as those of a part: a task's, or behind the tasks the gates'.</summary>
     public void Keep(long rows, int part)
     {
+        Rows = rows;
         CopyDense(_shared, part, restore: false);
         CopyDense(_own, part, restore: false);
         if (_rows == null)
             return;
         Slot row = _embedding.OutputGradient!;
-        _context.Stream.CopyOnDevice(row.Pointer, _rows.Pointer + (nint)(part * _rowsStride * sizeof(float)), rows * row.RowStride * sizeof(float));
-        if (part == _tasks || _embedding.Lookups == 0)
+        _context.Stream.CopyOnDevice(row.Pointer, _keptRows[part].Pointer, rows * row.RowStride * sizeof(float));
+        if (part == TaskParts || _embedding.Lookups == 0)
             return;
         float* merged = (float*)_merged + (part * MergedSize);
         _context.Stream.Fill((nint)merged, 0, _embedding.Lookups * _embedding.WidestTable * sizeof(float));
@@ -104,11 +162,41 @@ internal sealed unsafe class SharedGradients
     /// <summary>Inner products of the kept tasks' gradients of all that is shared, [tasks, tasks].</summary>
     public void Gram(Span<double> gram)
     {
-        gram.Clear();
+        Array.Clear(_products);
         foreach (Range range in _shared)
-            Add(range.Kept[0], _stride, rows: 1, gram);
+            Add(range.Kept[0], _stride, TaskParts, rows: 1, _products);
         if (_rows != null && _embedding.Lookups > 0)
-            Add(MergedSlot, MergedSize, _embedding.Lookups, gram);
+            Add(MergedSlot, MergedSize, TaskParts, _embedding.Lookups, _products);
+        for (int i = 0; i < _tasks; i++)
+        {
+            for (int j = 0; j < _tasks; j++)
+            {
+                double sum = 0;
+                for (int first = i; first < TaskParts; first += _tasks)
+                {
+                    for (int second = j; second < TaskParts; second += _tasks)
+                        sum += _products[(first * TaskParts) + second];
+                }
+
+                gram[(i * _tasks) + j] = sum;
+            }
+        }
+
+        gram.CopyTo(_gram);
+    }
+
+    /// <summary>Adds the inner products of all vectors, leading ones and parts, of the shared dense elements, to [<see cref="Vectors"/>, the same].</summary>
+    public void AddDenseProducts(Span<double> products)
+    {
+        foreach (Range range in _shared)
+            Add(range.First, _stride, Vectors, rows: 1, products);
+    }
+
+    /// <summary>The same of the feature rows' columns of tables.</summary>
+    public void AddRowProducts(Span<double> products)
+    {
+        foreach (Slot columns in _tableColumns)
+            Add(columns, _rowsStride, Vectors, Rows, products);
     }
 
     /// <summary>Writes the sum of the kept gradients, each times its weight, to where gradients are for the update.</summary>
@@ -117,12 +205,19 @@ internal sealed unsafe class SharedGradients
     /// <param name="scaleOwn">Whether the parameters of single tasks are weighted too.</param>
     public void Combine(long rows, float* weights, bool scaleOwn)
     {
+        if (_halves == 2)
+        {
+            _context.Stream.CopyOnDevice((nint)weights, (nint)PartWeights, _tasks * sizeof(float));
+            _context.Stream.CopyOnDevice((nint)weights, (nint)(PartWeights + _tasks), (Parts - _tasks) * sizeof(float));
+            weights = PartWeights;
+        }
+
         foreach (Range range in _shared)
             BalanceOperations.Combine(_context, range.Kept[0], _stride, Parts, rows: 1, weights, range.Gradient, accumulate: false);
         foreach (Range range in _own)
             BalanceOperations.Combine(_context, range.Kept[0], _stride, Parts, rows: 1, scaleOwn ? weights : Ones, range.Gradient, accumulate: false);
         if (_rows != null)
-            BalanceOperations.Combine(_context, _rows, _rowsStride, Parts, rows, weights, _embedding.OutputGradient!, accumulate: false);
+            BalanceOperations.Combine(_context, _firstRows!, _rowsStride, Parts, rows, weights, _embedding.OutputGradient!, accumulate: false);
     }
 
     /// <summary>Keeps the gradients of single tasks' parameters, or puts them back.</summary>
@@ -139,24 +234,27 @@ internal sealed unsafe class SharedGradients
         }
     }
 
-    private void Add(Slot first, long stride, long rows, Span<double> gram)
+    private Slot RowsOf(int vector)
     {
-        BalanceOperations.GramOf(_context, first, stride, _tasks, rows, (double*)_grams);
-        _context.Stream.CopyToHost<double>(_grams, _partial);
-        for (int i = 0; i < gram.Length; i++)
+        Slot row = _embedding.OutputGradient!;
+        return Slot.Of(() => _rows!.Pointer + (nint)(vector * _rowsStride * sizeof(float)), row.RowStride).Reshape(row.Columns, row.RowStride);
+    }
+
+    private void Add(Slot first, long stride, int count, long rows, Span<double> gram)
+    {
+        BalanceOperations.GramOf(_context, first, stride, count, rows, (double*)_grams);
+        _context.Stream.CopyToHost(_grams, _partial.AsSpan(0, count * count));
+        for (int i = 0; i < count * count; i++)
             gram[i] += _partial[i];
     }
 
     private void Bind()
     {
-        float[] factors = new float[(_tasks + 2) * (_tasks + 1)];
-        for (int i = 0; i <= _tasks; i++)
-        {
-            if (i < _tasks)
-                factors[(i * (_tasks + 1)) + i] = 1;
-            factors[((_tasks + 1) * (_tasks + 1)) + i] = 1;
-        }
-
+        int only = (_tasks + 1) * (_tasks + 1);
+        float[] factors = new float[only + (2 * Parts)];
+        for (int i = 0; i < _tasks; i++)
+            factors[(i * (_tasks + 1)) + i] = 1;
+        Array.Fill(factors, 1f, only, 2 * Parts);
         _context.Stream.CopyToDevice<float>(factors, _factors);
         long place = 0;
         foreach ((long first, long count) in OwnRanges())
@@ -168,9 +266,12 @@ internal sealed unsafe class SharedGradients
 
         AddRange(_shared, place, _dense - place);
         foreach (Range range in _shared)
-            BalanceOperations.NeedGramOf(_context, range.Kept[0], _stride, _tasks, rows: 1);
-        if (_rows != null)
-            BalanceOperations.NeedGramOf(_context, MergedSlot, MergedSize, _tasks, _embedding.MaxLookups);
+            BalanceOperations.NeedGramOf(_context, range.First, _stride, Vectors, rows: 1);
+        if (_rows == null)
+            return;
+        BalanceOperations.NeedGramOf(_context, MergedSlot, MergedSize, TaskParts, _embedding.MaxLookups);
+        if (_leading > 0)
+            BalanceOperations.NeedGramOf(_context, _leadingRows[0], _rowsStride, Vectors, _context.MaxRows);
     }
 
     /// <summary>Where single tasks' parameters lie, ascending, neighbours as one.</summary>
@@ -199,9 +300,18 @@ internal sealed unsafe class SharedGradients
             return;
         nint bytes = (nint)(first * sizeof(float));
         Slot gradient = Slot.At(_context.Parameters.Gradients + bytes, count);
-        ranges.Add(new(gradient, [.. Enumerable.Range(0, Parts).Select(part => Slot.At(_kept + bytes + (nint)(part * _stride * sizeof(float)), count))]));
+        Slot[] vectors = [.. Enumerable.Range(0, Vectors).Select(vector => Slot.At(_kept + bytes + (nint)(vector * _stride * sizeof(float)), count))];
+        ranges.Add(new(gradient, vectors[.._leading], vectors[_leading..], first));
     }
 
-    /// <summary>Neighbouring elements: where their gradient is, and where each part's is kept.</summary>
-    private sealed record Range(Slot Gradient, Slot[] Kept);
+    /// <summary>Neighbouring elements.</summary>
+    /// <param name="Gradient">Where their gradient is.</param>
+    /// <param name="LeadingVectors">Where they are in the vectors that are kept from step to step.</param>
+    /// <param name="Kept">Where each part's gradient is kept.</param>
+    /// <param name="Start">Their first place in a vector.</param>
+    internal sealed record Range(Slot Gradient, Slot[] LeadingVectors, Slot[] Kept, long Start)
+    {
+        /// <summary>The first of all vectors.</summary>
+        public Slot First => LeadingVectors.Length > 0 ? LeadingVectors[0] : Kept[0];
+    }
 }

@@ -84,6 +84,9 @@ public static class ModelCheckpoint
             if (parameter.State2Count > 0)
                 yield return (parameter.Name + SecondState, parameter.State2, parameter.State2Count);
         }
+
+        foreach ((string, nint, long) state in model.BalancerStates)
+            yield return state;
     }
 
     private static void CheckEntry(SafetensorsReader reader, string name, TensorDataType type, IReadOnlyList<long> shape)

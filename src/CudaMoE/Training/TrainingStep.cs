@@ -48,7 +48,7 @@ public sealed class TrainingStep
         _losses = new double[tasks];
         Totals = new(tasks);
         _ownWeights = [.. model.Description.Tasks.Select(t => t.Weight)];
-        Balancer = BalancerFactory.Create(_training.Balancer, _ownWeights, _training.Seed, Math.Max(1, totalSteps / _training.Epochs));
+        Balancer = BalancerFactory.Create(_training.Balancer, _ownWeights, _training.Seed, Math.Max(1, totalSteps / _training.Epochs), model.GradientVectors);
         _columns = new double[Balancer.NeedsColumns == ColumnKind.None ? 0 : tasks * model.GradientWidth * (Balancer.NeedsColumns == ColumnKind.Halves ? 2 : 1)];
         // Equal weights are 1, and static ones multiply the losses themselves: the representation's gradient needs no weights then.
         BalancerFamily family = BalancerFacts.Of(_training.Balancer.Type).Family;

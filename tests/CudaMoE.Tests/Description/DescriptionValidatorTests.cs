@@ -335,7 +335,7 @@ public sealed class DescriptionValidatorTests
             "use equal or static");
         Add("balancer.observe_every", "which looks at gradients itself", new() { Balancer = new() { Type = BalancerType.Mgda, ObserveEvery = 10 } });
         Add("balancer.observe_every", "is -1", new() { Balancer = new() { ObserveEvery = -1 } });
-        Add("balancer.place", "has no rows of samples", new() { Balancer = new() { Type = BalancerType.Moco, Place = RepresentationPlace.SharedParameters } });
+        Add("balancer.place", "which parameters do not have", new() { Balancer = new() { Type = BalancerType.GradDrop, Place = RepresentationPlace.SharedParameters } });
         Add("balancer.place", "looks at no gradients", new() { Balancer = new() { Type = BalancerType.Dwa, Place = RepresentationPlace.SharedParameters } });
         BalancerDescription onParameters = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.SharedParameters };
         cases.Add(

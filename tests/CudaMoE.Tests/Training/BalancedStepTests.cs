@@ -4,6 +4,7 @@ using CudaMoE.Description;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
+using CudaMoE.Tests.Support;
 using CudaMoE.Training;
 using static CudaMoE.Tests.Training.BalancedModel;
 
@@ -23,13 +24,41 @@ public sealed class BalancedStepTests
         }
     }
 
-    public static TheoryData<RepresentationPlace, GateSharing, bool> Columns => new()
+    public static TheoryData<string, RepresentationPlace, GateSharing, bool> Columns
     {
-        { RepresentationPlace.TowerInput, GateSharing.PerTask, false },
-        { RepresentationPlace.TowerInput, GateSharing.Shared, false },
-        { RepresentationPlace.TrunkInput, GateSharing.PerTask, false },
-        { RepresentationPlace.TowerInput, GateSharing.Shared, true },
-    };
+        get
+        {
+            TheoryData<string, RepresentationPlace, GateSharing, bool> data = [];
+            foreach (string device in (string[])[TestDevices.Cpu, TestDevices.Simt])
+            {
+                data.Add(device, RepresentationPlace.TowerInput, GateSharing.PerTask, false);
+                data.Add(device, RepresentationPlace.TowerInput, GateSharing.Shared, false);
+                data.Add(device, RepresentationPlace.TrunkInput, GateSharing.PerTask, false);
+                data.Add(device, RepresentationPlace.TowerInput, GateSharing.Shared, true);
+            }
+
+            return data;
+        }
+    }
+
+    public static TheoryData<BalancerType, RepresentationPlace> EveryPlace
+    {
+        get
+        {
+            TheoryData<BalancerType, RepresentationPlace> data = [];
+            foreach (BalancerType type in Enum.GetValues<BalancerType>())
+            {
+                data.Add(type, RepresentationPlace.TowerInput);
+                if (!BalancerFacts.Of(type).UsesGradients)
+                    continue;
+                data.Add(type, RepresentationPlace.TrunkInput);
+                if (type != BalancerType.GradDrop)
+                    data.Add(type, RepresentationPlace.SharedParameters);
+            }
+
+            return data;
+        }
+    }
 
     [Theory]
     [MemberData(nameof(EveryBalancer))]
@@ -49,9 +78,9 @@ public sealed class BalancedStepTests
 
     [Theory]
     [MemberData(nameof(Columns))]
-    public void ComputeColumns_EveryPlace_AreSumsOfTheTasksGradients(RepresentationPlace place, GateSharing sharing, bool halves)
+    public void ComputeColumns_EveryPlace_AreSumsOfTheTasksGradients(string deviceName, RepresentationPlace place, GateSharing sharing, bool halves)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         BalancerType type = halves ? BalancerType.Modo : BalancerType.DbMtl;
         using MultiTaskModel model = Model(device, new() { Type = type, Place = place }, new() { Sharing = sharing });
@@ -76,9 +105,9 @@ public sealed class BalancedStepTests
 
     [Theory]
     [MemberData(nameof(Columns))]
-    public void ScaleColumns_Factors_AreThoseOfTheFeatureGradientsParts(RepresentationPlace place, GateSharing sharing, bool leak)
+    public void ScaleColumns_Factors_AreThoseOfTheFeatureGradientsParts(string deviceName, RepresentationPlace place, GateSharing sharing, bool leak)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.GradDrop, Place = place }, new() { Sharing = sharing });
         int width = model.GradientWidth;
@@ -89,10 +118,50 @@ public sealed class BalancedStepTests
             Assert.Equal(expected[i], actual[i], 1e-6);
     }
 
-    [Fact]
-    public void ScaleColumns_SignedSums_TakeTheSignOfTheRepresentation()
+    /// <summary>Losses, weights and parameters after some steps, on the executor of the GPU's kernels as on the cpu; what is drawn at random is the same.</summary>
+    [Theory]
+    [MemberData(nameof(EveryPlace))]
+    public void Run_EveryBalancer_AgreesOnTheExecutor(BalancerType type, RepresentationPlace place)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        const int steps = 4;
+        BalancerDescription balancer = new() { Type = type, Place = place, Warmup = type == BalancerType.Stch ? 1 : null };
+        (double[] Losses, double[] Weights, float[] Parameters) cpu = Train(TestDevices.Cpu), simt = Train(TestDevices.Simt);
+        for (int i = 0; i < cpu.Losses.Length; i++)
+        {
+            Assert.Equal(cpu.Losses[i], simt.Losses[i], 1e-5 * Math.Max(1, cpu.Losses[i]));
+            Assert.Equal(cpu.Weights[i], simt.Weights[i], 1e-3 * Math.Max(1, Math.Abs(cpu.Weights[i])));
+        }
+
+        // AdamW's first steps have the length of the rate whatever the gradient: a part of them is all that rounding may change.
+        for (int i = 0; i < cpu.Parameters.Length; i++)
+            Assert.Equal(cpu.Parameters[i], simt.Parameters[i], 1e-4);
+
+        (double[] Losses, double[] Weights, float[] Parameters) Train(string deviceName)
+        {
+            using Device device = Device.Open(deviceName);
+            using MultiTaskModel model = Model(device, balancer, new());
+            Random random = new(5);
+            TrainingStep step = new(model, steps);
+            List<double> losses = [], weights = [];
+            for (int i = 1; i <= steps; i++)
+            {
+                using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 21, random);
+                step.Run(batch, i);
+                step.Finish();
+                losses.AddRange(step.Losses);
+                weights.AddRange(step.Weights);
+            }
+
+            return ([.. losses], [.. weights], [.. model.Parameters.SelectMany(parameter => TestDevices.Read(model, parameter))]);
+        }
+    }
+
+    [Theory]
+    [InlineData(TestDevices.Cpu)]
+    [InlineData(TestDevices.Simt)]
+    public void ScaleColumns_SignedSums_TakeTheSignOfTheRepresentation(string deviceName)
+    {
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.GradDrop }, new());
         Forward(model, batch);

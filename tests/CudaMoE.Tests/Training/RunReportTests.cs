@@ -39,6 +39,73 @@ public sealed partial class RunReportTests : IDisposable
         Assert.Empty(Directory.GetFiles(folder.Path, "*.tmp"));
     }
 
+    /// <summary>Worse beyond both deviations; worse within them; better; of two tasks in conflict the report names the one with the least cosine.</summary>
+    [Fact]
+    public void Build_SingleTaskRuns_MarkNegativeTransferAndNameTheConflict()
+    {
+        IReadOnlyList<RunEvent>[] runs = [Run(("a", 0.80), ("b", 0.90), ("c", 0.70)), Run(("a", 0.81), ("b", 0.92), ("c", 0.71))];
+        IReadOnlyList<RunEvent>[] single = [Run(("a", 0.84)), Run(("a", 0.85)), Run(("b", 0.93), ("c", 0.60)), Run(("b", 0.91), ("c", 0.61))];
+        IReadOnlyList<TaskTransfer> transfer = RunComparison.Of(runs, single);
+        Assert.Equal(["a", "b", "c"], transfer.Select(task => task.Task));
+        Assert.Equal([true, false, false], transfer.Select(task => task.Worse));
+        Assert.Equal(-0.04, transfer[0].Gain, 12);
+        Assert.Equal(2 * 0.01 / Math.Sqrt(2), transfer[0].Spread!.Value, 12);
+        Assert.Equal("c", transfer[0].Conflict!.Second);
+        string html = RunReport.Build(runs[0], transfer);
+        Assert.Contains("transfer", SectionIds().Matches(html).Select(m => m.Groups[1].Value));
+        Assert.Contains("Negative transfer: a is worse than alone by 0.0400 in auc, beyond the spread of 0.0141. Its gradient goes least with that of c: mean cosine -0.300, below 0 in 75 % of 400 steps.", System.Net.WebUtility.HtmlDecode(html), StringComparison.Ordinal);
+        Assert.DoesNotContain("Negative transfer: b", html, StringComparison.Ordinal);
+        Assert.Contains("<td class=\"good\">better</td>", html, StringComparison.Ordinal);
+        Assert.DoesNotContain("id=\"transfer\"", RunReport.Build(runs[0]), StringComparison.Ordinal);
+
+        static IReadOnlyList<RunEvent> Run(params (string Task, double Auc)[] tasks)
+        {
+            List<RunEvent> events = RunLogScript.Events([.. tasks.Select(task => task.Task)]);
+            int epoch = events.FindIndex(e => e is EpochEvent);
+            TaskPair[] pairs = [Pair("a", "b", 0.1, 0.25), Pair("a", "c", -0.3, 0.75), Pair("b", "c", -0.6, 1)];
+            events[epoch] = ((EpochEvent)events[epoch]) with { Pairs = tasks.Length == 3 ? pairs : null };
+            int test = events.FindIndex(e => e is TestEvent);
+            events[test] = ((TestEvent)events[test]) with
+            {
+                Metrics = [.. tasks.Select(task => new TaskMetrics { Task = task.Task, Rows = 10, Metrics = [MetricValue.Of("calibration", 1), MetricValue.Of("auc", task.Auc), MetricValue.Of("log_loss", 0.5)] })],
+            };
+            return events;
+        }
+
+        static TaskPair Pair(string first, string second, double cosine, double conflicts) => new() { First = first, Second = second, MeanCosine = cosine, Conflicts = conflicts, Steps = 200 };
+    }
+
+    /// <summary>With one run on each side nothing is marked, since nothing says what chance does; a loss counts the other way round.</summary>
+    [Fact]
+    public void Compare_OneRunEach_SaysThatTheSpreadIsNotKnown()
+    {
+        List<RunEvent> run = With(0.5), single = With(0.4);
+        TaskTransfer task = Assert.Single(RunComparison.Of([run], [single]));
+        Assert.Equal(-0.1, task.Gain, 12);
+        Assert.Null(task.Spread);
+        Assert.False(task.Worse);
+        Assert.Contains("lower; one run each, spread not known", RunReport.Build(run, [task]), StringComparison.Ordinal);
+        Assert.True(Assert.Single(RunComparison.Of([run], [single, With(0.41)])).Worse);
+        Assert.Contains("observe_every", RunReport.Build(run, RunComparison.Of([run], [single, With(0.41)])), StringComparison.Ordinal);
+
+        static List<RunEvent> With(double logLoss)
+        {
+            List<RunEvent> events = RunLogScript.Events(["a"]);
+            int test = events.FindIndex(e => e is TestEvent);
+            events[test] = ((TestEvent)events[test]) with { Metrics = [new() { Task = "a", Rows = 10, Metrics = [MetricValue.NotDefined("auc", "no positive rows"), MetricValue.Of("log_loss", logLoss)] }] };
+            return events;
+        }
+    }
+
+    [Fact]
+    public void Compare_RunsThatDoNotFit_SayWhy()
+    {
+        List<RunEvent> run = RunLogScript.Events(["a"]);
+        Assert.Contains("no task by one metric", Assert.Throws<RunLogException>(() => RunComparison.Of([run], [RunLogScript.Events(["b"])])).Message, StringComparison.Ordinal);
+        Assert.Contains("has not been tested", Assert.Throws<RunLogException>(() => RunComparison.Of([run], [run.Where(e => e is not TestEvent).ToList()])).Message, StringComparison.Ordinal);
+        Assert.Contains("no run_started", Assert.Throws<RunLogException>(() => RunComparison.Of([[]], [run])).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Build_EveryChartInThePage_IsDrawnByTheScript()
     {

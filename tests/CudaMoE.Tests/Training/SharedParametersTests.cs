@@ -150,7 +150,12 @@ public sealed class SharedParametersTests(ITestOutputHelper output)
     [InlineData(BalancerType.PeLtr)]
     [InlineData(BalancerType.GradNorm)]
     [InlineData(BalancerType.MetaBalance)]
-    public void Run_EveryGramBalancer_TrainsWithMissingLabels(BalancerType type)
+    [InlineData(BalancerType.Moco)]
+    [InlineData(BalancerType.Modo)]
+    [InlineData(BalancerType.Sdmgrad)]
+    [InlineData(BalancerType.DbMtl)]
+    [InlineData(BalancerType.ExcessMtl)]
+    public void Run_EveryBalancer_TrainsWithMissingLabels(BalancerType type)
     {
         using Device device = Device.Open(TestDevices.Cpu);
         using MultiTaskModel model = Build(device, "mmoe", RepresentationPlace.SharedParameters, new() { Type = type });

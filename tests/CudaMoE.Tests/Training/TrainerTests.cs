@@ -32,11 +32,21 @@ public sealed class TrainerTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Balancers))]
-    public void Resume_EveryBalancer_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer)
+    public void Resume_EveryBalancer_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer) => CheckResumed(new() { Type = balancer });
+
+    [Theory]
+    [InlineData(BalancerType.Moco)]
+    [InlineData(BalancerType.Modo)]
+    [InlineData(BalancerType.DbMtl)]
+    [InlineData(BalancerType.ExcessMtl)]
+    public void Resume_VectorsOfSharedParameters_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer) =>
+        CheckResumed(new() { Type = balancer, Place = RepresentationPlace.SharedParameters });
+
+    private static void CheckResumed(BalancerDescription balancer)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root, rows: 500);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer));
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training() with { Balancer = balancer });
         TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
         using CancellationTokenSource source = new();
         TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StepWatcher(9, source.Cancel), source.Token);

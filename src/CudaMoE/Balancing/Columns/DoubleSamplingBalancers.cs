@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace CudaMoE.Balancing;
 
 /// <summary>The frame of MoDo and SDMGrad: the Gram matrix G1 G2^T of two independent batches, here the even and the odd rows of one.</summary>
@@ -11,17 +13,18 @@ internal abstract class DoubleSamplingBalancer : ColumnBalancer
 
     private readonly double[] _lambda;
     private readonly double[] _cross;
+    private readonly double[] _products;
 
     private protected DoubleSamplingBalancer(string name, BalancerSettings settings)
         : base(name, settings, sums: false)
     {
         _lambda = new double[settings.Tasks];
         _cross = new double[settings.Tasks * settings.Tasks];
+        _products = new double[settings.Tasks * settings.Tasks];
         Array.Fill(_lambda, 1d / settings.Tasks);
     }
 
-    /// <inheritdoc/>
-    public override ColumnKind NeedsColumns => ColumnKind.Halves;
+    private protected override ColumnKind Columns => ColumnKind.Halves;
 
     /// <summary>Moves the weights, given with their sum, by the matrix of the two halves.</summary>
     private protected abstract void Move(ReadOnlySpan<double> cross, int n, double mass, Span<double> lambda);
@@ -31,14 +34,19 @@ internal abstract class DoubleSamplingBalancer : ColumnBalancer
     {
     }
 
-    private protected sealed override void SolveColumns(in GramProblem problem, Span<double> weights)
+    private protected sealed override void SolveVectors(in GramProblem problem, Span<double> weights)
     {
         int n = problem.Count;
         double mass = 0;
+        Vectors.HalfProducts(_products);
         for (int i = 0; i < n; i++)
         {
             for (int j = 0; j < n; j++)
-                _cross[(i * n) + j] = Dot(Vector(i, part: 0), Vector(j, part: 1));
+            {
+                (int first, int second) = (problem.Members[i], problem.Members[j]);
+                _cross[(i * n) + j] = TaskWeights[first] * TaskWeights[second] * _products[(first * Tasks) + second];
+            }
+
             weights[i] = _lambda[problem.Members[i]];
             mass += weights[i];
         }
@@ -61,9 +69,9 @@ internal abstract class DoubleSamplingBalancer : ColumnBalancer
         Finish(n, weights);
     }
 
-    private protected override void SaveVectors(Dictionary<string, IReadOnlyList<double>> state) => state.Add(LambdaKey, [.. _lambda]);
+    private protected override void SaveMethod(Dictionary<string, IReadOnlyList<double>> state) => state.Add(LambdaKey, [.. _lambda]);
 
-    private protected override void LoadVectors(IReadOnlyDictionary<string, IReadOnlyList<double>> state) => Take(state, LambdaKey, _lambda);
+    private protected override void LoadMethod(IReadOnlyDictionary<string, IReadOnlyList<double>> state) => Take(state, LambdaKey, _lambda);
 }
 
 /// <summary>
@@ -79,7 +87,7 @@ internal sealed class ModoBalancer(string name, BalancerSettings settings) : Dou
     private protected override void Move(ReadOnlySpan<double> cross, int n, double mass, Span<double> lambda)
     {
         for (int i = 0; i < n; i++)
-            _next[i] = lambda[i] - (_step * (Dot(cross.Slice(i * n, n), lambda) + (_rho * lambda[i])));
+            _next[i] = lambda[i] - (_step * (TensorPrimitives.Dot(cross.Slice(i * n, n), lambda) + (_rho * lambda[i])));
         _next.AsSpan(0, n).CopyTo(lambda);
         SimplexProjection.Project(lambda, _scratch, mass);
     }

@@ -4,18 +4,17 @@ namespace CudaMoE.Balancing;
 /// ExcessMTL: more weight where the loss is far above its optimum, estimated by r_t = g_t . g_t / sqrt(S_t) with S_t the running sum of squared gradients; relative to the first
 /// r_t, w_t is multiplied by exp(beta r_t) and the weights are brought to sum K (He et al., ICML 2024, algorithm 1).
 /// </summary>
-/// <remarks>S is kept by column of the representation, as in the representation mode of LibMTL.</remarks>
+/// <remarks>On a representation S is kept by column, as in the representation mode of LibMTL.</remarks>
 internal sealed class ExcessMtlBalancer : ColumnBalancer
 {
-    private const string SquaresKey = "squares";
     private const string LogitsKey = "log_weights";
-    private const double Least = 1e-30;
 
     private readonly double _step;
     private readonly double[] _logWeights;
     private readonly double[] _first;
     private readonly bool[] _used;
-    private double[] _squares = [];
+    private readonly double[] _factors;
+    private readonly double[] _excess;
 
     public ExcessMtlBalancer(string name, BalancerSettings settings)
         : base(name, settings, sums: true)
@@ -24,29 +23,25 @@ internal sealed class ExcessMtlBalancer : ColumnBalancer
         _logWeights = new double[settings.Tasks];
         _first = new double[settings.Tasks];
         _used = new bool[settings.Tasks];
+        _factors = new double[settings.Tasks];
+        _excess = new double[settings.Tasks];
         Array.Fill(_first, double.NaN);
         Array.Fill(_used, true);
     }
 
-    /// <inheritdoc/>
-    public override ColumnKind NeedsColumns => ColumnKind.Sum;
+    private protected override ColumnKind Columns => ColumnKind.Sum;
 
-    private protected override void SolveColumns(in GramProblem problem, Span<double> weights)
+    private protected override void SolveVectors(in GramProblem problem, Span<double> weights)
     {
         int n = problem.Count;
         double mean = 0;
-        for (int i = 0; i < n; i++)
+        Array.Clear(_factors);
+        foreach (int task in problem.Members)
+            _factors[task] = TaskWeights[task];
+        Vectors.AddSquares(_factors, _excess);
+        foreach (int task in problem.Members)
         {
-            int task = problem.Members[i];
-            ReadOnlySpan<double> vector = Vector(i);
-            Span<double> squares = _squares.AsSpan(task * Width, Width);
-            double excess = 0;
-            for (int k = 0; k < vector.Length; k++)
-            {
-                squares[k] += vector[k] * vector[k];
-                excess += squares[k] > Least ? vector[k] * vector[k] / Math.Sqrt(squares[k]) : 0;
-            }
-
+            double excess = _excess[task];
             if (double.IsNaN(_first[task]) && excess > 0)
                 _first[task] = excess;
             if (_first[task] > 0)
@@ -64,17 +59,10 @@ internal sealed class ExcessMtlBalancer : ColumnBalancer
             weights[i] *= n;
     }
 
-    private protected override void Resize(int width) => _squares = new double[Tasks * width];
+    private protected override void SaveMethod(Dictionary<string, IReadOnlyList<double>> state) => state.Add(LogitsKey, [.. _logWeights, .. _first]);
 
-    private protected override void SaveVectors(Dictionary<string, IReadOnlyList<double>> state)
+    private protected override void LoadMethod(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
     {
-        state.Add(SquaresKey, [.. _squares]);
-        state.Add(LogitsKey, [.. _logWeights, .. _first]);
-    }
-
-    private protected override void LoadVectors(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
-    {
-        Take(state, SquaresKey, _squares);
         IReadOnlyList<double> values = Take(state, LogitsKey, 2 * Tasks);
         for (int task = 0; task < Tasks; task++)
         {

@@ -14,9 +14,6 @@ internal sealed class GradDropBalancer(string name, BalancerSettings settings) :
     private bool _given;
 
     /// <inheritdoc/>
-    public override ColumnKind NeedsColumns => ColumnKind.Signed;
-
-    /// <inheritdoc/>
     public override ReadOnlySpan<float> ColumnWeights => _given ? _factors : [];
 
     /// <inheritdoc/>
@@ -26,9 +23,13 @@ internal sealed class GradDropBalancer(string name, BalancerSettings settings) :
         base.Weights(input, weights);
     }
 
-    private protected override void SolveColumns(in GramProblem problem, Span<double> weights)
+    private protected override ColumnKind Columns => ColumnKind.Signed;
+
+    private protected override void SolveVectors(in GramProblem problem, Span<double> weights)
     {
         int n = problem.Count;
+        if (_factors.Length == 0)
+            _factors = new float[Tasks * Width];
         Array.Fill(_factors, 1);
         StepRandom random = new(_seed, Step);
         for (int column = 0; column < Width; column++)
@@ -37,7 +38,7 @@ internal sealed class GradDropBalancer(string name, BalancerSettings settings) :
             double size = 0;
             for (int i = 0; i < n; i++)
             {
-                double part = Vector(i)[column];
+                double part = TaskWeights[problem.Members[i]] * ColumnsOf(problem.Members[i])[column];
                 sum += part;
                 size += Math.Abs(part);
             }
@@ -46,7 +47,7 @@ internal sealed class GradDropBalancer(string name, BalancerSettings settings) :
             bool keepsPositive = positive > random.Uniform();
             for (int i = 0; i < n; i++)
             {
-                double part = Vector(i)[column];
+                double part = TaskWeights[problem.Members[i]] * ColumnsOf(problem.Members[i])[column];
                 bool kept = keepsPositive ? part > 0 : part < 0;
                 _factors[(problem.Members[i] * Width) + column] = kept ? 1 : (float)_leak;
             }
@@ -55,6 +56,4 @@ internal sealed class GradDropBalancer(string name, BalancerSettings settings) :
         weights.Fill(1);
         _given = true;
     }
-
-    private protected override void Resize(int width) => _factors = new float[Tasks * width];
 }

@@ -7,12 +7,11 @@ namespace CudaMoE.Balancing;
 /// lambda = P(lambda - beta / sqrt(k) (Y Y^T + rho I) lambda).
 /// </summary>
 /// <remarks>
-/// The paper tracks gradients of the shared parameters and steps along Y^T lambda. Here y tracks the column sums, and lambda weights this step's gradients: gradients on the
-/// representation cannot be averaged over batches.
+/// The paper tracks gradients of the shared parameters and steps along Y^T lambda. Here lambda weights this step's gradients, and on a representation y tracks the column sums: gradients
+/// there cannot be averaged over batches.
 /// </remarks>
 internal sealed class MocoBalancer : ColumnBalancer
 {
-    private const string TrackedKey = "y";
     private const string LambdaKey = "lambda";
 
     private readonly double _rate;
@@ -24,7 +23,8 @@ internal sealed class MocoBalancer : ColumnBalancer
     private readonly double[] _products;
     private readonly double[] _scratch;
     private readonly bool[] _used;
-    private double[] _tracked = [];
+    private readonly double[] _keep;
+    private readonly double[] _rates;
     private double _rounds;
 
     public MocoBalancer(string name, BalancerSettings settings)
@@ -38,36 +38,38 @@ internal sealed class MocoBalancer : ColumnBalancer
         _softmax = description.Simplex == SimplexMap.Softmax;
         _lambda = new double[settings.Tasks];
         Array.Fill(_lambda, 1d / settings.Tasks);
+        _keep = new double[settings.Tasks];
+        _rates = new double[settings.Tasks];
         _products = new double[settings.Tasks];
         _scratch = new double[settings.Tasks];
         _used = new bool[settings.Tasks];
         Array.Fill(_used, true);
     }
 
-    /// <inheritdoc/>
-    public override ColumnKind NeedsColumns => ColumnKind.Sum;
+    private protected override ColumnKind Columns => ColumnKind.Sum;
 
-    private protected override void SolveColumns(in GramProblem problem, Span<double> weights)
+    private protected override void SolveVectors(in GramProblem problem, Span<double> weights)
     {
         int n = problem.Count;
         double root = Math.Sqrt(++_rounds);
         double rate = Math.Min(1, _rate / root);
-        for (int i = 0; i < n; i++)
+        Array.Fill(_keep, 1);
+        Array.Clear(_rates);
+        foreach (int task in problem.Members)
         {
-            ReadOnlySpan<double> vector = Vector(i);
-            double length = Math.Sqrt(Dot(vector, vector));
-            double factor = !_normalize ? 1 : length > 0 ? Losses[problem.Members[i]] / length : 0;
-            Span<double> tracked = Tracked(problem.Members[i]);
-            for (int k = 0; k < vector.Length; k++)
-                tracked[k] += rate * ((factor * vector[k]) - tracked[k]);
+            double length = LengthOf(task);
+            double factor = !_normalize ? 1 : length > 0 ? Losses[task] / length : 0;
+            _keep[task] = 1 - rate;
+            _rates[task] = rate * factor * TaskWeights[task];
         }
 
+        Vectors.Track(_keep, _rates);
         double mass = 0;
         for (int i = 0; i < n; i++)
         {
             double product = _rho * _lambda[problem.Members[i]];
             for (int j = 0; j < n; j++)
-                product += Dot(Tracked(problem.Members[i]), Tracked(problem.Members[j])) * _lambda[problem.Members[j]];
+                product += Vectors.TrackedProduct(problem.Members[i], problem.Members[j]) * _lambda[problem.Members[j]];
             mass += _lambda[problem.Members[i]];
             _products[i] = product;
         }
@@ -93,22 +95,13 @@ internal sealed class MocoBalancer : ColumnBalancer
         }
     }
 
-    private protected override void Resize(int width) => _tracked = new double[Tasks * width];
+    private protected override void SaveMethod(Dictionary<string, IReadOnlyList<double>> state) => state.Add(LambdaKey, [.. _lambda, _rounds]);
 
-    private protected override void SaveVectors(Dictionary<string, IReadOnlyList<double>> state)
+    private protected override void LoadMethod(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
     {
-        state.Add(TrackedKey, [.. _tracked]);
-        state.Add(LambdaKey, [.. _lambda, _rounds]);
-    }
-
-    private protected override void LoadVectors(IReadOnlyDictionary<string, IReadOnlyList<double>> state)
-    {
-        Take(state, TrackedKey, _tracked);
         IReadOnlyList<double> values = Take(state, LambdaKey, Tasks + 1);
         for (int task = 0; task < Tasks; task++)
             _lambda[task] = values[task];
         _rounds = values[Tasks];
     }
-
-    private Span<double> Tracked(int task) => _tracked.AsSpan(task * Width, Width);
 }

@@ -20,11 +20,14 @@ public static class RunReport
     }
 
     /// <summary>Writes the report of a run to <paramref name="path"/>.</summary>
+    /// <param name="folder">The run.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="transfer">The tasks beside single-task runs, see <see cref="RunComparison.Of"/>; null or empty = the report has no such section.</param>
     /// <inheritdoc cref="Write(RunFolder)"/>
-    public static string Write(RunFolder folder, string path)
+    public static string Write(RunFolder folder, string path, IReadOnlyList<TaskTransfer>? transfer = null)
     {
         ArgumentNullException.ThrowIfNull(folder);
-        string html = Build(RunLogReader.Read(folder.MetricsPath));
+        string html = Build(RunLogReader.Read(folder.MetricsPath), transfer);
         string temporary = path + ".tmp";
         try
         {
@@ -41,8 +44,9 @@ public static class RunReport
 
     /// <summary>The report as HTML.</summary>
     /// <param name="events">The run log, see <see cref="RunLogReader.Read"/>.</param>
+    /// <param name="transfer">The tasks beside single-task runs; null or empty = the report has no such section.</param>
     /// <exception cref="RunLogException">There is no <see cref="RunStartedEvent"/>.</exception>
-    public static string Build(IReadOnlyList<RunEvent> events)
+    public static string Build(IReadOnlyList<RunEvent> events, IReadOnlyList<TaskTransfer>? transfer = null)
     {
         ArgumentNullException.ThrowIfNull(events);
         RunReportModel model = RunReportModel.From(events);
@@ -63,7 +67,7 @@ public static class RunReport
             <body>
 
             """);
-        RunReportSections.Write(page, model);
+        RunReportSections.Write(page, model, transfer ?? []);
         page.Raw($"""
             <script type="application/json" id="run-data">{JsonSerializer.Serialize(RunReportSeries.From(model), RunReportJson.Default.RunReportSeries)}</script>
             <script>

@@ -8,11 +8,12 @@ namespace CudaMoE.Training;
 /// </summary>
 internal static class RunReportSections
 {
-    public static void Write(HtmlText page, RunReportModel model)
+    public static void Write(HtmlText page, RunReportModel model, IReadOnlyList<TaskTransfer> transfer)
     {
         WriteHeader(page, model);
         page.Raw("<main>\n<noscript><p class=\"note\">Scripts are off, so the tables are shown without the charts.</p></noscript>\n");
         WriteTest(page, model);
+        WriteTransfer(page, transfer);
         WriteCurves(page, model);
         WriteCalibration(page, model);
         WriteGates(page, model);
@@ -76,6 +77,15 @@ internal static class RunReportSections
             Missing(page, model.Started.TestRows == 0 ? "This run has no test rows." : "The run has not been tested.");
         }
 
+        Close(page);
+    }
+
+    private static void WriteTransfer(HtmlText page, IReadOnlyList<TaskTransfer> transfer)
+    {
+        if (transfer.Count == 0)
+            return;
+        Open(page, "transfer", "Tasks beside single-task runs");
+        RunReportTransfer.Write(page, transfer);
         Close(page);
     }
 
