@@ -4,6 +4,8 @@
 // Backward: the host lays the plan (features and tables) out in the work space with embedding_upload; then embedding_check_offsets, for
 // each digit embedding_count_ids or _keys, embedding_scan and embedding_scatter_ids or _keys, embedding_update (or embedding_rank_rows
 // and embedding_gradient), embedding_report.
+// Cache: embedding_cache_ids for each list of features, the sort of the backward on what it wrote, embedding_cache_place for each list of
+// tables; forward and update find cached rows themselves.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,6 +13,7 @@
 #include <cstdint>
 
 #include "common/report.cuh"
+#include "common/target.cuh"
 
 namespace cudamoe::kernels {
 
@@ -41,6 +44,24 @@ struct EmbeddingBatch {
   uint32_t* bad_offset;  // of each feature: 0, or the complement of the first bag whose offset is bad: the feature is left out
 };
 
+// ---- a cache of hot rows ----
+
+inline constexpr int kCacheWays = 8;
+
+// The elements of a cached row, a multiple of 16 bytes apart.
+CUDAMOE_HOST_DEVICE constexpr int64_t cache_row_stride(int64_t dim) { return (dim + 7) / 8 * 8; }
+
+// A cache as updates see it. All zero: there is none.
+struct RowCache {
+  uint32_t* tags;  // [sets, kCacheWays] the row + 1; 0: empty
+  uint8_t* dirty;  // of each place: whether the row has been updated since it came
+  void* weights;   // [places, row_stride]
+  float* state1;   // as weights, or one a place
+  float* state2;   // one a place
+  int64_t row_stride;
+  int32_t sets;
+};
+
 // ---- forward ----
 
 struct GatherFeature {
@@ -48,11 +69,14 @@ struct GatherFeature {
   const void* weights;
   int64_t row_stride;
   int64_t column;
+  const uint32_t* tags;  // of the table's cache; sets is 0 where there is none
+  const void* cached_weights;
+  int32_t sets;
   int32_t dim;
   int32_t lanes;  // of a bag, a power of two
-  int32_t bf16;
-  int32_t whole_rows, whole_output;  // rows, output rows can be read, written by whole vectors
-  int32_t plain;                     // both, to the row's end, and bags are sums
+  uint8_t bf16;
+  uint8_t whole_rows, whole_output;  // rows, output rows can be read, written by whole vectors
+  uint8_t plain;                     // both, to the row's end, bags are sums, and there is no cache
 };
 
 // Features of one launch. They travel as a kernel parameter, so a launch reads no table from memory and can be captured in a graph.
@@ -67,9 +91,9 @@ struct GatherTable {
 
 // bad_offset[f] for the features of the table that have offsets.
 cudaError_t embedding_check_offsets(const GatherTable& table, const EmbeddingBatch& batch, cudaStream_t stream);
-// The output is bf16 or f32.
+// The output is bf16 or f32. `cached`: some table has a cache.
 cudaError_t embedding_gather(const GatherTable& table, const EmbeddingBatch& batch, void* output, int64_t output_row_stride, bool bf16,
-                             cudaStream_t stream);
+                             bool cached, cudaStream_t stream);
 
 // The function that reports name.
 enum class EmbeddingFunction : int32_t { kForward, kUpdate, kGradient };
@@ -113,6 +137,7 @@ struct EmbeddingPlan {
   const PlanTable* tables;
   const KeyFeature* features;
   int32_t table_count, feature_count;
+  const RowCache* caches;  // of each table; null: none has one
 };
 
 // `bytes` bytes, a multiple of 4, to device memory, as kernel parameters.
@@ -202,5 +227,60 @@ struct GradientOutput {
 // tile_ranks and counts, also where there are no look-ups; then unique_rows and values.
 cudaError_t embedding_rank_rows(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
 cudaError_t embedding_gradient(const MergePlan& plan, const GradientOutput& output, cudaStream_t stream);
+
+// ---- the cache ----
+
+// cudamoe_embedding_cache_counters.
+struct CacheCounters {
+  uint64_t batches, hits, misses, bypasses, evictions, bytes_in, bytes_out, reserved;
+};
+
+// A feature whose ids become keys of the sort: those of a set side by side.
+struct CacheFeature {
+  EmbeddingBags bags;
+  int32_t* to;  // [lookups]
+  int32_t sets, rows_of_set;
+  int32_t first_block;
+};
+inline constexpr int kCacheFeatures = 56;
+struct CacheFeatures {
+  CacheFeature feature[kCacheFeatures];
+  int32_t count;
+};
+
+// A table, its cache, and the sorted keys of the batch's look-ups; at least one.
+struct CacheTable {
+  RowCache cache;
+  CacheCounters* counters;
+  uint32_t* stamps;  // of each place: the batch that used it last
+  void* weights;
+  float* state1;
+  float* state2;
+  int64_t row_stride;
+  const uint64_t* keys;
+  int64_t lookups;
+  int32_t rows_of_set;  // of the table
+  int32_t dim;
+  int32_t row_bytes;  // with the states
+  int32_t first_block;
+  uint8_t bf16;
+  uint8_t element_state1, row_state1, row_state2;  // the states that there are: as weights, or one a row
+  uint8_t whole_weights, whole_state1;             // rows begin at a multiple of 16 bytes
+};
+inline constexpr int kCacheTables = 24;
+struct CacheTables {
+  CacheTable table[kCacheTables];
+  int32_t count;
+};
+static_assert(kCacheTables <= 32, "a lane a table");
+
+// Blocks for so many look-ups, so many sets.
+int32_t embedding_cache_id_blocks(int64_t lookups);
+int32_t embedding_cache_set_blocks(int64_t sets);
+
+cudaError_t embedding_cache_ids(const CacheFeatures& features, const EmbeddingBatch& batch, int32_t blocks, cudaStream_t stream);
+cudaError_t embedding_cache_place(const CacheTables& tables, int32_t blocks, cudaStream_t stream);
+// Keys are not read.
+cudaError_t embedding_cache_flush(const CacheTables& tables, int32_t blocks, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

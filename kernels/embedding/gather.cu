@@ -6,19 +6,23 @@
 // bags a group of one feature, those of a group side by side, as their ids are. A lane asks for kRowsInFlight rows before it adds the
 // first, of bags of one id those of as many bags. Features that are plain, sums of rows that are read and written by whole pieces, have a
 // kernel with more threads resident; in the other, where rows or output are not aligned, or the row ends, elements are taken one by one.
-// The output is written past the cache, which then holds more of the tables. No shared memory.
+// The output is written past the cache, which then holds more of the tables. No shared memory. Where a table has a cache of hot rows
+// (cache.cuh) another kernel looks for each row there first, by one more sector of 32 bytes a look-up.
 // Order of sums: look-ups of a bag in ascending order, one f32 accumulator for each output element: the bits of the cpu backend.
 #include "embedding/bags.cuh"
+#include "embedding/cache.cuh"
 
 namespace cudamoe::kernels {
 namespace {
 
 constexpr int kRowsInFlight = 4;
+// Place p of the cache stands as kCachedRow - p where rows of the table stand as themselves.
+constexpr int32_t kCachedRow = kNoRow - 1;
 
 template <class W>
 inline constexpr int kPiece = 16 / static_cast<int>(sizeof(W));
 
-template <class W, class O, bool kPlain>
+template <class W, class O, bool kPlain, bool kCached>
 struct Gather {
   const EmbeddingBatch& batch;
   const GatherFeature& feature;
@@ -31,8 +35,12 @@ struct Gather {
   // Elements column .. of a row, zeros behind its end and for no row.
   CUDAMOE_DEVICE Piece load_piece(int32_t row, int column) const {
     Piece piece = {};
-    if (row < 0) return piece;
+    if (kCached ? row == kNoRow || row == kBadRow : row < 0) return piece;
     const W* p = static_cast<const W*>(feature.weights) + row * feature.row_stride + column;
+    if constexpr (kCached) {
+      if (row <= kCachedRow)
+        p = static_cast<const W*>(feature.cached_weights) + (kCachedRow - row) * cache_row_stride(feature.dim) + column;
+    }
     if constexpr (kPlain) {
       piece = load_constant<kN>(p);
     } else if (feature.whole_rows != 0 && column + kN <= feature.dim) {
@@ -81,6 +89,14 @@ struct Gather {
       if (position + r >= end) continue;
       rows[r] = row_of_id(batch, feature.bags, rows[r]);
       bad |= rows[r] == kBadRow ? 1u << r : 0u;
+    }
+    if constexpr (kCached) {
+      CUDAMOE_UNROLL
+      for (int r = 0; r < kRowsInFlight; ++r) {
+        if (rows[r] < 0) continue;
+        const int32_t place = place_of_row(feature.tags, feature.sets, rows[r]);
+        if (place != kNotCached) rows[r] = kCachedRow - place;
+      }
     }
     if (!notes) return;
     for (; bad != 0; bad &= bad - 1) note_bad_id(batch, feature.bags, int64_t{position} + count_ones((bad & (0u - bad)) - 1));
@@ -168,37 +184,50 @@ CUDAMOE_DEVICE int feature_of_block(const GatherTable& table, int block) {
   return low;
 }
 
-template <class O, bool kPlain>
-CUDAMOE_KERNEL(kEmbeddingThreads, 4)
-gather_kernel(const CUDAMOE_GRID_CONSTANT GatherTable table, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch, O* output,
-              int64_t output_row_stride) {
+template <class O, bool kPlain, bool kCached>
+CUDAMOE_DEVICE void gather(const GatherTable& table, const EmbeddingBatch& batch, O* output, int64_t output_row_stride) {
   const int f = feature_of_block(table, block_x());
   const GatherFeature& feature = table.feature[f];
   const int block = block_x() - table.first_block[f];
   const bool empty = left_out(batch, feature.bags, f);
   if (feature.bf16 != 0) {
-    Gather<Bf16, O, kPlain>{batch, feature, output, output_row_stride}.run(block, table.bags_per_group, empty);
+    Gather<Bf16, O, kPlain, kCached>{batch, feature, output, output_row_stride}.run(block, table.bags_per_group, empty);
   } else {
-    Gather<float, O, kPlain>{batch, feature, output, output_row_stride}.run(block, table.bags_per_group, empty);
+    Gather<float, O, kPlain, kCached>{batch, feature, output, output_row_stride}.run(block, table.bags_per_group, empty);
   }
 }
 
+template <class O, bool kPlain>
+CUDAMOE_KERNEL(kEmbeddingThreads, 4)
+gather_kernel(const CUDAMOE_GRID_CONSTANT GatherTable table, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch, O* output,
+              int64_t output_row_stride) {
+  gather<O, kPlain, false>(table, batch, output, output_row_stride);
+}
+
 template <class O>
-cudaError_t launch_gather(const GatherTable& table, const EmbeddingBatch& batch, void* output, int64_t output_row_stride,
+CUDAMOE_KERNEL(kEmbeddingThreads, 3)
+gather_cached_kernel(const CUDAMOE_GRID_CONSTANT GatherTable table, const CUDAMOE_GRID_CONSTANT EmbeddingBatch batch, O* output,
+                     int64_t output_row_stride) {
+  gather<O, false, true>(table, batch, output, output_row_stride);
+}
+
+template <class O>
+cudaError_t launch_gather(const GatherTable& table, const EmbeddingBatch& batch, void* output, int64_t output_row_stride, bool cached,
                           cudaStream_t stream) {
   bool plain = true;
   for (int f = 0; f < table.features; ++f) plain = plain && table.feature[f].plain != 0;
   const LaunchShape shape{
       .name = "embedding_gather", .grid = {table.first_block[table.features]}, .block = {kEmbeddingThreads}, .stream = stream};
-  return launch(shape, plain ? gather_kernel<O, true> : gather_kernel<O, false>, table, batch, static_cast<O*>(output), output_row_stride);
+  const auto kernel = cached ? gather_cached_kernel<O> : plain ? gather_kernel<O, true> : gather_kernel<O, false>;
+  return launch(shape, kernel, table, batch, static_cast<O*>(output), output_row_stride);
 }
 
 }  // namespace
 
 cudaError_t embedding_gather(const GatherTable& table, const EmbeddingBatch& batch, void* output, int64_t output_row_stride, bool bf16,
-                             cudaStream_t stream) {
-  return bf16 ? launch_gather<Bf16>(table, batch, output, output_row_stride, stream)
-              : launch_gather<float>(table, batch, output, output_row_stride, stream);
+                             bool cached, cudaStream_t stream) {
+  return bf16 ? launch_gather<Bf16>(table, batch, output, output_row_stride, cached, stream)
+              : launch_gather<float>(table, batch, output, output_row_stride, cached, stream);
 }
 
 }  // namespace cudamoe::kernels

@@ -51,14 +51,14 @@ count_tables_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GR
 struct StoreGradient {
   GradientOutput output;
 
-  static constexpr bool kRowWise = false;
+  static constexpr bool kRowWise = false, kCached = false;
   static constexpr int kBlocks = 6, kPlainBlocks = 8;
   struct Elements {};
 
   CUDAMOE_DEVICE static bool idle() { return false; }
   CUDAMOE_DEVICE uint32_t first_rank(int64_t tile) const { return output.tile_ranks[tile]; }
-  CUDAMOE_DEVICE Elements load(const MergedRow&, int, int) const { return {}; }
-  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements, const LaneVector& sum, float) const {
+  CUDAMOE_DEVICE Elements load(const MergedRow<false>&, int, int) const { return {}; }
+  CUDAMOE_DEVICE void apply(const MergedRow<false>& row, int column, int n, Elements, const LaneVector& sum, float) const {
     const int64_t place = row.table.first_lookup + (row.rank - output.tile_ranks[row.table.first_merge_tile]);
     store_lane(output.values + place * output.values_row_stride + column, sum, n, output.whole_values != 0);
     if (column == 0) output.unique_rows[place] = static_cast<int32_t>(row.row);

@@ -15,6 +15,7 @@
 
 #include "common/block_scan.cuh"
 #include "common/kernel.cuh"
+#include "embedding/cache.cuh"
 #include "embedding/embedding.h"
 #include "embedding/tiles.cuh"
 
@@ -94,11 +95,44 @@ CUDAMOE_DEVICE MergedTable merged_table(const PlanTable& table, int index) {
           table.first_merge_tile, index,        table.dim,    table.bf16 != 0,  kPlain || table.whole_rows != 0};
 }
 
-// A row whose gradient is being merged.
+// A row whose gradient is being merged. Cached: some table has a cache, so the row is looked for there first.
+template <bool kCached>
 struct MergedRow {
   const MergedTable& table;
   int64_t row;    // in the table
   uint32_t rank;  // among all rows of the operation; only for rules that ask for it
+
+  CUDAMOE_DEVICE void locate(const EmbeddingPlan&) {}
+  CUDAMOE_DEVICE void note_update() const {}
+  // Where the row lies: `place` is its index in these.
+  CUDAMOE_DEVICE void* weights() const { return table.weights; }
+  CUDAMOE_DEVICE float* state1() const { return table.state1; }
+  CUDAMOE_DEVICE float* state2() const { return table.state2; }
+  CUDAMOE_DEVICE int64_t row_stride() const { return table.row_stride; }
+  CUDAMOE_DEVICE int64_t place() const { return row; }
+};
+
+template <>
+struct MergedRow<true> {
+  const MergedTable& table;
+  int64_t row;
+  uint32_t rank;
+  const RowCache* cache = nullptr;  // null: the row lies in the table
+  int32_t cached = kNotCached;      // its place there
+
+  CUDAMOE_DEVICE void locate(const EmbeddingPlan& plan) {
+    cache = plan.caches + table.index;
+    cached = place_of_row(cache->tags, cache->sets, static_cast<int32_t>(row));
+    if (cached == kNotCached) cache = nullptr;
+  }
+  CUDAMOE_DEVICE void note_update() const {
+    if (cache != nullptr) cache->dirty[cached] = 1;
+  }
+  CUDAMOE_DEVICE void* weights() const { return cache != nullptr ? cache->weights : table.weights; }
+  CUDAMOE_DEVICE float* state1() const { return cache != nullptr ? cache->state1 : table.state1; }
+  CUDAMOE_DEVICE float* state2() const { return cache != nullptr ? cache->state2 : table.state2; }
+  CUDAMOE_DEVICE int64_t row_stride() const { return cache != nullptr ? cache->row_stride : table.row_stride; }
+  CUDAMOE_DEVICE int64_t place() const { return cache != nullptr ? int64_t{cached} : row; }
 };
 
 // What lanes do with the sums of a row. All lanes of a warp call finish_row with the same `columns`.
@@ -115,7 +149,7 @@ struct RowWork {
 //
 // Row-wise rules need the whole row before its first element moves: the sums of more than one turn are taken twice.
 template <bool kPlain, class Rule, class Sum>
-CUDAMOE_DEVICE void finish_row(const Rule& rule, const MergedRow& row, const RowWork& work, Sum&& sum) {
+CUDAMOE_DEVICE void finish_row(const Rule& rule, const MergedRow<Rule::kCached>& row, const RowWork& work, Sum&& sum) {
   const int passes = Rule::kRowWise && work.columns > 1 ? 2 : 1;
   const bool rules = work.has && work.writes && work.partial == nullptr;
   float state = 0, squares = 0, rate = 0;
@@ -317,12 +351,13 @@ merge_tiles_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_GRI
     }
     const bool has = at < end_at;
     int r = 0, begin = 0, end = 0;
-    MergedRow row{table, 0, 0};
+    MergedRow<Rule::kCached> row{table, 0, 0};
     if (has) {
       r = runs[at];
       begin = starts[r];
       end = starts[r + 1];
       row.row = int64_t{rows[begin]};
+      row.locate(plan.plan);
       row.rank = first_rank + static_cast<uint32_t>(r);
     }
     const bool begun_before = r == 0 && (crossing & 1) != 0, goes_on = r == run_count - 1 && (crossing & 2) != 0;

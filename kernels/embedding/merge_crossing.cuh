@@ -86,9 +86,10 @@ merge_crossing_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_
     if (!whole_block && span > kFewTiles) span = 0;
     const int t = span > 0 ? int32_t{tables[i]} : 0;
     const MergedTable table = merged_table<false>(plan.plan.tables[t], t);
-    MergedRow row{table, 0, 0};
+    MergedRow<Rule::kCached> row{table, 0, 0};
     if (span > 0) {
       row.row = int64_t{rows[i]};
+      row.locate(plan.plan);
       row.rank = rule.first_rank(first + i + 1) - 1;
     }
     const int begin = whole_block ? group : 0, step = whole_block ? groups : 1;
@@ -104,7 +105,10 @@ merge_crossing_kernel(const CUDAMOE_GRID_CONSTANT MergePlan plan, const CUDAMOE_
 template <class Rule>
 cudaError_t launch_merge(const char* name, const MergePlan& plan, const Rule& rule, cudaStream_t stream) {
   const auto shape = [&](int blocks) { return LaunchShape{.name = name, .grid = {blocks}, .block = {kMergeThreads}, .stream = stream}; };
-  const auto tiles_kernel = plan.plain ? merge_tiles_kernel<Rule, true> : merge_tiles_kernel<Rule, false>;
+  auto tiles_kernel = merge_tiles_kernel<Rule, false>;
+  if constexpr (!Rule::kCached) {
+    if (plan.plain) tiles_kernel = merge_tiles_kernel<Rule, true>;
+  }
   const cudaError_t error = launch(shape(plan.tiles), tiles_kernel, plan, rule);
   if (error != cudaSuccess) return error;
   return launch(shape(ceil_divide(plan.tiles, kCrossingTiles)), merge_crossing_kernel<Rule>, plan, rule);

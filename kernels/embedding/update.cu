@@ -13,6 +13,8 @@
 // Philox4x32-10 with key (seed, step) and counter (row, element / 8, table, step), so they depend on nothing else and equal the cpu's.
 //
 // Tiling: that of merge.cuh; a lane has four elements of a row. Weights and states are asked for before the gradients are summed.
+// A row of a table with a cache is updated where it lies (cache.cuh), found by one sector of tags; the order of sums, which follows from
+// the sorted keys, is the same.
 // Order of sums: the mean of squares by a butterfly over the lanes of the row.
 #include "common/philox.cuh"
 #include "embedding/merge_crossing.cuh"
@@ -21,10 +23,11 @@ namespace cudamoe::kernels {
 namespace {
 
 // The four elements at `column` of the weights of a row as f32; n is what is left of the row.
-CUDAMOE_DEVICE LaneVector load_weights(const MergedRow& row, int column, int n) {
-  const int64_t at = row.row * row.table.row_stride + column;
-  if (!row.table.bf16) return load_lane(static_cast<const float*>(row.table.weights) + at, n, row.table.whole_rows);
-  const Bf16* p = static_cast<const Bf16*>(row.table.weights) + at;
+template <bool kCached>
+CUDAMOE_DEVICE LaneVector load_weights(const MergedRow<kCached>& row, int column, int n) {
+  const int64_t at = row.place() * row.row_stride() + column;
+  if (!row.table.bf16) return load_lane(static_cast<const float*>(row.weights()) + at, n, row.table.whole_rows);
+  const Bf16* p = static_cast<const Bf16*>(row.weights()) + at;
   LaneVector v = {};
   if (row.table.whole_rows && n >= kLaneElements) {
     const Vector<Bf16, kLaneElements> halves = load<kLaneElements>(p);
@@ -45,9 +48,11 @@ CUDAMOE_DEVICE Bf16 round_at_random(float x, uint32_t random16) {
   return {static_cast<uint16_t>((is_finite(x) ? bits + random16 : bits) >> 16)};
 }
 
-CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow& row, int column, int n, const LaneVector& v) {
-  const int64_t at = row.row * row.table.row_stride + column;
-  if (!row.table.bf16) return store_lane(static_cast<float*>(row.table.weights) + at, v, n, row.table.whole_rows);
+template <bool kCached>
+CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow<kCached>& row, int column, int n, const LaneVector& v) {
+  if (column == 0) row.note_update();
+  const int64_t at = row.place() * row.row_stride() + column;
+  if (!row.table.bf16) return store_lane(static_cast<float*>(row.weights()) + at, v, n, row.table.whole_rows);
   const Philox random =
       philox(numbers.key0, numbers.key1,
              {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8), static_cast<uint32_t>(row.table.index), numbers.step}});
@@ -57,7 +62,7 @@ CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow&
   Vector<Bf16, kLaneElements> rounded;
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) rounded[j] = round_at_random(v[j], pair[j / 2] >> (j % 2 * 16) & 0xFFFFu);
-  Bf16* p = static_cast<Bf16*>(row.table.weights) + at;
+  Bf16* p = static_cast<Bf16*>(row.weights()) + at;
   if (row.table.whole_rows && n >= kLaneElements) return store(p, rounded);
   CUDAMOE_UNROLL
   for (int j = 0; j < kLaneElements; ++j) {
@@ -69,7 +74,7 @@ CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow&
 struct RuleBase {
   UpdateNumbers numbers;
 
-  static constexpr bool kRowWise = false;
+  static constexpr bool kRowWise = false, kCached = false;
   static constexpr int kBlocks = 5, kPlainBlocks = 7;  // of a multiprocessor
 
   struct Elements {
@@ -88,20 +93,27 @@ struct RuleBase {
   }
   CUDAMOE_DEVICE float moved(float weight, float rate, float direction) const { return fma(-rate, direction, numbers.decay * weight); }
   // Of a state with the shape of the weights.
-  CUDAMOE_DEVICE static float* element_state(const MergedRow& row, int column) {
-    return row.table.state1 + row.row * row.table.row_stride + column;
+  template <class Row>
+  CUDAMOE_DEVICE static float* element_state(const Row& row, int column) {
+    return row.state1() + row.place() * row.row_stride() + column;
   }
-  CUDAMOE_DEVICE static LaneVector load_state(const MergedRow& row, int column, int n) {
+  template <class Row>
+  CUDAMOE_DEVICE static LaneVector load_state(const Row& row, int column, int n) {
     return load_lane(element_state(row, column), n, row.table.whole_rows);
   }
-  CUDAMOE_DEVICE static void store_state(const MergedRow& row, int column, int n, const LaneVector& state) {
+  template <class Row>
+  CUDAMOE_DEVICE static void store_state(const Row& row, int column, int n, const LaneVector& state) {
     store_lane(element_state(row, column), state, n, row.table.whole_rows);
   }
 };
 
 struct Sgd : RuleBase {
-  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const { return {load_weights(row, column, n), {}}; }
-  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+  template <class Row>
+  CUDAMOE_DEVICE Elements load(const Row& row, int column, int n) const {
+    return {load_weights(row, column, n), {}};
+  }
+  template <class Row>
+  CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float) const {
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], numbers.learning_rate, scaled(sum[j]));
     store_weights(numbers, row, column, n, e.weights);
@@ -109,10 +121,12 @@ struct Sgd : RuleBase {
 };
 
 struct AdaGrad : RuleBase {
-  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
+  template <class Row>
+  CUDAMOE_DEVICE Elements load(const Row& row, int column, int n) const {
     return {load_weights(row, column, n), load_state(row, column, n)};
   }
-  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+  template <class Row>
+  CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float) const {
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) {
       const float g = scaled(sum[j]);
@@ -126,12 +140,22 @@ struct AdaGrad : RuleBase {
 
 struct RowWiseAdaGrad : RuleBase {
   static constexpr bool kRowWise = true;
-  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const { return {load_weights(row, column, n), {}}; }
-  CUDAMOE_DEVICE static float load_row(const MergedRow& row) { return row.table.state1[row.row]; }
-  CUDAMOE_DEVICE static void store_row(const MergedRow& row, float state) { row.table.state1[row.row] = state; }
+  template <class Row>
+  CUDAMOE_DEVICE Elements load(const Row& row, int column, int n) const {
+    return {load_weights(row, column, n), {}};
+  }
+  template <class Row>
+  CUDAMOE_DEVICE static float load_row(const Row& row) {
+    return row.state1()[row.place()];
+  }
+  template <class Row>
+  CUDAMOE_DEVICE static void store_row(const Row& row, float state) {
+    row.state1()[row.place()] = state;
+  }
   CUDAMOE_DEVICE float next_state(float state, float mean_square) const { return state + mean_square; }
   CUDAMOE_DEVICE float rate(float state) const { return numbers.learning_rate / (sqrt(state) + numbers.epsilon); }
-  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+  template <class Row>
+  CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], rate, scaled(sum[j]));
     store_weights(numbers, row, column, n, e.weights);
@@ -141,18 +165,26 @@ struct RowWiseAdaGrad : RuleBase {
 struct RowWiseAdam : RuleBase {
   static constexpr bool kRowWise = true;
   static constexpr int kBlocks = 4, kPlainBlocks = 5;
-  CUDAMOE_DEVICE Elements load(const MergedRow& row, int column, int n) const {
+  template <class Row>
+  CUDAMOE_DEVICE Elements load(const Row& row, int column, int n) const {
     return {load_weights(row, column, n), load_state(row, column, n)};
   }
-  CUDAMOE_DEVICE static float load_row(const MergedRow& row) { return row.table.state2[row.row]; }
-  CUDAMOE_DEVICE static void store_row(const MergedRow& row, float state) { row.table.state2[row.row] = state; }
+  template <class Row>
+  CUDAMOE_DEVICE static float load_row(const Row& row) {
+    return row.state2()[row.place()];
+  }
+  template <class Row>
+  CUDAMOE_DEVICE static void store_row(const Row& row, float state) {
+    row.state2()[row.place()] = state;
+  }
   CUDAMOE_DEVICE float next_state(float state, float mean_square) const {
     return numbers.beta2 * state + (1.0f - numbers.beta2) * mean_square;
   }
   CUDAMOE_DEVICE float rate(float state) const {
     return numbers.learning_rate * numbers.correction1 / (sqrt(numbers.correction2 * state) + numbers.epsilon);
   }
-  CUDAMOE_DEVICE void apply(const MergedRow& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+  template <class Row>
+  CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) {
       e.state[j] = fma(numbers.beta1, e.state[j], (1.0f - numbers.beta1) * scaled(sum[j]));
@@ -163,19 +195,32 @@ struct RowWiseAdam : RuleBase {
   }
 };
 
+// A rule for tables of which some have a cache.
+template <class Rule>
+struct Cached : Rule {
+  static constexpr bool kCached = true;
+  static constexpr int kBlocks = 4;
+};
+
+template <class Rule>
+cudaError_t launch_update(const MergePlan& plan, const UpdateNumbers& numbers, cudaStream_t stream) {
+  const char* name = "embedding_update";
+  const Rule rule{{numbers}};
+  return plan.plan.caches == nullptr ? launch_merge(name, plan, rule, stream) : launch_merge(name, plan, Cached<Rule>{rule}, stream);
+}
+
 }  // namespace
 
 cudaError_t embedding_update(const MergePlan& plan, EmbeddingRule rule, const UpdateNumbers& numbers, cudaStream_t stream) {
-  const char* name = "embedding_update";
   switch (rule) {
     case EmbeddingRule::kSgd:
-      return launch_merge(name, plan, Sgd{{numbers}}, stream);
+      return launch_update<Sgd>(plan, numbers, stream);
     case EmbeddingRule::kAdaGrad:
-      return launch_merge(name, plan, AdaGrad{{numbers}}, stream);
+      return launch_update<AdaGrad>(plan, numbers, stream);
     case EmbeddingRule::kRowWiseAdaGrad:
-      return launch_merge(name, plan, RowWiseAdaGrad{{numbers}}, stream);
+      return launch_update<RowWiseAdaGrad>(plan, numbers, stream);
     default:
-      return launch_merge(name, plan, RowWiseAdam{{numbers}}, stream);
+      return launch_update<RowWiseAdam>(plan, numbers, stream);
   }
 }
 

@@ -79,6 +79,41 @@ int64_t copy_out(const std::string& text, char* buffer, int64_t capacity) {
   return static_cast<int64_t>(text.size());
 }
 
+void release_memory(cudamoe_device* device, void* pointer, const cudamoe_device::Allocation& allocation) {
+  if (allocation.mapped) {
+    device->backend->mapped_release(device->device, pointer);
+  } else {
+    device->backend->release(device->device, pointer, allocation.bytes);
+  }
+}
+
+cudamoe_status allocate_memory(const char* function, cudamoe_device* device, int64_t bytes, bool mapped, void** pointer) noexcept {
+  try {
+    Check check(function);
+    check_device(check, device).count("bytes", bytes);
+    check.require(pointer != nullptr, "pointer is null; it must point to a pointer");
+    if (!check.ok()) return check.status();
+    *pointer = nullptr;
+    void* memory = nullptr;
+    const Backend& backend = *device->backend;
+    const cudamoe_status status = (mapped ? backend.mapped_allocate : backend.allocate)(device->device, bytes, &memory);
+    if (status != CUDAMOE_OK) return status;
+    const cudamoe_device::Allocation allocation{bytes, mapped};
+    try {
+      const std::lock_guard lock(device->mutex);
+      device->allocations.emplace(memory, allocation);
+      (mapped ? device->mapped_bytes : device->live_bytes) += bytes;
+    } catch (...) {
+      release_memory(device, memory, allocation);
+      throw;
+    }
+    *pointer = memory;
+    return CUDAMOE_OK;
+  } catch (...) {
+    return fail_from_exception(function);
+  }
+}
+
 }  // namespace
 }  // namespace cudamoe
 
@@ -102,6 +137,8 @@ int64_t cudamoe_struct_size(const char* name) {
   CUDAMOE_SIZE(cudamoe_device_info)
   CUDAMOE_SIZE(cudamoe_embedding_table)
   CUDAMOE_SIZE(cudamoe_embedding_feature)
+  CUDAMOE_SIZE(cudamoe_embedding_cache)
+  CUDAMOE_SIZE(cudamoe_embedding_cache_counters)
   CUDAMOE_SIZE(cudamoe_loss_task)
   CUDAMOE_SIZE(cudamoe_optimizer_tensor)
 #undef CUDAMOE_ARGS_SIZE
@@ -172,7 +209,7 @@ cudamoe_status cudamoe_device_close(cudamoe_device* device) {
       check.require(device->streams.load() == 0, "%lld streams are still open; destroy them first",
                     static_cast<long long>(device->streams.load()));
       check.require(device->allocations.empty(), "%zu allocations (%lld bytes) are still live; free them first", device->allocations.size(),
-                    static_cast<long long>(device->live_bytes));
+                    static_cast<long long>(device->live_bytes + device->mapped_bytes));
       check.require(device->host_allocations.empty(), "%zu host allocations are still live; free them first",
                     device->host_allocations.size());
       if (!check.ok()) return check.status();
@@ -201,6 +238,7 @@ cudamoe_status cudamoe_device_get_info(cudamoe_device* device, cudamoe_device_in
     copy_text(info->backend, device->backend->name);
     const std::lock_guard lock(device->mutex);
     info->live_bytes = device->live_bytes;
+    info->mapped_bytes = device->mapped_bytes;
     info->live_allocations = static_cast<int64_t>(device->allocations.size());
     return CUDAMOE_OK;
   } catch (...) {
@@ -225,29 +263,11 @@ cudamoe_status cudamoe_device_get_notes(cudamoe_device* device, char* buffer, in
 }
 
 cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer) {
-  const char* function = "cudamoe_memory_allocate";
-  try {
-    Check check(function);
-    check_device(check, device).count("bytes", bytes);
-    check.require(pointer != nullptr, "pointer is null; it must point to a pointer");
-    if (!check.ok()) return check.status();
-    *pointer = nullptr;
-    void* memory = nullptr;
-    const cudamoe_status status = device->backend->allocate(device->device, bytes, &memory);
-    if (status != CUDAMOE_OK) return status;
-    try {
-      const std::lock_guard lock(device->mutex);
-      device->allocations.emplace(memory, bytes);
-      device->live_bytes += bytes;
-    } catch (...) {
-      device->backend->release(device->device, memory, bytes);
-      throw;
-    }
-    *pointer = memory;
-    return CUDAMOE_OK;
-  } catch (...) {
-    return fail_from_exception(function);
-  }
+  return allocate_memory("cudamoe_memory_allocate", device, bytes, false, pointer);
+}
+
+cudamoe_status cudamoe_memory_allocate_mapped(cudamoe_device* device, int64_t bytes, void** pointer) {
+  return allocate_memory("cudamoe_memory_allocate_mapped", device, bytes, true, pointer);
 }
 
 cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer) {
@@ -257,17 +277,17 @@ cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer) {
     Check check(function);
     check_device(check, device);
     if (!check.ok()) return check.status();
-    int64_t bytes = 0;
+    cudamoe_device::Allocation allocation{};
     {
       const std::lock_guard lock(device->mutex);
       const auto found = device->allocations.find(pointer);
       check.require(found != device->allocations.end(), "pointer %p is not a live allocation of this device", pointer);
       if (!check.ok()) return check.status();
-      bytes = found->second;
-      device->live_bytes -= bytes;
+      allocation = found->second;
+      (allocation.mapped ? device->mapped_bytes : device->live_bytes) -= allocation.bytes;
       device->allocations.erase(found);
     }
-    device->backend->release(device->device, pointer, bytes);
+    release_memory(device, pointer, allocation);
     return CUDAMOE_OK;
   } catch (...) {
     return fail_from_exception(function);

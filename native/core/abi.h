@@ -15,9 +15,13 @@ struct cudamoe_device {
   const cudamoe::Backend* backend = nullptr;
   void* device = nullptr;
   std::mutex mutex;
-  std::unordered_map<void*, int64_t> allocations;
+  struct Allocation {
+    int64_t bytes;
+    bool mapped;
+  };
+  std::unordered_map<void*, Allocation> allocations;
   std::unordered_set<void*> host_allocations;
-  int64_t live_bytes = 0;
+  int64_t live_bytes = 0, mapped_bytes = 0;
   std::atomic<int64_t> streams{0};
 };
 

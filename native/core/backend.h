@@ -21,6 +21,8 @@
   X(embedding_forward)        \
   X(embedding_update)         \
   X(embedding_gradient)       \
+  X(embedding_cache_prepare)  \
+  X(embedding_cache_flush)    \
   X(gate_forward)             \
   X(gate_backward)            \
   X(routing)                  \
@@ -53,27 +55,29 @@
   X(optimizer_step)
 
 // Every size query: X(name, operation) stands for cudamoe_<name>(stream, const cudamoe_<operation>_args*, int64_t* bytes).
-#define CUDAMOE_QUERIES(X)                              \
-  X(gemm_packed_bytes, gemm_pack)                       \
-  X(gemm_forward_workspace, gemm_forward)               \
-  X(gemm_dgrad_workspace, gemm_dgrad)                   \
-  X(gemm_wgrad_workspace, gemm_wgrad)                   \
-  X(embedding_update_workspace, embedding_update)       \
-  X(embedding_gradient_workspace, embedding_gradient)   \
-  X(gate_forward_workspace, gate_forward)               \
-  X(routing_workspace, routing)                         \
-  X(combine_backward_workspace, combine_backward)       \
-  X(expert_forward_workspace, expert_forward)           \
-  X(expert_mix_workspace, expert_mix)                   \
-  X(layer_norm_backward_workspace, layer_norm_backward) \
-  X(rms_norm_backward_workspace, rms_norm_backward)     \
-  X(attention_forward_workspace, attention_forward)     \
-  X(attention_backward_workspace, attention_backward)   \
-  X(rotary_workspace, rotary)                           \
-  X(graph_transpose_workspace, graph_transpose)         \
-  X(loss_workspace, loss)                               \
-  X(balance_gram_workspace, balance_gram)               \
-  X(balance_columns_workspace, balance_columns)         \
+#define CUDAMOE_QUERIES(X)                                      \
+  X(embedding_cache_bytes, embedding_cache_flush)               \
+  X(embedding_cache_prepare_workspace, embedding_cache_prepare) \
+  X(gemm_packed_bytes, gemm_pack)                               \
+  X(gemm_forward_workspace, gemm_forward)                       \
+  X(gemm_dgrad_workspace, gemm_dgrad)                           \
+  X(gemm_wgrad_workspace, gemm_wgrad)                           \
+  X(embedding_update_workspace, embedding_update)               \
+  X(embedding_gradient_workspace, embedding_gradient)           \
+  X(gate_forward_workspace, gate_forward)                       \
+  X(routing_workspace, routing)                                 \
+  X(combine_backward_workspace, combine_backward)               \
+  X(expert_forward_workspace, expert_forward)                   \
+  X(expert_mix_workspace, expert_mix)                           \
+  X(layer_norm_backward_workspace, layer_norm_backward)         \
+  X(rms_norm_backward_workspace, rms_norm_backward)             \
+  X(attention_forward_workspace, attention_forward)             \
+  X(attention_backward_workspace, attention_backward)           \
+  X(rotary_workspace, rotary)                                   \
+  X(graph_transpose_workspace, graph_transpose)                 \
+  X(loss_workspace, loss)                                       \
+  X(balance_gram_workspace, balance_gram)                       \
+  X(balance_columns_workspace, balance_columns)                 \
   X(optimizer_norm_workspace, optimizer_norm)
 
 namespace cudamoe {
@@ -103,6 +107,9 @@ struct Backend {
   std::string (*device_notes)(void* device);
   cudamoe_status (*allocate)(void* device, int64_t bytes, void** pointer);
   void (*release)(void* device, void* pointer, int64_t bytes);
+  // Host memory that operations use as device memory; mapped_release waits for them.
+  cudamoe_status (*mapped_allocate)(void* device, int64_t bytes, void** pointer);
+  void (*mapped_release)(void* device, void* pointer);
   cudamoe_status (*host_allocate)(void* device, int64_t bytes, void** pointer);
   void (*host_release)(void* device, void* pointer);
   cudamoe_status (*stream_create)(void* device, void** stream);

@@ -37,13 +37,34 @@ struct KeptTables {
   std::vector<cudamoe_embedding_table> tables;
   std::vector<cudamoe_embedding_feature> features;
 };
-template <>
-struct KeptArguments<cudamoe_embedding_forward_args> : KeptTables<cudamoe_embedding_forward_args> {
-  using KeptTables::KeptTables;
+template <class Args>
+struct KeptCaches : KeptTables<Args> {
+  explicit KeptCaches(const Args& given) : KeptTables<Args>(given) { this->args.caches = keep(caches, given.caches, given.table_count); }
+  std::vector<cudamoe_embedding_cache> caches;
 };
 template <>
-struct KeptArguments<cudamoe_embedding_update_args> : KeptTables<cudamoe_embedding_update_args> {
-  using KeptTables::KeptTables;
+struct KeptArguments<cudamoe_embedding_forward_args> : KeptCaches<cudamoe_embedding_forward_args> {
+  using KeptCaches::KeptCaches;
+};
+template <>
+struct KeptArguments<cudamoe_embedding_update_args> : KeptCaches<cudamoe_embedding_update_args> {
+  using KeptCaches::KeptCaches;
+};
+template <>
+struct KeptArguments<cudamoe_embedding_cache_prepare_args> : KeptCaches<cudamoe_embedding_cache_prepare_args> {
+  using KeptCaches::KeptCaches;
+};
+template <>
+struct KeptArguments<cudamoe_embedding_cache_flush_args> {
+  explicit KeptArguments(const cudamoe_embedding_cache_flush_args& given) : args(given) {
+    args.tables = keep(tables, given.tables, given.table_count);
+    args.caches = keep(caches, given.caches, given.table_count);
+  }
+  KeptArguments(const KeptArguments&) = delete;
+  KeptArguments& operator=(const KeptArguments&) = delete;
+  cudamoe_embedding_cache_flush_args args;
+  std::vector<cudamoe_embedding_table> tables;
+  std::vector<cudamoe_embedding_cache> caches;
 };
 template <>
 struct KeptArguments<cudamoe_embedding_gradient_args> : KeptTables<cudamoe_embedding_gradient_args> {

@@ -130,14 +130,22 @@ cudamoe_status allocate_from_system(const char* function, int64_t bytes, bool hu
   return fail(CUDAMOE_ERROR_OUT_OF_MEMORY, "%s: %lld bytes could not be had", function, static_cast<long long>(bytes));
 }
 
-cudamoe_status allocate(void*, int64_t bytes, void** pointer) {
+cudamoe_status allocate_zeroed(const char* function, int64_t bytes, void** pointer) {
   int64_t rounded = 0;
-  const cudamoe_status status = allocate_from_system("cudamoe_memory_allocate", bytes, bytes >= kHugeFrom, pointer, &rounded);
+  const cudamoe_status status = allocate_from_system(function, bytes, bytes >= kHugeFrom, pointer, &rounded);
   if (status == CUDAMOE_OK) std::memset(*pointer, 0, static_cast<size_t>(rounded));
   return status;
 }
 
+cudamoe_status allocate(void*, int64_t bytes, void** pointer) { return allocate_zeroed("cudamoe_memory_allocate", bytes, pointer); }
+
 void release(void*, void* pointer, int64_t) { release_aligned(pointer); }
+
+cudamoe_status mapped_allocate(void*, int64_t bytes, void** pointer) {
+  return allocate_zeroed("cudamoe_memory_allocate_mapped", bytes, pointer);
+}
+
+void mapped_release(void*, void* pointer) { release_aligned(pointer); }
 
 cudamoe_status host_allocate(void*, int64_t bytes, void** pointer) {
   int64_t rounded = 0;
@@ -175,6 +183,8 @@ Backend make_table() {
   table.device_info = device_info;
   table.allocate = allocate;
   table.release = release;
+  table.mapped_allocate = mapped_allocate;
+  table.mapped_release = mapped_release;
   table.host_allocate = host_allocate;
   table.host_release = host_release;
   table.stream_create = stream_create;

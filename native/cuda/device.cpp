@@ -116,6 +116,16 @@ cudamoe_status allocate(void* device, int64_t bytes, void** pointer) {
 
 void release(void* device, void* pointer, int64_t) { device_of(device).memory().release(pointer); }
 
+cudamoe_status mapped_allocate(void* device, int64_t bytes, void** pointer) {
+  Device& own = device_of(device);
+  char what[64];
+  std::snprintf(what, sizeof what, "allocating %lld bytes of mapped host memory", static_cast<long long>(bytes));
+  return own.check(own.memory().allocate_mapped(pointer, static_cast<size_t>(bytes > 0 ? bytes : 1)), "cudamoe_memory_allocate_mapped",
+                   what);
+}
+
+void mapped_release(void* device, void* pointer) { device_of(device).memory().release_mapped(pointer); }
+
 cudamoe_status host_allocate(void* device, int64_t bytes, void** pointer) {
   const Device& own = device_of(device);
   char what[64];
@@ -217,6 +227,8 @@ Backend make_table() {
   table.device_notes = device_notes;
   table.allocate = allocate;
   table.release = release;
+  table.mapped_allocate = mapped_allocate;
+  table.mapped_release = mapped_release;
   table.host_allocate = host_allocate;
   table.host_release = host_release;
   table.stream_create = stream_create;

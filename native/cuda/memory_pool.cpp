@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace cudamoe::cuda {
 
@@ -66,6 +67,30 @@ void MemoryPool::release(void* pointer) {
     if (cudaEventRecord(member.passed, member.stream) == cudaSuccess) cudaStreamWaitEvent(releasing_, member.passed, 0);
   }
   cudaFreeAsync(pointer, releasing_);
+}
+
+cudaError_t MemoryPool::allocate_mapped(void** pointer, size_t bytes) {
+  void *memory = nullptr, *mapped = nullptr;
+  cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
+  if (error != cudaSuccess) return error;
+  error = cudaHostGetDevicePointer(&mapped, memory, 0);
+  // One address on both sides is what a 64-bit process has; without it a pointer could not be freed, or told from device memory.
+  if (error == cudaSuccess && mapped != memory) error = cudaErrorInvalidValue;
+  if (error != cudaSuccess) {
+    cudaFreeHost(memory);
+    return error;
+  }
+  std::memset(memory, 0, bytes);
+  *pointer = memory;
+  return cudaSuccess;
+}
+
+void MemoryPool::release_mapped(void* pointer) {
+  const std::lock_guard lock(mutex_);
+  for (const Member& member : members_) {
+    if (!member.captured) cudaStreamSynchronize(member.stream);
+  }
+  cudaFreeHost(pointer);
 }
 
 cudaError_t MemoryPool::join(cudaStream_t stream) {

@@ -28,6 +28,10 @@ class MemoryPool {
   cudaError_t allocate(void** pointer, size_t bytes);
   void release(void* pointer);
 
+  // Page-locked host memory that kernels reach by its own address, zeroed. Releasing it waits for the work of all streams of the device.
+  cudaError_t allocate_mapped(void** pointer, size_t bytes);
+  void release_mapped(void* pointer);
+
   // A stream whose work uses memory of the pool; leave() before it is destroyed.
   cudaError_t join(cudaStream_t stream);
   void leave(cudaStream_t stream);

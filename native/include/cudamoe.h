@@ -125,6 +125,7 @@ typedef struct cudamoe_device_info {
   char level[32];           /* instruction set in use: "sse4", "avx2", "avx512", "avx512bf16"; "sm_90" */
   int32_t faulted;          /* 1 after a kernel failed on the device: every later call on it fails, its memory is lost; close it */
   int32_t reserved;
+  int64_t mapped_bytes; /* bytes handed out by cudamoe_memory_allocate_mapped and not yet freed; they are not part of live_bytes */
 } cudamoe_device_info;
 
 /* Opens a device. spec (host, UTF-8): "cpu", "cpu:threads=N" (N >= 1; default: the processors that this process may use),
@@ -148,8 +149,14 @@ CUDAMOE_API cudamoe_status cudamoe_device_get_notes(cudamoe_device* device, char
 
 /* Allocates `bytes` >= 0 of device memory, aligned to 64 bytes (2 MiB, with huge pages asked for, from 4 MiB up), zeroed. */
 CUDAMOE_API cudamoe_status cudamoe_memory_allocate(cudamoe_device* device, int64_t bytes, void** pointer);
-/* Frees memory of cudamoe_memory_allocate. Null is accepted. A pointer that is not live is an error, not a crash. Work that was queued on
- * the device's streams before may still use it; the call does not wait for it. */
+/* Allocates `bytes` >= 0 of host memory that stands for device memory, zeroed: operations, copies and fills take it wherever they take
+ * device memory, so that data may be larger than the device's memory. A GPU reads and writes it in place over the bus (it is page-locked
+ * and mapped, aligned to a page), so what is read or written often belongs into device memory, and atomic operations of kernels may not be
+ * seen by the host: it is for embedding tables and their states. The host may touch it while no work that uses it is queued. On the cpu it
+ * is memory of cudamoe_memory_allocate. Freed by cudamoe_memory_free, which for it waits for the work that was queued before. */
+CUDAMOE_API cudamoe_status cudamoe_memory_allocate_mapped(cudamoe_device* device, int64_t bytes, void** pointer);
+/* Frees memory of cudamoe_memory_allocate and cudamoe_memory_allocate_mapped. Null is accepted. A pointer that is not live is an error, not
+ * a crash. Work that was queued on the device's streams before may still use it; the call does not wait for it, but for mapped memory. */
 CUDAMOE_API cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer);
 /* Allocates `bytes` >= 0 of host memory, aligned to 64 bytes, that copies of the device reach without waiting (page-locked for a GPU).
  * Its content is undefined. */
@@ -350,6 +357,76 @@ typedef struct cudamoe_embedding_feature {
   int64_t lookups; /* number of ids; without offsets batch * bag_size. Of all features together at most 2^32 - 1 */
 } cudamoe_embedding_feature;
 
+/*
+ * A cache of a table's hot rows, for tables of cudamoe_memory_allocate_mapped: device memory that holds rows of the table and of its
+ * states. A row lies in one place at a time, in the cache or in the table, and every operation that is given the cache finds it there by
+ * its id: cudamoe_embedding_forward and _update read and write a cached row in the cache and any other in the table itself. So results have
+ * the same bits with a cache of any size and without one, and a batch with more rows than the cache holds is as right as any. Only
+ * cudamoe_embedding_cache_prepare moves rows: called with a batch before its look-up, it brings in the rows that the batch touches, and
+ * writes back those that have to leave. Caches are found by ids, not by places that are handed from one call to the next: ids stay what
+ * they are, a call that is forgotten costs time and no right result, and there is nothing to read back, so a step can be captured.
+ *
+ * It is set-associative: row r may lie in one of the CUDAMOE_EMBEDDING_CACHE_WAYS places of set r % sets, sets = rows / ways. So rows with
+ * low numbers, the frequent ones of a vocabulary by frequency, are spread over the sets. Of a set the batch's rows in ascending order take
+ * empty places, then those of the rows that were not touched for the longest time, the lowest place first; rows of this batch stay. What
+ * finds no place is used in the table. All of it follows from the ids of the batches alone.
+ *
+ * Zeroed memory is an empty cache. Until cudamoe_embedding_cache_flush the table in host memory lacks the updates of cached rows, so
+ * nothing else may read it; who writes it flushes first and fills the cache's memory, or all of it but the counters, with zeros. All calls with a cache are made
+ * on one stream. On the cpu, where the table is as near as a cache would be, a cache holds nothing: the calls are accepted and do nothing,
+ * and the counters stay 0.
+ */
+#define CUDAMOE_EMBEDDING_CACHE_WAYS 8
+typedef struct cudamoe_embedding_cache {
+  void* memory;      /* device memory, aligned to 64 bytes */
+  int64_t bytes;     /* of it, at least what cudamoe_embedding_cache_bytes says */
+  int64_t rows;      /* that it holds: a multiple of CUDAMOE_EMBEDDING_CACHE_WAYS, and rows / ways + the table's rows < 2^31; 0: the table
+                        has no cache */
+  int32_t optimizer; /* whose states it holds as well; CUDAMOE_OPTIMIZER_SGD: none. An update must be of this optimiser */
+  int32_t reserved;
+} cudamoe_embedding_cache;
+
+/* What the memory of a cache begins with, for who wants to read it: copy it to the host. Numbers since the memory was zeroed; the rows of a
+ * batch count once, however often they are looked up. */
+typedef struct cudamoe_embedding_cache_counters {
+  int64_t batches;             /* that were prepared */
+  int64_t hits;                /* rows of batches that were there */
+  int64_t misses;              /* rows that were brought in */
+  int64_t bypasses;            /* rows that found no place */
+  int64_t evictions;           /* rows that had to leave */
+  int64_t bytes_in, bytes_out; /* copied from the table and its states, and back, by prepare and flush */
+  int64_t reserved;
+} cudamoe_embedding_cache_counters;
+
+/* Writes every cached row that was updated back to its table and states. The rows stay in the cache. */
+typedef struct cudamoe_embedding_cache_flush_args {
+  uint32_t struct_size;
+  int32_t table_count;
+  const cudamoe_embedding_table* tables; /* host */
+  const cudamoe_embedding_cache* caches; /* host, [table_count] */
+} cudamoe_embedding_cache_flush_args;
+CUDAMOE_API cudamoe_status cudamoe_embedding_cache_flush(cudamoe_stream* stream, const cudamoe_embedding_cache_flush_args* args);
+/* Bytes that the memory of the cache of a table needs; table_count is 1. */
+CUDAMOE_API cudamoe_status cudamoe_embedding_cache_bytes(cudamoe_stream* stream, const cudamoe_embedding_cache_flush_args* args,
+                                                         int64_t* bytes);
+
+/* Brings the rows that the look-ups of a batch touch into the caches of their tables. Bad ids are passed over, or count as row 0, as
+ * `bounds` says; the look-up reports them. */
+typedef struct cudamoe_embedding_cache_prepare_args {
+  uint32_t struct_size;
+  int32_t table_count, feature_count;
+  int32_t bounds;
+  int64_t batch;
+  const cudamoe_embedding_table* tables;     /* host */
+  const cudamoe_embedding_feature* features; /* host */
+  const cudamoe_embedding_cache* caches;     /* host, [table_count] */
+  void* workspace;
+  int64_t workspace_bytes;
+} cudamoe_embedding_cache_prepare_args;
+CUDAMOE_API cudamoe_status cudamoe_embedding_cache_prepare_workspace(cudamoe_stream* stream,
+                                                                     const cudamoe_embedding_cache_prepare_args* args, int64_t* bytes);
+CUDAMOE_API cudamoe_status cudamoe_embedding_cache_prepare(cudamoe_stream* stream, const cudamoe_embedding_cache_prepare_args* args);
+
 /* output[b, column + j] = pooled over bag b of table[id, j]; an empty bag gives zeros. Mean divides by the number of ids of the
  * bag, bad ones included. batch < 2^31; two features may not share a column. */
 typedef struct cudamoe_embedding_forward_args {
@@ -363,6 +440,7 @@ typedef struct cudamoe_embedding_forward_args {
   int64_t output_row_stride;
   int32_t bounds;
   int32_t reserved;
+  const cudamoe_embedding_cache* caches; /* host, [table_count], or null: no table has one */
 } cudamoe_embedding_forward_args;
 CUDAMOE_API cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_embedding_forward_args* args);
 
@@ -390,7 +468,8 @@ typedef struct cudamoe_embedding_update_args {
   int32_t reserved;
   void* workspace;
   int64_t workspace_bytes;
-  const double* norm; /* [1] or null: when it is not finite no table is changed, as in cudamoe_optimizer_step */
+  const double* norm;                    /* [1] or null: when it is not finite no table is changed, as in cudamoe_optimizer_step */
+  const cudamoe_embedding_cache* caches; /* host, [table_count], or null: no table has one */
 } cudamoe_embedding_update_args;
 CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args,
                                                               int64_t* bytes);

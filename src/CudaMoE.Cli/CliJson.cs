@@ -156,7 +156,7 @@ internal sealed record InspectedTask(string Name, string Type, int Outputs);
 internal sealed record InspectedTable(string Name, int Rows, int Dimension, IReadOnlyList<string> Features);
 
 /// <summary>Bytes by use, for training with batches of so many rows.</summary>
-internal sealed record InspectedMemory(int Rows, long Parameters, long OptimizerStates, long Activations, long PackedWeights, long Workspace);
+internal sealed record InspectedMemory(int Rows, long Parameters, long OptimizerStates, long Activations, long PackedWeights, long Workspace, long HostTables, long TableCaches);
 
 internal sealed record InspectedParameter(string Name, string? Kind, string Type, IReadOnlyList<long> Shape, long Count);
 

@@ -38,6 +38,13 @@ void* DeviceEngine::allocate(int64_t bytes) {
   return pointer;
 }
 
+void* DeviceEngine::allocate_mapped(int64_t bytes) {
+  void* pointer = nullptr;
+  require(cudamoe_memory_allocate_mapped(device_, bytes, &pointer));
+  memory_.push_back(pointer);
+  return pointer;
+}
+
 void DeviceEngine::copy_in(void* destination, const void* source, int64_t bytes) {
   require(cudamoe_memory_copy(stream_, destination, source, bytes, CUDAMOE_HOST_TO_DEVICE));
   synchronize();

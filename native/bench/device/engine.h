@@ -26,6 +26,8 @@ class DeviceEngine {
 
   // Zeroed device memory that lives until clear().
   void* allocate(int64_t bytes);
+  // The same in host memory that stands for device memory.
+  void* allocate_mapped(int64_t bytes);
   template <class T>
   T* allocate_of(int64_t count) {
     return static_cast<T*>(allocate(count * static_cast<int64_t>(sizeof(T))));

@@ -75,6 +75,10 @@ int64_t embedding_width(const EmbeddingShape& shape) {
   return width;
 }
 
+void check_embedding_tables(Check& check, int32_t table_count, const cudamoe_embedding_table* tables) {
+  for (int32_t t = 0; check.ok() && t < table_count; ++t) check_table(check, tables[t], t);
+}
+
 void check_embedding_shape(Check& check, const EmbeddingShape& shape) {
   check.range("table_count", shape.table_count, 1, kMaxEmbeddingItems).range("feature_count", shape.feature_count, 1, kMaxEmbeddingItems);
   check.range("batch", shape.batch, 0, kMaxInt32).range("bounds", shape.bounds, CUDAMOE_BOUNDS_REPORT, CUDAMOE_BOUNDS_CLAMP);
@@ -82,7 +86,7 @@ void check_embedding_shape(Check& check, const EmbeddingShape& shape) {
   if (shape.features == nullptr) check.broken("features is null; it must point to %d features on the host", shape.feature_count);
   check.optional("tables", shape.tables, alignof(cudamoe_embedding_table));
   check.optional("features", shape.features, alignof(cudamoe_embedding_feature));
-  for (int32_t t = 0; check.ok() && t < shape.table_count; ++t) check_table(check, shape.tables[t], t);
+  check_embedding_tables(check, shape.table_count, shape.tables);
   for (int32_t f = 0; check.ok() && f < shape.feature_count; ++f) {
     const cudamoe_embedding_feature& feature = shape.features[f];
     if (feature.table < 0 || feature.table >= shape.table_count)

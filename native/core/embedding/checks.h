@@ -26,6 +26,9 @@ inline constexpr int64_t kMaxEmbeddingItems = 1 << 20;
 // Columns that the output and its gradient need: the largest column + dim. The shape must have been checked.
 int64_t embedding_width(const EmbeddingShape& shape);
 
+// Rows, dimensions and strides.
+void check_embedding_tables(Check& check, int32_t table_count, const cudamoe_embedding_table* tables);
+
 // Counts, dimensions and columns: all that does not read a device pointer, so what a size query can check.
 void check_embedding_shape(Check& check, const EmbeddingShape& shape);
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/abi.h"
-#include "core/embedding/checks.h"
+#include "core/embedding/caches.h"
 
 using namespace cudamoe;
 
@@ -82,6 +82,21 @@ void check_written_apart(Check& check, const cudamoe_embedding_update_args& args
   }
 }
 
+// A cached row is updated with its states, so they must be there as well.
+void check_update_caches(Check& check, const cudamoe_embedding_update_args& args, const cudamoe_stream* stream) {
+  const EmbeddingCaches caches = embedding_caches(args);
+  check_caches(check, caches, stream);
+  for (int32_t t = 0; check.ok() && t < args.table_count; ++t) {
+    if (args.caches[t].rows > 0 && args.caches[t].optimizer != args.optimizer)
+      check.broken("caches[%d].optimizer is %d; it must be optimizer, %d", t, args.caches[t].optimizer, args.optimizer);
+  }
+  if (!check.ok()) return;
+  const int64_t gradient_bytes = span_bytes(args.batch, embedding_width(embedding_shape(args)), args.gradient_row_stride, 4);
+  check_apart_from_caches(check, caches, "gradient", args.gradient, gradient_bytes);
+  check_apart_from_caches(check, caches, "workspace", args.workspace, args.workspace_bytes);
+  check_apart_from_caches(check, caches, "norm", args.norm, sizeof(double));
+}
+
 void check_gradient_shape(Check& check, const cudamoe_embedding_gradient_args& args) {
   check_embedding_shape(check, embedding_shape(args));
 }
@@ -92,7 +107,7 @@ extern "C" {
 
 cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_embedding_forward_args* args) {
   return run_operation("cudamoe_embedding_forward", stream, args, &Backend::embedding_forward,
-                       [](Check& check, const cudamoe_embedding_forward_args& a, cudamoe_stream*) {
+                       [](Check& check, const cudamoe_embedding_forward_args& a, cudamoe_stream* s) {
                          const EmbeddingShape shape = embedding_shape(a);
                          check.dtype("output_dtype", a.output_dtype).zero("reserved", a.reserved);
                          check_embedding_shape(check, shape);
@@ -101,8 +116,12 @@ cudamoe_status cudamoe_embedding_forward(cudamoe_stream* stream, const cudamoe_e
                          const int64_t width = embedding_width(shape), bytes = dtype_bytes(a.output_dtype);
                          check.stride("output_row_stride", a.output_row_stride, width, a.batch);
                          check.data("output", a.output, static_cast<size_t>(bytes), a.batch);
-                         if (check.ok())
-                           check_embedding_apart(check, shape, "output", a.output, span_bytes(a.batch, width, a.output_row_stride, bytes));
+                         if (!check.ok()) return;
+                         const int64_t output_bytes = span_bytes(a.batch, width, a.output_row_stride, bytes);
+                         check_embedding_apart(check, shape, "output", a.output, output_bytes);
+                         if (a.caches == nullptr) return;
+                         check_caches(check, embedding_caches(a), s);
+                         check_apart_from_caches(check, embedding_caches(a), "output", a.output, output_bytes);
                        });
 }
 
@@ -130,6 +149,7 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
                          if (!check.ok()) return;
                          check.workspace(a.workspace, a.workspace_bytes, needed_bytes(s, &Backend::embedding_update_workspace, a));
                          check_written_apart(check, a);
+                         if (check.ok() && a.caches != nullptr) check_update_caches(check, a, s);
                        });
 }
 

@@ -47,12 +47,12 @@ cudaError_t run(const Stream& stream, const Args& args, LookupPlan& plan, kernel
 }  // namespace
 
 int64_t embedding_update_workspace(void*, const cudamoe_embedding_update_args& args) {
-  return LookupPlan(embedding_shape(args)).workspace_bytes();
+  return LookupPlan(embedding_shape(args), args.caches).workspace_bytes();
 }
 
 cudamoe_status embedding_update(void* handle, const cudamoe_embedding_update_args& args) {
   const Stream& stream = stream_of(handle);
-  LookupPlan plan(embedding_shape(args));
+  LookupPlan plan(embedding_shape(args), args.caches);
   const kernels::UpdateNumbers numbers = update_numbers(args);
   const cudaError_t error = run(stream, args, plan, kernels::EmbeddingFunction::kUpdate, [&](const kernels::MergePlan& merge) {
     return merge.tiles > 0 ? kernels::embedding_update(merge, rule_of(args.optimizer), numbers, stream.get()) : cudaSuccess;

@@ -12,6 +12,10 @@ cudamoe_status embedding_update(void* stream, const cudamoe_embedding_update_arg
 int64_t embedding_update_workspace(void* stream, const cudamoe_embedding_update_args& args);
 cudamoe_status embedding_gradient(void* stream, const cudamoe_embedding_gradient_args& args);
 int64_t embedding_gradient_workspace(void* stream, const cudamoe_embedding_gradient_args& args);
+int64_t embedding_cache_bytes(void* stream, const cudamoe_embedding_cache_flush_args& args);
+cudamoe_status embedding_cache_prepare(void* stream, const cudamoe_embedding_cache_prepare_args& args);
+int64_t embedding_cache_prepare_workspace(void* stream, const cudamoe_embedding_cache_prepare_args& args);
+cudamoe_status embedding_cache_flush(void* stream, const cudamoe_embedding_cache_flush_args& args);
 
 inline kernels::EmbeddingBags embedding_bags(const cudamoe_embedding_feature& feature, const cudamoe_embedding_table& table,
                                              int32_t index) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "cuda/embedding/embedding.h"
+#include "cuda/embedding/cache_layout.h"
 
 namespace cudamoe::cuda {
 namespace {
@@ -31,9 +31,22 @@ GatherFeature gather_feature(const cudamoe_embedding_forward_args& args, int32_t
   const bool whole_rows = aligned(table.weights, 16) && table.row_stride % piece == 0;
   const bool whole_output =
       aligned(args.output, store * output_element) && args.output_row_stride % store == 0 && feature.column % store == 0;
-  const bool plain = whole_rows && whole_output && table.dim % piece == 0 && (feature.pooling == CUDAMOE_POOLING_SUM);
-  return {embedding_bags(feature, table, index), table.weights, table.row_stride,   feature.column,       table.dim,
-          embedding_lanes(table.dim, piece),     bf16 ? 1 : 0,  whole_rows ? 1 : 0, whole_output ? 1 : 0, plain ? 1 : 0};
+  const kernels::RowCache cache = row_cache(table, args.caches == nullptr ? nullptr : args.caches + feature.table);
+  const bool plain = whole_rows && whole_output && table.dim % piece == 0 && feature.pooling == CUDAMOE_POOLING_SUM && cache.sets == 0;
+  const auto flag = [](bool set) { return static_cast<uint8_t>(set ? 1 : 0); };
+  return {embedding_bags(feature, table, index),
+          table.weights,
+          table.row_stride,
+          feature.column,
+          cache.tags,
+          cache.weights,
+          cache.sets,
+          table.dim,
+          embedding_lanes(table.dim, piece),
+          flag(bf16),
+          flag(whole_rows),
+          flag(whole_output),
+          flag(plain)};
 }
 
 int64_t blocks_of(const GatherFeature& feature, int64_t batch, int32_t bags_per_group) {
@@ -64,7 +77,7 @@ cudamoe_status embedding_forward(void* handle, const cudamoe_embedding_forward_a
   cudaError_t error = cudaSuccess;
   for (int32_t f = 0; f < args.feature_count && error == cudaSuccess;) {
     table.features = 0;
-    bool offsets = false;
+    bool offsets = false, cached = false;
     int64_t blocks = 0;
     while (f < args.feature_count && table.features < kGatherFeatures) {
       const GatherFeature feature = gather_feature(args, f);
@@ -74,12 +87,14 @@ cudamoe_status embedding_forward(void* handle, const cudamoe_embedding_forward_a
       table.first_block[table.features++] = static_cast<int32_t>(blocks);
       blocks += more;
       offsets = offsets || feature.bags.offsets != nullptr;
+      cached = cached || feature.sets > 0;
       ++f;
     }
     table.first_block[table.features] = static_cast<int32_t>(blocks);
     if (offsets) error = kernels::embedding_check_offsets(table, batch, stream.get());
     if (error == cudaSuccess)
-      error = kernels::embedding_gather(table, batch, args.output, args.output_row_stride, args.output_dtype == CUDAMOE_BF16, stream.get());
+      error = kernels::embedding_gather(table, batch, args.output, args.output_row_stride, args.output_dtype == CUDAMOE_BF16, cached,
+                                        stream.get());
     const bool last = f == args.feature_count;
     if (error == cudaSuccess && (offsets || last || batch.clamp == 0))
       error = kernels::embedding_report(table, batch, kernels::EmbeddingFunction::kForward, last, stream.device_report(), stream.get());

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "cuda/embedding/cache_layout.h"
+
 namespace cudamoe::cuda {
 namespace {
 
@@ -21,10 +23,13 @@ bool whole_rows(const cudamoe_embedding_table& table) {
 
 }  // namespace
 
-LookupPlan::LookupPlan(const EmbeddingShape& args)
+LookupPlan::LookupPlan(const EmbeddingShape& args, const cudamoe_embedding_cache* caches)
     : args_(args), bag_bits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(args.batch)))) {
   plan_features();
   plan_tables();
+  if (any_cache(caches, args.table_count)) {
+    for (int32_t t = 0; t < args.table_count; ++t) caches_.push_back(row_cache(args.tables[t], caches + t));
+  }
   lay_out();
 }
 
@@ -96,6 +101,7 @@ void LookupPlan::lay_out() {
   bad_offset_ = take(4 * args_.feature_count);
   features_at_ = take(static_cast<int64_t>(features_.size() * sizeof(kernels::KeyFeature)));
   tables_at_ = take(static_cast<int64_t>(tables_.size() * sizeof(kernels::PlanTable)));
+  caches_at_ = take(static_cast<int64_t>(caches_.size() * sizeof(kernels::RowCache)));
   keys_[0] = take(8 * lookups_);
   keys_[1] = take(8 * lookups_);
   counts_ = take((4 * int64_t{sort_tiles_}) << digit_bits_);
@@ -111,7 +117,7 @@ kernels::EmbeddingBatch LookupPlan::batch(void* workspace) const {
 
 kernels::EmbeddingPlan LookupPlan::plan(void* workspace) const {
   return {part<const kernels::PlanTable>(workspace, tables_at_), part<const kernels::KeyFeature>(workspace, features_at_),
-          args_.table_count, args_.feature_count};
+          args_.table_count, args_.feature_count, caches_.empty() ? nullptr : part<const kernels::RowCache>(workspace, caches_at_)};
 }
 
 cudaError_t LookupPlan::begin(void* workspace, const float* gradient, int64_t gradient_row_stride, cudaStream_t stream) {
@@ -125,6 +131,8 @@ cudaError_t LookupPlan::begin(void* workspace, const float* gradient, int64_t gr
   if (!features_.empty())
     std::memcpy(image.data() + features_at_, static_cast<const void*>(features_.data()), features_.size() * sizeof(features_[0]));
   std::memcpy(image.data() + tables_at_, static_cast<const void*>(tables_.data()), tables_.size() * sizeof(tables_[0]));
+  if (!caches_.empty())
+    std::memcpy(image.data() + caches_at_, static_cast<const void*>(caches_.data()), caches_.size() * sizeof(caches_[0]));
   const cudaError_t error = kernels::embedding_upload(workspace, image.data(), static_cast<int64_t>(image.size()), stream);
   if (error != cudaSuccess || !has_offsets_) return error;
   return kernels::embedding_check_offsets(plan(workspace), batch(workspace), stream);

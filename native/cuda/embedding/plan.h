@@ -12,7 +12,8 @@ namespace cudamoe::cuda {
 
 class LookupPlan {
  public:
-  explicit LookupPlan(const EmbeddingShape& args);
+  // caches: of each table, or null.
+  explicit LookupPlan(const EmbeddingShape& args, const cudamoe_embedding_cache* caches = nullptr);
 
   int64_t workspace_bytes() const { return bytes_; }
   int64_t lookups() const { return lookups_; }
@@ -44,13 +45,14 @@ class LookupPlan {
   EmbeddingShape args_;
   std::vector<kernels::KeyFeature> features_;  // in the order of their tables
   std::vector<kernels::PlanTable> tables_;
+  std::vector<kernels::RowCache> caches_;  // of each table; empty: none has one
   bool has_offsets_ = false, plain_ = true;
   int bag_bits_ = 0, passes_ = 0, digit_bits_ = 0, sort_tile_ = 0, merge_tile_ = 0, lane_bits_ = 0;
   int32_t sort_tiles_ = 0, merge_tiles_ = 0;
   int64_t lookups_ = 0, partial_stride_ = 0;
   // Offsets of the parts of the work space. The plan proper, up to keys_, is uploaded.
-  int64_t findings_ = 0, bad_offset_ = 0, features_at_ = 0, tables_at_ = 0, keys_[2] = {}, counts_ = 0, totals_ = 0, partials_ = 0,
-          tile_ranks_ = 0, bytes_ = 0;
+  int64_t findings_ = 0, bad_offset_ = 0, features_at_ = 0, tables_at_ = 0, caches_at_ = 0, keys_[2] = {}, counts_ = 0, totals_ = 0,
+          partials_ = 0, tile_ranks_ = 0, bytes_ = 0;
 };
 
 }  // namespace cudamoe::cuda

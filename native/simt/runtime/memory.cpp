@@ -21,6 +21,13 @@ bool within(const std::map<void*, size_t>& blocks, const void* pointer, size_t b
   return offset <= size && bytes <= size - offset;
 }
 
+// Whether kernels, copies and fills may use the range as device memory: the device's own, or page-locked host memory, which has one address
+// on both sides.
+bool device_reaches(const void* pointer, size_t bytes) {
+  const Runtime& runtime = Runtime::instance();
+  return runtime.device_memory.contains(pointer, bytes) || within(runtime.host_memory, pointer, bytes);
+}
+
 cudaError_t allocate(RuntimeDevice* device, void** pointer, size_t bytes) {
   *pointer = nullptr;
   if (device == nullptr) return cudaErrorInvalidDevice;
@@ -95,15 +102,14 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
   if (bytes == 0) return cudaSuccess;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  if ((from_device && !runtime.device_memory.contains(source, bytes)) || (to_device && !runtime.device_memory.contains(destination, bytes)))
-    return cudaErrorInvalidValue;
+  if ((from_device && !device_reaches(source, bytes)) || (to_device && !device_reaches(destination, bytes))) return cudaErrorInvalidValue;
   if (stream->captured != nullptr && kind != cudaMemcpyDeviceToDevice) {
     stream->captured->invalid = true;
     return cudaErrorStreamCaptureUnsupported;
   }
   const auto move = [=](const void* from) {
-    if (from_device && !Runtime::instance().device_memory.contains(source, bytes)) return freed_too_early("a copy from", source);
-    if (to_device && !Runtime::instance().device_memory.contains(destination, bytes)) return freed_too_early("a copy to", destination);
+    if (from_device && !device_reaches(source, bytes)) return freed_too_early("a copy from", source);
+    if (to_device && !device_reaches(destination, bytes)) return freed_too_early("a copy to", destination);
     std::memcpy(destination, from, bytes);
     return std::string();
   };
@@ -128,9 +134,9 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
   if (device == nullptr) return cudaErrorInvalidResourceHandle;
   if (!device->failure.empty()) return cudaErrorLaunchFailure;
   if (bytes == 0) return cudaSuccess;
-  if (!runtime.device_memory.contains(destination, bytes)) return cudaErrorInvalidValue;
+  if (!device_reaches(destination, bytes)) return cudaErrorInvalidValue;
   stream->push({[destination, value, bytes] {
-                  if (!Runtime::instance().device_memory.contains(destination, bytes)) return freed_too_early("a fill of", destination);
+                  if (!device_reaches(destination, bytes)) return freed_too_early("a fill of", destination);
                   if (traffic_listener != nullptr) traffic_listener->transfer(0, bytes);
                   std::memset(destination, value, bytes);
                   return std::string();

@@ -213,6 +213,67 @@ TEST(Memory, IsZeroedAlignedAndCounted) {
   EXPECT_EQ(own.info().live_bytes, 0);
 }
 
+TEST(MappedMemory, IsZeroedCopiedFilledAndCountedApart) {
+  TestDevice own;
+  constexpr int64_t kBytes = 100000;
+  void *mapped = nullptr, *on_device = nullptr, *empty = nullptr;
+  CUDAMOE_ASSERT_OK(cudamoe_memory_allocate_mapped(own.device(), 0, &empty));
+  CUDAMOE_ASSERT_OK(cudamoe_memory_allocate_mapped(own.device(), kBytes, &mapped));
+  CUDAMOE_ASSERT_OK(cudamoe_memory_allocate(own.device(), kBytes, &on_device));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(mapped) % 64, 0u);
+  EXPECT_EQ(own.info().mapped_bytes, kBytes);
+  EXPECT_EQ(own.info().live_bytes, kBytes);
+  EXPECT_EQ(own.info().live_allocations, 3);
+  std::vector<unsigned char> host(kBytes, 0xCD);
+  const auto read = [&](const void* source) {
+    CUDAMOE_EXPECT_OK(cudamoe_memory_copy(own.stream(), host.data(), source, kBytes, CUDAMOE_DEVICE_TO_HOST));
+    return host;
+  };
+  EXPECT_EQ(read(mapped), std::vector<unsigned char>(kBytes, 0));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_fill(own.stream(), mapped, 7, kBytes));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_copy(own.stream(), on_device, mapped, kBytes, CUDAMOE_DEVICE_TO_DEVICE));
+  EXPECT_EQ(read(on_device), std::vector<unsigned char>(kBytes, 7));
+  std::vector<unsigned char> values(kBytes);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<unsigned char>(i * 7 + i / 256);
+  CUDAMOE_EXPECT_OK(cudamoe_memory_copy(own.stream(), mapped, values.data(), kBytes, CUDAMOE_HOST_TO_DEVICE));
+  EXPECT_EQ(read(mapped), values);
+  // The host has it at the same address.
+  CUDAMOE_EXPECT_OK(cudamoe_stream_synchronize(own.stream()));
+  EXPECT_EQ(std::memcmp(mapped, values.data(), kBytes), 0);
+  CUDAMOE_EXPECT_OK(cudamoe_memory_copy(own.stream(), mapped, on_device, kBytes, CUDAMOE_DEVICE_TO_DEVICE));
+  EXPECT_EQ(read(mapped), std::vector<unsigned char>(kBytes, 7));
+  CUDAMOE_EXPECT_REFUSED(cudamoe_host_free(own.device(), mapped), "is not live host memory of this device");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_device_close(own.device()), "streams are still open");
+  // Freeing it waits for what is queued.
+  CUDAMOE_EXPECT_OK(cudamoe_memory_fill(own.stream(), mapped, 9, kBytes));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_copy(own.stream(), on_device, mapped, kBytes, CUDAMOE_DEVICE_TO_DEVICE));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_free(own.device(), mapped));
+  CUDAMOE_EXPECT_REFUSED(cudamoe_memory_free(own.device(), mapped), "is not a live allocation of this device");
+  EXPECT_EQ(read(on_device), std::vector<unsigned char>(kBytes, 9));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_free(own.device(), empty));
+  EXPECT_EQ(own.info().mapped_bytes, 0);
+  EXPECT_EQ(own.info().live_bytes, kBytes);
+  CUDAMOE_EXPECT_OK(cudamoe_memory_free(own.device(), on_device));
+  CUDAMOE_EXPECT_OK(cudamoe_stream_synchronize(own.stream()));
+}
+
+TEST(MappedMemory, OfAWrongSizeIsRefusedAndTooMuchIsOutOfMemory) {
+  TestDevice own;
+  void* memory = &own;
+  CUDAMOE_EXPECT_REFUSED(cudamoe_memory_allocate_mapped(own.device(), -1, &memory), "cudamoe_memory_allocate_mapped: bytes is -1");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_memory_allocate_mapped(own.device(), 8, nullptr), "pointer is null");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_memory_allocate_mapped(nullptr, 8, &memory), "device is null");
+  EXPECT_EQ(cudamoe_memory_allocate_mapped(own.device(), int64_t{1} << 47, &memory), CUDAMOE_ERROR_OUT_OF_MEMORY);
+  EXPECT_NE(last_error().find("cudamoe_memory_allocate_mapped: "), std::string::npos) << last_error();
+  EXPECT_NE(last_error().find(std::to_string(int64_t{1} << 47) + " bytes"), std::string::npos) << last_error();
+  EXPECT_EQ(memory, nullptr);
+  EXPECT_EQ(own.info().mapped_bytes, 0);
+  EXPECT_EQ(own.info().live_allocations, 0);
+  // The device goes on.
+  CUDAMOE_EXPECT_OK(cudamoe_memory_allocate_mapped(own.device(), 8, &memory));
+  CUDAMOE_EXPECT_OK(cudamoe_memory_free(own.device(), memory));
+}
+
 TEST(Memory, OnlyLivePointersOfTheDeviceAreFreed) {
   TestDevice own, other;
   void* memory = nullptr;

@@ -48,24 +48,25 @@ EmbeddingData make_case(Random& random, const CaseShape& shape) {
   return data;
 }
 
-EmbeddingCase::EmbeddingCase(TestDevice& device, const EmbeddingData& data, int32_t optimizer, float state) : device_(device), data_(data) {
+EmbeddingCase::EmbeddingCase(TestDevice& device, const EmbeddingData& data, int32_t optimizer, float state, Place place)
+    : device_(device), data_(data) {
   for (const TableData& table : data_.tables) {
     const int64_t count = static_cast<int64_t>(table.weights.size());
     void* weights;
     if (table.dtype == CUDAMOE_BF16) {
-      weights_bf16_.emplace_back(device, to_bf16(table.weights));
+      weights_bf16_.emplace_back(device, to_bf16(table.weights), 0, place);
       weights_f32_.emplace_back(device, 0);
       weights = weights_bf16_.back().data();
     } else {
-      weights_f32_.emplace_back(device, table.weights);
+      weights_f32_.emplace_back(device, table.weights, 0, place);
       weights_bf16_.emplace_back(device, 0);
       weights = weights_f32_.back().data();
     }
     const bool per_row = optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD;
     const bool none = optimizer == CUDAMOE_OPTIMIZER_SGD;
-    state1_.emplace_back(device, std::vector<float>(static_cast<size_t>(none ? 0 : per_row ? table.rows : count), state));
-    state2_.emplace_back(device,
-                         std::vector<float>(static_cast<size_t>(optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? table.rows : 0), state));
+    state1_.emplace_back(device, std::vector<float>(static_cast<size_t>(none ? 0 : per_row ? table.rows : count), state), 0, place);
+    state2_.emplace_back(
+        device, std::vector<float>(static_cast<size_t>(optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? table.rows : 0), state), 0, place);
     tables_.push_back({weights, table.rows, table.row_stride, none ? nullptr : state1_.back().data(),
                        optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM ? state2_.back().data() : nullptr, table.dim, table.dtype});
   }

@@ -28,10 +28,12 @@ struct CaseShape {
 
 EmbeddingData make_case(Random& random, const CaseShape& shape);
 
-// The data in device memory. `state1` and `state2` have the shapes that `optimizer` wants and start at `state` in all elements.
+// The data in device memory, tables and states at `place`. `state1` and `state2` have the shapes that `optimizer` wants and start at
+// `state` in all elements.
 class EmbeddingCase {
  public:
-  EmbeddingCase(TestDevice& device, const EmbeddingData& data, int32_t optimizer = CUDAMOE_OPTIMIZER_SGD, float state = 0);
+  EmbeddingCase(TestDevice& device, const EmbeddingData& data, int32_t optimizer = CUDAMOE_OPTIMIZER_SGD, float state = 0,
+                Place place = Place::kDevice);
 
   const std::vector<cudamoe_embedding_table>& tables() const { return tables_; }
   const std::vector<cudamoe_embedding_feature>& features() const { return features_; }

@@ -12,7 +12,7 @@ void require(cudamoe_status status) {
 
 }  // namespace
 
-GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment)
+GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment, Place place)
     : device_(device.device()),
       stream_(device.stream()),
       in_process_(test_device_reaches_host_memory()),
@@ -20,7 +20,7 @@ GuardedMemory::GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalign
       misalignment_(misalignment) {
   void* pointer = nullptr;
   const int64_t total = 2 * kBand + misalignment_ + bytes_;
-  require(cudamoe_memory_allocate(device_, total, &pointer));
+  require((place == Place::kMapped ? cudamoe_memory_allocate_mapped : cudamoe_memory_allocate)(device_, total, &pointer));
   base_ = static_cast<char*>(pointer);
   require(cudamoe_memory_fill(stream_, base_, kPattern, total));
   poison();

@@ -17,11 +17,14 @@
 
 namespace cudamoe::test {
 
+// Where the memory of a buffer lies: on the device, or on the host, mapped.
+enum class Place { kDevice, kMapped };
+
 // Untyped part of Buffer.
 class GuardedMemory {
  public:
   // `misalignment` bytes past a 64-byte boundary.
-  GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment);
+  GuardedMemory(TestDevice& device, int64_t bytes, int64_t misalignment, Place place);
   ~GuardedMemory();
   GuardedMemory(GuardedMemory&& other) noexcept;
   GuardedMemory(const GuardedMemory&) = delete;
@@ -50,10 +53,10 @@ template <class T>
 class Buffer {
  public:
   // Poisoned elements; `misaligned` shifts the first one by that many elements from a 64-byte boundary.
-  Buffer(TestDevice& device, int64_t count, int64_t misaligned = 0)
-      : count_(count), memory_(device, count * static_cast<int64_t>(sizeof(T)), misaligned * static_cast<int64_t>(sizeof(T))) {}
-  Buffer(TestDevice& device, const std::vector<T>& values, int64_t misaligned = 0)
-      : Buffer(device, static_cast<int64_t>(values.size()), misaligned) {
+  Buffer(TestDevice& device, int64_t count, int64_t misaligned = 0, Place place = Place::kDevice)
+      : count_(count), memory_(device, count * static_cast<int64_t>(sizeof(T)), misaligned * static_cast<int64_t>(sizeof(T)), place) {}
+  Buffer(TestDevice& device, const std::vector<T>& values, int64_t misaligned = 0, Place place = Place::kDevice)
+      : Buffer(device, static_cast<int64_t>(values.size()), misaligned, place) {
     set(values);
   }
 

@@ -116,13 +116,19 @@ internal sealed class InspectCommand : CliCommand
             Tables = [.. shape.Layout.Sparse.GroupBy(s => s.Table).Select(g => new InspectedTable(g.Key, g.First().Rows, g.First().Dimension, [.. g.Select(s => s.Name)]))],
             DenseParameters = model.Parameters.Where(p => p.Kind is not (ParameterKind.Embedding or ParameterKind.Frozen)).Sum(p => p.Count),
             EmbeddingParameters = model.Parameters.Where(p => p.Kind == ParameterKind.Embedding).Sum(p => p.Count),
-            Memory = new(model.MaxRows, model.Memory.Parameters, model.Memory.OptimizerStates, model.Memory.Activations, model.Memory.PackedWeights, model.Memory.Workspace),
+            Memory = MemoryOf(model),
             Parameters = [.. model.Parameters.Select(p => new InspectedParameter(p.Name, ParameterFile.SnakeCase(p.Kind), p.Type.ToString().ToUpperInvariant(), p.Shape, p.Count))],
             Layout = LayoutNote.ReplaceLineEndings(" "),
             Checkpoint = checkpoint is null
                 ? null
                 : new(checkpoint.Folder, checkpoint.State.Step, checkpoint.State.Epoch, [.. checkpoint.Files.Select(f => new InspectedFile(f.Key, f.Value.Length, f.Value.Sha256))]),
         };
+    }
+
+    private static InspectedMemory MemoryOf(MultiTaskModel model)
+    {
+        ModelMemory memory = model.Memory;
+        return new(model.MaxRows, memory.Parameters, memory.OptimizerStates, memory.Activations, memory.PackedWeights, memory.Workspace, memory.HostTables, memory.TableCaches);
     }
 
     private static int InspectTensors(CliContext context, string path)
@@ -160,6 +166,8 @@ internal sealed class InspectCommand : CliCommand
         context.WriteRaw(
             $"memory for training with batches of {memory.Rows}: {Texts.Bytes(memory.Parameters)} parameters, {Texts.Bytes(memory.OptimizerStates)} optimiser states, "
             + $"{Texts.Bytes(memory.Activations)} activations, {Texts.Bytes(memory.PackedWeights)} packed weights, {Texts.Bytes(memory.Workspace)} work space\n");
+        if (memory.HostTables > 0)
+            context.WriteRaw($"on the host: {Texts.Bytes(memory.HostTables)} tables with their optimiser states, of which the device caches rows in {Texts.Bytes(memory.TableCaches)}\n");
         if (result.Checkpoint is { } checkpoint)
         {
             context.WriteRaw($"checkpoint {checkpoint.Path} after step {Texts.Count(checkpoint.Step)}, epoch {checkpoint.Epoch}; every file has the length and SHA-256 of its manifest\n");

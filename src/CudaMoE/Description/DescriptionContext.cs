@@ -23,7 +23,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
         typeof(SnakeCaseEnumConverter<MacroTables>), typeof(SnakeCaseEnumConverter<MacroAttention>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
-        typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<TokenPooling>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
+        typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<TokenPooling>), typeof(SnakeCaseEnumConverter<StoragePlace>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),
     ])]
 [JsonSerializable(typeof(ModelDescription))]
 [JsonSerializable(typeof(StreamDescription))]
@@ -38,6 +38,7 @@ internal sealed partial class DescriptionContext : JsonSerializerContext
         new FileFormat(),
         new ValidationSplit(),
         new FeatureDescription { Name = "", Type = default },
+        new TableStorage(),
         new TaskDescription { Name = "", Type = default },
         new MaskRule { Column = "", In = [] },
         new ArchitectureDescription { Type = default },

@@ -31,6 +31,9 @@ public sealed record FeatureDescription
     /// <summary>Name of the embedding table; features that name the same one share it (same dimension and encoding). Null = the feature's own.</summary>
     public string? Table { get; init; }
 
+    /// <summary>Where the embedding table lies, with its optimiser states; null = in the device's memory. Features that share a table need the same.</summary>
+    public TableStorage? Storage { get; init; }
+
     /// <summary>Character between the values of a multi-hot feature, of a sequence or of a vector.</summary>
     public string ValueSeparator { get; init; } = "|";
 
@@ -53,6 +56,27 @@ public sealed record FeatureDescription
     /// <summary>Width of a vector feature.</summary>
     [NumberRange(1, 65536)]
     public int? Size { get; init; }
+}
+
+/// <summary>Where an embedding table lies.</summary>
+public sealed record TableStorage
+{
+    /// <summary>Whose memory holds the table and its optimiser states.</summary>
+    public StoragePlace Place { get; init; } = StoragePlace.Device;
+
+    /// <summary>Of a table in host memory: rows that the device's memory holds beside, those that were used last; rounded up to a multiple of 8. Null = none.</summary>
+    [NumberRange(8)]
+    public int? CacheRows { get; init; }
+}
+
+/// <summary>Memories for tables.</summary>
+public enum StoragePlace
+{
+    /// <summary>The device's own.</summary>
+    Device,
+
+    /// <summary>The host's, page-locked, which a GPU reads and writes over the bus: for tables that are larger than its memory.</summary>
+    Host,
 }
 
 /// <summary>Kinds of feature.</summary>

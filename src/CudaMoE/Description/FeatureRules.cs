@@ -8,6 +8,9 @@ internal static class FeatureRules
     /// <summary>Most positions of a sequence: each is a look-up of its own.</summary>
     private const int MaxSequence = 4096;
 
+    /// <summary>The places that a row can take in a cache.</summary>
+    private const int LeastCacheRows = 8;
+
     private static readonly FeatureDescription Default = new() { Name = "", Type = default };
 
     public static void Check(ModelDescription description)
@@ -65,6 +68,8 @@ internal static class FeatureRules
             throw Error(path + ".dimension", $"is missing; feature \"{feature.Name}\" is embedded and needs the width of its embedding");
         CheckApplies(path, IsCategory(feature), feature.Encoding == Default.Encoding, "encoding", category);
         CheckApplies(path, IsCategory(feature), feature.Table is null, "table", category);
+        CheckApplies(path, embedded, feature.Storage is null, "storage", "a categorical, multi_hot, sequence or quantile-bucketed feature");
+        CheckStorage(feature.Storage, path + ".storage");
         CheckApplies(path, embedded, feature.Buckets is null, "buckets", "a categorical, multi_hot, sequence or quantile-bucketed feature");
         bool needsBuckets = IsQuantile(feature) || (embedded && feature.Encoding != CategoryEncoding.Vocabulary);
         if (needsBuckets && feature.Buckets is null)
@@ -72,6 +77,16 @@ internal static class FeatureRules
         CheckApplies(
             path, IsCategory(feature) && feature.Encoding == CategoryEncoding.Vocabulary, feature.MinCount == Default.MinCount, "min_count",
             "a feature with encoding vocabulary");
+    }
+
+    private static void CheckStorage(TableStorage? storage, string path)
+    {
+        if (storage?.CacheRows is not { } rows)
+            return;
+        if (storage.Place != StoragePlace.Host)
+            throw Error(path + ".cache_rows", $"is {rows}, but the table is in the device's memory; set place to host, or remove cache_rows");
+        if (rows < LeastCacheRows)
+            throw Error(path + ".cache_rows", $"is {rows}; it must be at least {LeastCacheRows}; remove it for a table without a cache");
     }
 
     private static void CheckApplies(string path, bool applies, bool isDefault, string key, string owner)
@@ -95,6 +110,7 @@ internal static class FeatureRules
             Same("encoding", feature.Encoding, owner.Encoding);
             Same("buckets", feature.Buckets, owner.Buckets);
             Same("min_count", feature.MinCount, owner.MinCount);
+            Same("storage", feature.Storage, owner.Storage);
             if (IsQuantile(feature) || IsQuantile(owner))
                 throw Error($"features[{i}].table", $"is \"{table}\", which a quantile feature has for itself; choose another name");
 

@@ -14,6 +14,8 @@ internal static class NativeConstants
 
     public const int BoundsReport = 0;
 
+    public const int EmbeddingCacheWays = 8;
+
     public const int LossBinary = 0;
     public const int LossSquared = 1;
     public const int LossSoftmax = 2;

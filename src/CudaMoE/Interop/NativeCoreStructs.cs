@@ -29,4 +29,5 @@ internal unsafe struct DeviceInfo
     public fixed byte Level[32];
     public int Faulted;
     public int Reserved;
+    public long MappedBytes;
 }

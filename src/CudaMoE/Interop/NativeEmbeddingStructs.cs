@@ -29,6 +29,57 @@ internal unsafe struct EmbeddingFeature
     public long Lookups;
 }
 
+/// <summary><c>cudamoe_embedding_cache</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct EmbeddingCache
+{
+    public void* Memory;
+    public long Bytes;
+    public long Rows;
+    public int Optimizer;
+    public int Reserved;
+}
+
+/// <summary><c>cudamoe_embedding_cache_counters</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct EmbeddingCacheCounters
+{
+    public long Batches;
+    public long Hits;
+    public long Misses;
+    public long Bypasses;
+    public long Evictions;
+    public long BytesIn;
+    public long BytesOut;
+    public long Reserved;
+}
+
+/// <summary><c>cudamoe_embedding_cache_flush_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct EmbeddingCacheFlushArgs
+{
+    public uint StructSize;
+    public int TableCount;
+    public EmbeddingTable* Tables;
+    public EmbeddingCache* Caches;
+}
+
+/// <summary><c>cudamoe_embedding_cache_prepare_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct EmbeddingCachePrepareArgs
+{
+    public uint StructSize;
+    public int TableCount;
+    public int FeatureCount;
+    public int Bounds;
+    public long Batch;
+    public EmbeddingTable* Tables;
+    public EmbeddingFeature* Features;
+    public EmbeddingCache* Caches;
+    public void* Workspace;
+    public long WorkspaceBytes;
+}
+
 /// <summary><c>cudamoe_embedding_forward_args</c> of cudamoe.h.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct EmbeddingForwardArgs
@@ -44,6 +95,7 @@ internal unsafe struct EmbeddingForwardArgs
     public long OutputRowStride;
     public int Bounds;
     public int Reserved;
+    public EmbeddingCache* Caches;
 }
 
 /// <summary><c>cudamoe_embedding_update_args</c> of cudamoe.h.</summary>
@@ -72,6 +124,7 @@ internal unsafe struct EmbeddingUpdateArgs
     public void* Workspace;
     public long WorkspaceBytes;
     public double* Norm;
+    public EmbeddingCache* Caches;
 }
 
 /// <summary><c>cudamoe_embedding_gradient_args</c> of cudamoe.h.</summary>

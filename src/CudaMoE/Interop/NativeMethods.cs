@@ -47,6 +47,9 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_memory_allocate")]
     public static partial int MemoryAllocate(nint device, long bytes, void** pointer);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_memory_allocate_mapped")]
+    public static partial int MemoryAllocateMapped(nint device, long bytes, void** pointer);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_memory_free")]
     public static partial int MemoryFree(nint device, void* pointer);
 
@@ -106,6 +109,18 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library, EntryPoint = "cudamoe_gemm_wgrad")]
     public static partial int GemmWgrad(nint stream, GemmWgradArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_cache_bytes")]
+    public static partial int EmbeddingCacheBytes(nint stream, EmbeddingCacheFlushArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_cache_flush")]
+    public static partial int EmbeddingCacheFlush(nint stream, EmbeddingCacheFlushArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_cache_prepare_workspace")]
+    public static partial int EmbeddingCachePrepareWorkspace(nint stream, EmbeddingCachePrepareArgs* args, long* bytes);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_embedding_cache_prepare")]
+    public static partial int EmbeddingCachePrepare(nint stream, EmbeddingCachePrepareArgs* args);
 
     [LibraryImport(Library, EntryPoint = "cudamoe_embedding_forward")]
     public static partial int EmbeddingForward(nint stream, EmbeddingForwardArgs* args);

@@ -23,6 +23,7 @@ internal sealed unsafe class EmbeddingLayer
     private readonly int _tableCount;
     private readonly int _featureCount;
     private readonly long[] _columns;
+    private readonly TableCaches? _caches;
     private EmbeddingTable* _tables;
     private EmbeddingFeature* _features;
     private EmbeddingForwardArgs _forward;
@@ -60,8 +61,19 @@ internal sealed unsafe class EmbeddingLayer
         _featureCount = layout.Sparse.Sum(s => Math.Max(1, s.Positions)) * _units;
         _features = (EmbeddingFeature*)NativeMemory.AllocZeroed((nuint)Math.Max(_featureCount, 1), (nuint)sizeof(EmbeddingFeature));
         bool bf16 = description.Architecture.EmbeddingPrecision == Precision.Bf16;
+        string[] names = new string[_tableCount];
+        long[] cacheRows = new long[_tableCount];
         for (int t = 0; t < _tableCount; t++)
-            AddTable(t, units == null ? "" : $"{units[t / tables.Count]}.", tables[t % tables.Count], bf16);
+        {
+            SparseInput table = tables[t % tables.Count];
+            TableStorage? storage = Storage(description, table.Table);
+            names[t] = units == null ? table.Table : $"{units[t / tables.Count]}.{table.Table}";
+            cacheRows[t] = Ways(Math.Min(storage?.CacheRows ?? 0, table.Rows));
+            AddTable(t, names[t], table, bf16, storage?.Place == StoragePlace.Host);
+        }
+
+        if (cacheRows.Any(rows => rows > 0))
+            _caches = new(context, _tables, cacheRows, context.Training ? NativeOptimizer(_optimizer.Type) : NativeOptimizer(OptimizerType.Sgd), names);
         _columns = new long[layout.Sparse.Count];
         int feature = 0;
         for (int unit = 0; unit < _units; unit++)
@@ -98,6 +110,22 @@ internal sealed unsafe class EmbeddingLayer
 
     /// <summary>Number of tables.</summary>
     public int Tables => _tableCount;
+
+    /// <summary>Device memory of the caches of tables in host memory.</summary>
+    public long CacheBytes => _caches?.Bytes ?? 0;
+
+    /// <summary>What the caches of tables in host memory did so far; empty when there are none. Waits for the device.</summary>
+    public IReadOnlyList<TableCacheCounts> ReadCaches()
+    {
+        List<TableCacheCounts> counts = [];
+        for (int t = 0; t < _tableCount; t++)
+        {
+            if (_caches?.ReadCounters(t) is { } c)
+                counts.Add(new(_caches.Names[t], _caches.Native[t].Rows, c.Batches, c.Hits, c.Misses, c.Bypasses, c.Evictions, c.BytesIn, c.BytesOut));
+        }
+
+        return counts;
+    }
 
     /// <summary>Makes a batch readable to <see cref="Forward"/>.</summary>
     public void Load(Batch batch)
@@ -137,6 +165,7 @@ internal sealed unsafe class EmbeddingLayer
     {
         if (EmbeddingWidth > 0)
         {
+            _caches?.Prepare(_features, _featureCount, _rows);
             fixed (EmbeddingForwardArgs* args = &_forward)
                 NativeStatus.Check(NativeMethods.EmbeddingForward(_context.Stream.Native, args));
         }
@@ -315,10 +344,24 @@ internal sealed unsafe class EmbeddingLayer
         }
     }
 
-    private void AddTable(int index, string prefix, SparseInput input, bool bf16)
+    private static TableStorage? Storage(ModelDescription description, string table) =>
+        description.Features.FirstOrDefault(f => f.Dimension != null && (f.Table ?? f.Name) == table)?.Storage;
+
+    private static long Ways(long rows) => (rows + NativeConstants.EmbeddingCacheWays - 1) / NativeConstants.EmbeddingCacheWays * NativeConstants.EmbeddingCacheWays;
+
+    private static int NativeOptimizer(OptimizerType type) => type switch
+    {
+        OptimizerType.Sgd => 0,
+        OptimizerType.Adagrad => 1,
+        OptimizerType.RowwiseAdagrad => 2,
+        OptimizerType.RowwiseAdam => 4,
+        _ => throw new DescriptionException($"training.embedding_optimizer.type is {type}; it must be sgd, adagrad, rowwise_adagrad or rowwise_adam"),
+    };
+
+    private void AddTable(int index, string name, SparseInput input, bool bf16, bool onHost)
     {
         long elements = checked((long)input.Rows * input.Dimension);
-        DeviceBuffer weights = Allocate(elements * (bf16 ? 2 : sizeof(float)));
+        DeviceBuffer weights = Allocate(elements * (bf16 ? 2 : sizeof(float)), onHost);
         (long state1, long state2) = (_context.Training, _optimizer.Type) switch
         {
             (false, _) or (_, OptimizerType.Sgd) => (0L, 0L),
@@ -326,8 +369,8 @@ internal sealed unsafe class EmbeddingLayer
             (_, OptimizerType.Adagrad) => (elements, 0L),
             _ => (elements, input.Rows),
         };
-        DeviceBuffer? first = state1 == 0 ? null : Allocate(state1 * sizeof(float));
-        DeviceBuffer? second = state2 == 0 ? null : Allocate(state2 * sizeof(float));
+        DeviceBuffer? first = state1 == 0 ? null : Allocate(state1 * sizeof(float), onHost);
+        DeviceBuffer? second = state2 == 0 ? null : Allocate(state2 * sizeof(float), onHost);
         _tables[index] = new()
         {
             Weights = (void*)weights.Pointer,
@@ -339,22 +382,30 @@ internal sealed unsafe class EmbeddingLayer
             Dtype = bf16 ? NativeConstants.Bf16 : NativeConstants.F32,
         };
         Parameter parameter = new(
-            $"embeddings.{prefix}{input.Table}.weight",
+            $"embeddings.{name}.weight",
             ParameterKind.Embedding,
             bf16 ? ElementType.Bf16 : ElementType.F32,
             [input.Rows, input.Dimension],
-            () => weights.Pointer,
+            () => Whole(index, weights),
             () => 0,
-            () => first?.Pointer ?? 0,
-            () => second?.Pointer ?? 0)
+            () => Whole(index, first),
+            () => Whole(index, second))
         {
             State1Count = state1,
             State2Count = state2,
+            OnHost = onHost,
         };
         _context.Parameters.AddTable(parameter);
     }
 
-    private DeviceBuffer Allocate(long bytes) => _context.Own(_context.Device.Allocate(bytes));
+    /// <summary>The address of a table or state, which then has what its cache had.</summary>
+    private nint Whole(int table, DeviceBuffer? memory)
+    {
+        _caches?.Release(table);
+        return memory?.Pointer ?? 0;
+    }
+
+    private DeviceBuffer Allocate(long bytes, bool onHost) => _context.Own(onHost ? _context.Device.AllocateMapped(bytes) : _context.Device.Allocate(bytes));
 
     private void GrowWorkspace(long bytes)
     {
@@ -379,7 +430,9 @@ internal sealed unsafe class EmbeddingLayer
             Output = (void*)Output.Pointer,
             OutputRowStride = Output.RowStride,
             Bounds = NativeConstants.BoundsReport,
+            Caches = _caches == null ? null : _caches.Native,
         };
+        ReserveForLargest();
         if (OutputGradient == null)
             return;
         _update = new()
@@ -387,14 +440,7 @@ internal sealed unsafe class EmbeddingLayer
             StructSize = (uint)sizeof(EmbeddingUpdateArgs),
             TableCount = _tableCount,
             FeatureCount = _featureCount,
-            Optimizer = _optimizer.Type switch
-            {
-                OptimizerType.Sgd => 0,
-                OptimizerType.Adagrad => 1,
-                OptimizerType.RowwiseAdagrad => 2,
-                OptimizerType.RowwiseAdam => 4,
-                _ => throw new DescriptionException($"training.embedding_optimizer.type is {_optimizer.Type}; it must be sgd, adagrad, rowwise_adagrad or rowwise_adam"),
-            },
+            Optimizer = NativeOptimizer(_optimizer.Type),
             Tables = _tables,
             Features = _features,
             Gradient = OutputGradient.Data,
@@ -406,6 +452,23 @@ internal sealed unsafe class EmbeddingLayer
             GradientScale = 1,
             Seed = _seed,
             Bounds = NativeConstants.BoundsReport,
+            Caches = _caches == null ? null : _caches.Native,
         };
+    }
+
+    /// <summary>Work space for the caches, so that steps do not allocate.</summary>
+    private void ReserveForLargest()
+    {
+        if (_caches == null)
+            return;
+        int f = 0;
+        for (int i = 0; i < _layout.Sparse.Count * _units; i++)
+        {
+            SparseInput input = _layout.Sparse[i % _layout.Sparse.Count];
+            for (int position = 0; position < Math.Max(1, input.Positions); position++)
+                _features[f++].Lookups = Math.Min((long)_context.MaxRows * (input.Positions > 0 ? 1 : Math.Max(1, input.MaxLength)), int.MaxValue);
+        }
+
+        _caches.Reserve(_features, _featureCount, _context.MaxRows);
     }
 }

@@ -68,7 +68,10 @@ public sealed class Parameter
     /// <summary>Number of elements.</summary>
     public long Count { get; }
 
-    /// <summary>Device address of the values.</summary>
+    /// <summary>
+    /// Device address of the values. Of an embedding table in host memory, the host's address as well; asking for it queues the write-back of rows that the device
+    /// holds in a cache, so it is asked for again after each forward or step.
+    /// </summary>
     public nint Value => _value();
 
     /// <summary>Device address of the gradient; 0 for embedding tables and in models that are not for training.</summary>
@@ -79,6 +82,9 @@ public sealed class Parameter
 
     /// <summary>Number of f32 elements of the second optimiser state; 0 for none.</summary>
     public long State2Count { get; internal set; }
+
+    /// <summary>Whether values and states lie in host memory that stands for device memory.</summary>
+    public bool OnHost { get; internal init; }
 
     internal nint State1 => State1Count == 0 ? 0 : _state1();
 

@@ -175,13 +175,18 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Its stream.</summary>
     public DeviceStream Stream => _context.Stream;
 
-    /// <summary>Bytes of device memory by use.</summary>
+    /// <summary>Bytes of memory by use.</summary>
     public ModelMemory Memory => new(
-        Parameters.Sum(p => p.Count * (p.Type == ElementType.F32 ? 4L : 2L)),
-        Parameters.Sum(p => (p.State1Count + p.State2Count) * 4L),
+        Parameters.Where(p => !p.OnHost).Sum(ValueBytes),
+        Parameters.Where(p => !p.OnHost).Sum(StateBytes),
         _context.Activations.Bytes,
         _context.Packed.Bytes,
-        _context.WorkspaceBytes);
+        _context.WorkspaceBytes,
+        Parameters.Where(p => p.OnHost).Sum(p => ValueBytes(p) + StateBytes(p)),
+        _input.Embedding.CacheBytes);
+
+    /// <summary>Waits for the device and tells what the caches of tables in host memory did so far; empty when no table has one.</summary>
+    public IReadOnlyList<TableCacheCounts> ReadTableCaches() => _input.Embedding.ReadCaches();
 
     /// <summary>Whether the model has gates.</summary>
     public bool HasGates => GateCount > 0;
@@ -544,6 +549,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
             : _trunk.Shared ? _trunk.Representation : _trunk.Representation.Slice((long)t * _trunk.Width, _trunk.Width)),
     ];
 
+    private static long ValueBytes(Parameter parameter) => parameter.Count * (parameter.Type == ElementType.F32 ? 4L : 2L);
+
+    private static long StateBytes(Parameter parameter) => (parameter.State1Count + parameter.State2Count) * 4L;
+
     private static InvalidOperationException NoColumns() => new("the description's balancer does not look at the columns of gradients");
 
     private static InvalidOperationException NoBatch() => new("Forward has not run");
@@ -650,10 +659,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
     }
 }
 
-/// <summary>Device memory of a model in bytes.</summary>
+/// <summary>Memory of a model in bytes, of the device but for the tables that are described to be on the host.</summary>
 /// <param name="Parameters">Values of all parameters.</param>
 /// <param name="OptimizerStates">States of the optimisers.</param>
 /// <param name="Activations">Activations and gradients of the largest batch.</param>
 /// <param name="PackedWeights">Weights reordered for the products.</param>
 /// <param name="Workspace">Work space of operations.</param>
-public sealed record ModelMemory(long Parameters, long OptimizerStates, long Activations, long PackedWeights, long Workspace);
+/// <param name="HostTables">Host memory: tables with their optimiser states, which the other numbers leave out.</param>
+/// <param name="TableCaches">Caches of these tables, in the device's memory.</param>
+public sealed record ModelMemory(long Parameters, long OptimizerStates, long Activations, long PackedWeights, long Workspace, long HostTables, long TableCaches);

@@ -55,7 +55,8 @@ public sealed class Device : IDisposable
             info.MemoryBytes,
             info.LiveBytes,
             info.LiveAllocations,
-            info.Faulted != 0);
+            info.Faulted != 0,
+            info.MappedBytes);
     }
 
     /// <summary>
@@ -98,6 +99,14 @@ public sealed class Device : IDisposable
     /// <param name="bytes">At least 0.</param>
     public DeviceBuffer Allocate(long bytes) => new(this, bytes);
 
+    /// <summary>
+    /// Allocates zeroed host memory that operations of this device use in place of device memory: page-locked, and read and written over the bus by a GPU;
+    /// ordinary memory on a cpu. For what is larger than the device's memory.
+    /// </summary>
+    /// <param name="bytes">At least 0.</param>
+    /// <exception cref="DeviceOutOfMemoryException">The host does not have that much memory to lock.</exception>
+    public DeviceBuffer AllocateMapped(long bytes) => new(this, bytes, mapped: true);
+
     /// <summary>Allocates host memory that copies of this device reach without waiting; its content is undefined.</summary>
     /// <param name="bytes">At least 0.</param>
     public HostBuffer AllocateHost(long bytes) => new(this, bytes);
@@ -117,6 +126,7 @@ public sealed class Device : IDisposable
 /// <param name="LiveBytes">Bytes allocated and not yet freed.</param>
 /// <param name="LiveAllocations">Their number.</param>
 /// <param name="Faulted">Whether a kernel failed: every later call on the device fails and its memory is lost; dispose what was made on it.</param>
+/// <param name="MappedBytes">Bytes of host memory that stand for device memory, see <see cref="Device.AllocateMapped"/>; they are not part of the live bytes.</param>
 public sealed record DeviceProperties(
     string Backend,
     string Name,
@@ -127,4 +137,5 @@ public sealed record DeviceProperties(
     long MemoryBytes,
     long LiveBytes,
     long LiveAllocations,
-    bool Faulted);
+    bool Faulted,
+    long MappedBytes = 0);

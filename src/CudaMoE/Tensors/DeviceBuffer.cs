@@ -2,20 +2,21 @@ using CudaMoE.Interop;
 
 namespace CudaMoE.Tensors;
 
-/// <summary>A block of device memory, its own or, by <see cref="Device.WrapMemory"/>, of other code. Tensors are views of it and are valid until it is disposed.</summary>
+/// <summary>A block of device memory, or of host memory in its place, its own or, by <see cref="Device.WrapMemory"/>, of other code. Tensors are views of it and are valid until it is disposed.</summary>
 public sealed unsafe class DeviceBuffer : IDisposable
 {
     private readonly MemoryHandle? _handle;
     private readonly nint _wrapped;
     private bool _disposed;
 
-    internal DeviceBuffer(Device device, long bytes)
+    internal DeviceBuffer(Device device, long bytes, bool mapped = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
         Device = device;
         Bytes = bytes;
+        nint handle = device.Handle.DangerousGetHandle();
         void* pointer;
-        NativeStatus.Check(NativeMethods.MemoryAllocate(device.Handle.DangerousGetHandle(), bytes, &pointer));
+        NativeStatus.Check(mapped ? NativeMethods.MemoryAllocateMapped(handle, bytes, &pointer) : NativeMethods.MemoryAllocate(handle, bytes, &pointer));
         _handle = new MemoryHandle(device.Handle, (nint)pointer);
     }
 

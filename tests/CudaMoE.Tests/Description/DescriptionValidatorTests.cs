@@ -138,6 +138,12 @@ public sealed class DescriptionValidatorTests
         cases.Add("features[0].buckets", With(Dense with { Buckets = 4 }), "has no effect");
         cases.Add("features[0].encoding", With(Dense with { Encoding = CategoryEncoding.Hash }), "has no effect");
         cases.Add("features[0].table", With(Dense with { Table = "t" }), "has no effect");
+        TableStorage host = new() { Place = StoragePlace.Host };
+        cases.Add("features[0].storage", With(Dense with { Storage = host }), "has no effect");
+        cases.Add("features[0].storage.cache_rows", With(Category with { Storage = host with { CacheRows = 7 } }), "is 7; it must be at least 8");
+        cases.Add("features[0].storage.cache_rows", With(Category with { Storage = new() { CacheRows = 64 } }), "is 64, but the table is in the device's memory; set place to host");
+        cases.Add("features[0].storage.place", With(Category with { Storage = new() { Place = (StoragePlace)7 } }), "is 7; it must be one of device, host");
+        cases.Add("features[1].storage", With(Category, Category with { Name = "c2", Table = "c", Storage = host }), "which shares table \"c\", has none; shared tables need the same");
         cases.Add("features[0].min_count", With(Category with { Encoding = CategoryEncoding.Hash, Buckets = 9, MinCount = 2 }), "has no effect");
         cases.Add("features[0].min_count", With(Category with { MinCount = 0 }), "is 0; it must be at least 1");
         cases.Add("features[0].pooling", With(Category with { Pooling = PoolingKind.Sum }), "has no effect");

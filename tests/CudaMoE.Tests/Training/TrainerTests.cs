@@ -72,6 +72,29 @@ public sealed class TrainerTests(ITestOutputHelper output)
         Assert.NotNull(CheckpointFolder.Open(result.CheckpointPath!));
     }
 
+    /// <summary>Tables on the host with a cache: the checkpoint has what only the cache had.</summary>
+    [Theory]
+    [InlineData(TestDevices.Cpu)]
+    [InlineData(TestDevices.Simt)]
+    public void Resume_TablesOnTheHost_EndsWithTheBitsOfTablesOnTheDevice(string device)
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root, rows: 300);
+        ModelDescription plain = TrainingFixture.Describe(TrainingFixture.Training(device: device));
+        TableStorage storage = new() { Place = StoragePlace.Host, CacheRows = 8 };
+        ModelDescription cached = plain with { Features = [.. plain.Features.Select(f => f.Dimension == null ? f : f with { Storage = storage })] };
+        TrainingResult whole = Trainer.Train(plain, folder.Root, TrainingFixture.Options(folder.Root, device));
+
+        int stopAt = Random.Shared.Next(1, (int)whole.Steps);
+        output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
+        using CancellationTokenSource source = new();
+        TrainingResult part = Trainer.Train(cached, folder.Root, TrainingFixture.Options(folder.Root, device), new StepWatcher(stopAt, source.Cancel), source.Token);
+        Assert.Equal(RunStatus.Cancelled, part.Status);
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root, device));
+        Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
+        Assert.Equal(Numbers(whole), Numbers(rest));
+    }
+
     [Theory]
     [MemberData(nameof(KindsOfDevices))]
     public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string device, BalancerType balancer, string gate)

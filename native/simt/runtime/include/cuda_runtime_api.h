@@ -40,6 +40,7 @@ using cudaMemPool_t = CUmemPoolHandle_st*;
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 inline constexpr unsigned cudaHostAllocDefault = 0;
+inline constexpr unsigned cudaHostAllocPortable = 1;
 inline constexpr unsigned cudaHostAllocMapped = 2;
 
 enum cudaDeviceAttr : int { cudaDevAttrMemoryPoolsSupported = 115 };
