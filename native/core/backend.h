@@ -83,7 +83,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 11;
+inline constexpr uint32_t kBackendVersion = 12;
 
 // What the library gives to a plug-in that it opens.
 struct Host {
