@@ -14,9 +14,9 @@ internal sealed class ImportCommand : CliCommand
 
     private readonly Option<string?> _layout = new Option<string?>("--layout")
     {
-        HelpName = "adatt|xsmoe",
-        Description = "Whose names and shapes they have: adatt = the library of AdaTT's authors, with PLE, MMoE, cross-stitch and shared bottom; xsmoe = the code of XSMoE's authors. Without it --names says all",
-    }.AcceptOnlyFromAmong("adatt", "xsmoe");
+        HelpName = "adatt|grec|xsmoe",
+        Description = "Whose names and shapes they have: adatt = the library of AdaTT's authors, with PLE, MMoE, cross-stitch and shared bottom; grec = the released code of GRec; xsmoe = the code of XSMoE's authors. Without it --names says all",
+    }.AcceptOnlyFromAmong("adatt", "grec", "xsmoe");
 
     private readonly Option<string> _prefix = new("--prefix")
     {
@@ -83,7 +83,12 @@ internal sealed class ImportCommand : CliCommand
         }
 
         ModelDescription description = ModelFile.Load(model, []);
-        AdattLayout? adatt = layout is null ? null : new(description);
-        return new(ImportTargets.Of(description, file.Header, adatt, names, prefix), file, adatt, names, prefix);
+        ImportLayout? known = layout switch
+        {
+            "adatt" => new AdattLayout(description),
+            "grec" => new GrecLayout(description),
+            _ => null,
+        };
+        return new(ImportTargets.Of(description, file.Header, known, names, prefix), file, known, names, prefix);
     }
 }

@@ -21,6 +21,7 @@ namespace CudaMoE.Description;
         typeof(SnakeCaseEnumConverter<BalancerType>), typeof(SnakeCaseEnumConverter<RepresentationPlace>), typeof(SnakeCaseEnumConverter<GramScale>),
         typeof(SnakeCaseEnumConverter<HeadGradient>), typeof(SnakeCaseEnumConverter<NativeResidual>), typeof(SnakeCaseEnumConverter<GateInput>),
         typeof(SnakeCaseEnumConverter<GradientNormalization>), typeof(SnakeCaseEnumConverter<SequencePooling>), typeof(SnakeCaseEnumConverter<RoutingLevel>),
+        typeof(SnakeCaseEnumConverter<SequencePadding>), typeof(SnakeCaseEnumConverter<CapacityOverflow>),
         typeof(SnakeCaseEnumConverter<MacroTables>), typeof(SnakeCaseEnumConverter<MacroAttention>),
         typeof(SnakeCaseEnumConverter<SimplexMap>), typeof(SnakeCaseEnumConverter<EigenvalueScale>),
         typeof(SnakeCaseEnumConverter<StateSource>), typeof(SnakeCaseEnumConverter<TokenPooling>), typeof(SnakeCaseEnumConverter<StoragePlace>), typeof(SnakeCaseEnumConverter<RouterStart>), typeof(SnakeCaseEnumConverter<UtilizationPasses>),

@@ -13,8 +13,17 @@ public sealed record GrecDescription
     /// <summary>Features of the current item, one token: categorical and multi-hot ones.</summary>
     public IReadOnlyList<string> Current { get; init; } = [];
 
-    /// <summary>Features of the text, one token: multi-hot ones, e.g. words hashed into buckets.</summary>
+    /// <summary>Whether a linear layer makes the current item's token; without it the embeddings themselves are the token, side by side, as wide as it together.</summary>
+    public bool CurrentLayer { get; init; } = true;
+
+    /// <summary>Features of the text, one token: multi-hot ones, e.g. words hashed into buckets, and vectors, e.g. of a sentence encoder.</summary>
     public IReadOnlyList<string> Text { get; init; } = [];
+
+    /// <summary>
+    /// The factors of a position, each a list of sequence features whose embeddings stand side by side; the factors are as wide as each other and are multiplied. Empty = each
+    /// sequence feature is a factor.
+    /// </summary>
+    public IReadOnlyList<IReadOnlyList<string>> Sequence { get; init; } = [];
 
     /// <summary>Transformer blocks over the sequence; 0 = none.</summary>
     [NumberRange(0, 64)]
@@ -35,15 +44,41 @@ public sealed record GrecDescription
     /// <summary>How the positions of the sequence become one vector.</summary>
     public SequencePooling Pooling { get; init; } = SequencePooling.MeanMax;
 
+    /// <summary>What stands behind the last value of a sequence.</summary>
+    public SequencePadding Padding { get; init; } = SequencePadding.Masked;
+
     /// <summary>What decides which experts a token goes to.</summary>
     public RoutingLevel Routing { get; init; } = RoutingLevel.TaskSentence;
 
     /// <summary>Choices that an expert takes of the tokens of one sample and task, in the order of the tokens; null = no limit.</summary>
     [NumberRange(1)]
     public int? TokenCapacity { get; init; }
+
+    /// <summary>What a choice beyond <see cref="TokenCapacity"/> gives.</summary>
+    public CapacityOverflow Overflow { get; init; } = CapacityOverflow.Drop;
 }
 
-/// <summary>How the positions of a sequence become one vector; those behind its last value never count.</summary>
+/// <summary>What stands behind the last value of a sequence.</summary>
+public enum SequencePadding
+{
+    /// <summary>Nothing: the pooling leaves these positions out.</summary>
+    Masked,
+
+    /// <summary>Row 0 of the tables: the attention does not see these positions, but the pooling counts them, as in the released model.</summary>
+    FirstRow,
+}
+
+/// <summary>What a choice beyond the capacity of its expert gives.</summary>
+public enum CapacityOverflow
+{
+    /// <summary>Nothing: the token keeps its residual alone.</summary>
+    Drop,
+
+    /// <summary>The normalised token in place of the expert's output, times the choice's weight, as in the released model.</summary>
+    Pass,
+}
+
+/// <summary>How the positions of a sequence become one vector.</summary>
 public enum SequencePooling
 {
     /// <summary>Their mean.</summary>
@@ -51,6 +86,9 @@ public enum SequencePooling
 
     /// <summary>Their mean beside a smooth maximum of each column: its values weighted by softmax(10 * value).</summary>
     MeanMax,
+
+    /// <summary>Their mean beside the maximum of each column, as in the released model.</summary>
+    MeanHardMax,
 }
 
 /// <summary>What a router of a grec model reads.</summary>

@@ -26,7 +26,10 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly float*[] _taskLabels;
     private readonly float*[] _taskWeights;
 
-    public DeviceBatch(LayerContext context, BatchLayout layout)
+    /// <param name="context">The context.</param>
+    /// <param name="layout">The inputs.</param>
+    /// <param name="paddedSequences">Whether positions behind a sequence's last value hold id 0; else they hold none.</param>
+    public DeviceBatch(LayerContext context, BatchLayout layout, bool paddedSequences)
     {
         _layout = layout;
         _ids = new int*[layout.Sparse.Count];
@@ -36,7 +39,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
         for (int f = 0; f < _sequences.Length; f++)
         {
             if (layout.Sparse[f].Positions > 0)
-                _sequences[f] = new(f, layout.Sparse[f].Positions, context.MaxRows);
+                _sequences[f] = new(f, layout.Sparse[f].Positions, context.MaxRows, paddedSequences);
         }
 
         _taskLabels = new float*[layout.Tasks];

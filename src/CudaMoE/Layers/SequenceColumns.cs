@@ -11,6 +11,7 @@ internal sealed unsafe class SequenceColumns : IDisposable
 {
     private readonly int _input;
     private readonly int _positions;
+    private readonly bool _padded;
     private readonly long[] _starts;
     private int* _ids;
     private int* _offsets;
@@ -19,10 +20,12 @@ internal sealed unsafe class SequenceColumns : IDisposable
     /// <param name="input">The sequence among the batch's inputs.</param>
     /// <param name="positions">Its positions.</param>
     /// <param name="maxRows">Rows of the largest batch.</param>
-    public SequenceColumns(int input, int positions, int maxRows)
+    /// <param name="padded">Whether positions behind a sample's last value hold id 0.</param>
+    public SequenceColumns(int input, int positions, int maxRows, bool padded)
     {
         _input = input;
         _positions = positions;
+        _padded = padded;
         _starts = new long[positions + 1];
         _ids = (int*)NativeMemory.AlignedAlloc((nuint)((long)positions * maxRows * sizeof(int)), 64);
         _offsets = (int*)NativeMemory.AlignedAlloc((nuint)(positions * (maxRows + 1L) * sizeof(int)), 64);
@@ -62,6 +65,8 @@ internal sealed unsafe class SequenceColumns : IDisposable
                 offsets[row] = (int)(next - _starts[position]);
                 if (position < _lengths[row])
                     _ids[next++] = ids[bags[row] + position];
+                else if (_padded)
+                    _ids[next++] = 0;
             }
 
             offsets[rows] = (int)(next - _starts[position]);

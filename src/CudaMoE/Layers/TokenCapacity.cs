@@ -17,6 +17,8 @@ internal sealed class TokenCapacity
     private readonly int[] _chosen;
     private readonly int[] _slots;
     private readonly int[] _taken;
+    private readonly int[]? _droppedRows;
+    private nint _droppedPointer;
 
     /// <param name="context">The context; its rows are those of the gate.</param>
     /// <param name="routing">What is limited.</param>
@@ -24,8 +26,15 @@ internal sealed class TokenCapacity
     /// <param name="chosen">[rows, choices] of the gate.</param>
     /// <param name="group">Rows of a group.</param>
     /// <param name="capacity">Choices that an expert takes of a group.</param>
-    public TokenCapacity(LayerContext context, Routing routing, int experts, Func<nint> chosen, int group, int capacity)
+    /// <param name="listDropped">Whether <see cref="DroppedRows"/> is wanted; only where a row has one choice.</param>
+    public TokenCapacity(LayerContext context, Routing routing, int experts, Func<nint> chosen, int group, int capacity, bool listDropped = false)
     {
+        if (listDropped)
+        {
+            _droppedRows = new int[routing.MaxSlots];
+            context.Activations.Reserve("capacity.dropped_rows", routing.MaxSlots * sizeof(int), p => _droppedPointer = p);
+        }
+
         _context = context;
         _routing = routing;
         _chosenPointer = chosen;
@@ -38,6 +47,9 @@ internal sealed class TokenCapacity
         Dropped = new long[experts];
     }
 
+    /// <summary>[rows] of the last forward, in device memory: for a row whose choice was dropped here its own number, else -1.</summary>
+    public unsafe int* DroppedRows => (int*)_droppedPointer;
+
     /// <summary>[experts] choices of the last forward that were dropped here.</summary>
     public long[] Dropped { get; }
 
@@ -49,6 +61,8 @@ internal sealed class TokenCapacity
         stream.CopyToHost(_chosenPointer(), _chosen.AsSpan(0, pairs));
         stream.CopyToHost((nint)_routing.SlotOfPair, _slots.AsSpan(0, pairs));
         Array.Clear(Dropped);
+        if (_droppedRows != null)
+            Array.Fill(_droppedRows, -1);
         for (int first = 0; first < pairs; first += size)
         {
             Array.Clear(_taken);
@@ -58,10 +72,14 @@ internal sealed class TokenCapacity
                 if (_taken[expert]++ < _capacity || _slots[pair] < 0)
                     continue;
                 _slots[pair] = -1;
+                if (_droppedRows != null)
+                    _droppedRows[pair] = pair;
                 Dropped[expert]++;
             }
         }
 
         stream.CopyToDevice<int>(_slots.AsSpan(0, pairs), (nint)_routing.SlotOfPair);
+        if (_droppedRows != null)
+            stream.CopyToDevice<int>(_droppedRows.AsSpan(0, pairs), _droppedPointer);
     }
 }

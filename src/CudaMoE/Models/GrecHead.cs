@@ -77,6 +77,26 @@ internal sealed class GrecLinearHead : GrecHead
     }
 }
 
+/// <summary>Embeddings that are the token as they are.</summary>
+internal sealed class GrecEmbeddedHead(FeatureColumns columns) : GrecHead
+{
+    public override Slot Output => columns.Output;
+
+    public override Slot OutputGradient => columns.OutputGradient;
+
+    public override void Pack()
+    {
+    }
+
+    public override void Forward(long rows) => columns.Forward(rows);
+
+    public override void Backward(long rows, Slot? row)
+    {
+        if (row != null)
+            columns.Backward(rows, row);
+    }
+}
+
 /// <summary>Wide and deep: one layer over the embeddings and one over the numbers, each half of the token; the whole where there is only one kind.</summary>
 internal sealed class GrecContextHead : GrecHead
 {

@@ -5,7 +5,7 @@ namespace CudaMoE.Models;
 
 /// <summary>
 /// The sequence token: sequences multiplied position by position, a linear layer to the width of a token where the embeddings have another, parallel transformer blocks with
-/// residual connections, pooling over the valid positions, two linear layers. A sequence without values pools to zeros.
+/// residual connections, pooling over the valid positions (or all), two linear layers. A sequence without values pools to zeros.
 /// </summary>
 internal sealed unsafe class GrecSequenceHead : GrecHead
 {
@@ -15,7 +15,8 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
     private const int MaxHeadWidth = 256;
     private readonly Func<nint> _lengths;
     private readonly int _positions;
-    private readonly List<FeatureColumns> _sequences = [];
+    private readonly SequenceFactor[] _sequences;
+    private readonly bool _padded;
     private readonly List<GatedProduct> _products = [];
     private readonly SlotSums _sums;
     private readonly Slot _embedded;
@@ -23,6 +24,7 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
     private readonly List<ParallelBlock> _blocks = [];
     private readonly Attention _mean;
     private readonly Attention? _maximum;
+    private readonly SequenceMaximum? _hardMaximum;
     private readonly Slot _pooled;
     private readonly GroupedMlp _output;
     private readonly Slot? _pooledGradient;
@@ -36,21 +38,22 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
     /// <param name="context">The context.</param>
     /// <param name="sums">Copies and sums.</param>
     /// <param name="grec">The model.</param>
-    /// <param name="sequences">The columns of each sequence, all of the same width.</param>
+    /// <param name="sequences">What is multiplied position by position, all of the same width.</param>
     /// <param name="positions">Positions of a sequence.</param>
     /// <param name="lengths">[rows] values of each sample's first sequence, asked for at each forward.</param>
-    public GrecSequenceHead(LayerContext context, SlotSums sums, GrecDescription grec, IReadOnlyList<FeatureColumns> sequences, int positions, Func<nint> lengths)
+    public GrecSequenceHead(LayerContext context, SlotSums sums, GrecDescription grec, SequenceFactor[] sequences, int positions, Func<nint> lengths)
     {
         _lengths = lengths;
         _positions = positions;
         _sums = sums;
-        _sequences.AddRange(sequences);
+        _sequences = sequences;
+        _padded = grec.Padding == SequencePadding.FirstRow;
         LayerContext tokens = context.Times(positions);
-        long dimension = sequences[0].Output.Columns / positions;
-        Slot x = Tokens(sequences[0].Output, dimension);
-        for (int i = 1; i < sequences.Count; i++)
+        long dimension = sequences[0].Output.Columns;
+        Slot x = sequences[0].Output;
+        for (int i = 1; i < sequences.Length; i++)
         {
-            GatedProduct product = new(tokens, $"sequence.product.{i}", x, Tokens(sequences[i].Output, dimension), ActivationKind.None);
+            GatedProduct product = new(tokens, $"sequence.product.{i}", x, sequences[i].Output, ActivationKind.None);
             _products.Add(product);
             x = product.Output;
         }
@@ -95,7 +98,9 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
         _mean = new(context, width <= MaxHeadWidth ? pool with { Heads = 1, KeyHeads = 1, HeadWidth = width } : pool);
         if (grec.Pooling == SequencePooling.MeanMax)
             _maximum = new(context, pool with { Name = "sequence.maximum", Scale = MaximumScale });
-        int parts = _maximum == null ? 1 : 2;
+        else if (grec.Pooling == SequencePooling.MeanHardMax)
+            _hardMaximum = new(context, "sequence.hard_maximum", x, positions);
+        int parts = grec.Pooling == SequencePooling.Mean ? 1 : 2;
         _pooled = context.ReserveExact("sequence.pooled", (long)width * parts);
         _output = new(context, new()
         {
@@ -148,7 +153,8 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
     public override void Forward(long rows)
     {
         int* lengths = (int*)_lengths();
-        foreach (FeatureColumns sequence in _sequences)
+        int* pooled = _padded ? null : lengths;
+        foreach (SequenceFactor sequence in _sequences)
             sequence.Forward(rows);
         foreach (GatedProduct product in _products)
             product.Forward(rows * _positions);
@@ -156,12 +162,17 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
         foreach (ParallelBlock block in _blocks)
             block.Forward(rows, lengths);
         long width = Output.Columns;
-        _mean.Forward(rows, lengths);
+        _mean.Forward(rows, pooled);
         _sums.Copy(rows, _mean.Output, _pooled.Slice(0, width));
         if (_maximum != null)
         {
-            _maximum.Forward(rows, lengths);
+            _maximum.Forward(rows, pooled);
             _sums.Copy(rows, _maximum.Output, _pooled.Slice(width, width));
+        }
+        else if (_hardMaximum != null)
+        {
+            _hardMaximum.Forward(rows, pooled);
+            _sums.Copy(rows, _hardMaximum.Output, _pooled.Slice(width, width));
         }
 
         _output.Forward(rows);
@@ -184,6 +195,12 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
             _sums.Add(tokens, _keyGradient!, dx);
             _sums.Add(tokens, _valueGradient!, dx);
         }
+        else if (_hardMaximum != null)
+        {
+            _sums.Copy(rows, _pooledGradient.Slice(width, width), _hardMaximum.OutputGradient);
+            _hardMaximum.Backward(rows, _valueGradient!);
+            _sums.Add(tokens, _valueGradient!, dx);
+        }
 
         for (int i = _blocks.Count - 1; i >= 0; i--)
         {
@@ -194,17 +211,15 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
         BackwardEmbedded(rows, dx, row);
     }
 
-    private static Slot Tokens(Slot sequence, long dimension) => sequence.Reshape(dimension, dimension);
-
     private static Slot Narrow(Slot slot, long columns) => slot.Reshape(columns, columns);
 
     private void BackwardEmbedded(long rows, Slot dx, Slot? row)
     {
-        long tokens = rows * _positions, dimension = _embedded.Columns;
+        long tokens = rows * _positions;
         _widen?.BackwardWeights(tokens, dx);
         if (row == null)
             return;
-        Slot first = Tokens(_sequences[0].OutputGradient, dimension);
+        Slot first = _sequences[0].OutputGradient;
         Slot target = _products.Count > 0 ? _products[^1].OutputGradient : first;
         if (_widen != null)
             _widen.BackwardInput(tokens, dx, new(target, Accumulate: false, Below: null, ActivationKind.None));
@@ -213,10 +228,10 @@ internal sealed unsafe class GrecSequenceHead : GrecHead
         for (int i = _products.Count - 1; i >= 0; i--)
         {
             Slot below = i > 0 ? _products[i - 1].OutputGradient : first;
-            _products[i].Backward(tokens, below, Tokens(_sequences[i + 1].OutputGradient, dimension));
+            _products[i].Backward(tokens, below, _sequences[i + 1].OutputGradient);
         }
 
-        foreach (FeatureColumns sequence in _sequences)
+        foreach (SequenceFactor sequence in _sequences)
             sequence.Backward(rows, row);
     }
 }

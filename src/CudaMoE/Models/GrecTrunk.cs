@@ -26,6 +26,7 @@ internal sealed unsafe class GrecTrunk : Trunk
     private readonly Gate _gate;
     private readonly Routing _routing;
     private readonly TokenCapacity? _capacity;
+    private readonly GrecOverflow? _overflow;
     private readonly GroupedMlp _experts;
     private readonly Combine _combine;
     private readonly Slot? _slotGradient;
@@ -95,7 +96,9 @@ internal sealed unsafe class GrecTrunk : Trunk
         _gate = new(tokens, architecture.Gate, 1, experts, _router.Input, description.Training.Seed);
         _routing = new(tokens, architecture.Gate, experts, 1, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
         if (grec.TokenCapacity is { } capacity)
-            _capacity = new(tokens, _routing, experts, () => _gate.ChosenPointer, _tokens, capacity);
+            _capacity = new(tokens, _routing, experts, () => _gate.ChosenPointer, _tokens, capacity, listDropped: grec.Overflow == CapacityOverflow.Pass);
+        if (grec.Overflow == CapacityOverflow.Pass)
+            _overflow = new(tokens, _sums, _capacity!, _gate, _norm);
         _experts = new(tokens, new()
         {
             Name = "experts",
@@ -219,6 +222,7 @@ internal sealed unsafe class GrecTrunk : Trunk
         Slot representation = Representation.Reshape(_width, _width);
         _sums.Copy(tokens, _fusion.Output, representation);
         _sums.Add(tokens, _combine.Output, representation);
+        _overflow?.Forward(tokens, representation);
     }
 
     public override void Backward(long rows, long step, float* taskWeights)
@@ -270,6 +274,7 @@ internal sealed unsafe class GrecTrunk : Trunk
         _experts.Backward(tokens);
         _experts.BackwardInput(tokens, new(_slotGradient!, Accumulate: false, Below: null, ActivationKind.None));
         _slotSum!.Run(tokens, _norm.OutputGradient);
+        _overflow?.Backward(tokens, _gradient!);
         _gate.BackwardWeights(tokens, step, weights: true, auxiliary);
         Slot routerGradient = _router.InputGradient ?? _norm.OutputGradient;
         _gate.BackwardInput(tokens, new(routerGradient, Accumulate: _router.InputGradient == null, Below: null, ActivationKind.None));

@@ -67,7 +67,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
         try
         {
             ArchitectureDescription architecture = description.Architecture;
-            _deviceBatch = _context.Own(new DeviceBatch(_context, layout));
+            _deviceBatch = _context.Own(new DeviceBatch(_context, layout, description.Architecture.Grec?.Padding == SequencePadding.FirstRow));
             _input = new(_context, description, layout, _deviceBatch);
             _trunk = architecture.Type switch
             {

@@ -282,13 +282,28 @@ public sealed class DescriptionValidatorTests
         Add("grec.heads", "which makes heads of width 512; a head has at most 256 columns", grec with { Grec = new() { Width = 512 } });
         Add("grec.blocks", "no feature is a sequence", grec with { Grec = new() { Blocks = 3 } });
         Add("grec.text[0]", "is \"nothing\", which is no feature", grec with { Grec = new() { Text = ["nothing"] } });
-        Add("grec.text[0]", $"is \"{Model.Features[0].Name}\"; it must be a multi_hot feature", grec with { Grec = new() { Text = [Model.Features[0].Name] } });
+        Add("grec.text[0]", $"is \"{Model.Features[0].Name}\"; it must be a multi_hot or vector feature", grec with { Grec = new() { Text = [Model.Features[0].Name] } });
         FeatureDescription history = new() { Name = "history", Type = FeatureType.Sequence, Dimension = 4, MaxLength = 5 };
         ModelDescription read = WithArchitecture(grec) with { Features = [Category, history, history with { Name = "pages" }] };
         cases.Add("architecture.grec.current[1]", read with { Architecture = grec with { Grec = new() { Current = ["c", "c"] } } }, "is named already; a feature belongs to one token");
         cases.Add("architecture.grec.current[0]", read with { Architecture = grec with { Grec = new() { Current = ["history"] } } }, "it must be a categorical or multi_hot feature");
         cases.Add("features[2].max_length", read with { Features = [Category, history, history with { Name = "pages", MaxLength = 6 }] }, "is 6, but sequence \"history\" has 5");
         cases.Add("features[2].dimension", read with { Features = [Category, history, history with { Name = "pages", Dimension = 8 }] }, "is 8, but sequence \"history\" has 4");
+
+        Grec("overflow", "has no effect here; no token_capacity limits the experts", new() { Overflow = CapacityOverflow.Pass });
+        cases.Add("architecture.grec.overflow", read with { Architecture = grec with { Gate = new() { TopK = 2 }, Grec = new() { TokenCapacity = 2, Overflow = CapacityOverflow.Pass } } }, "needs gate.top_k 1, not 2");
+        cases.Add("architecture.grec.overflow", read with { Architecture = grec with { Gate = new() { TopK = 1, CapacityFactor = 2 }, Grec = new() { TokenCapacity = 2, Overflow = CapacityOverflow.Pass } } }, "remove gate.capacity_factor or use drop");
+        Grec("current_layer", "has no effect here; current names no feature", new() { CurrentLayer = false });
+        Grec("current_layer", "but the features of current are 4 columns wide and a token 6", new() { Width = 6, Current = ["c"], CurrentLayer = false });
+        Grec("sequence[0]", "has \"c\", which is no sequence feature", new() { Sequence = [["c"]] });
+        Grec("sequence[1]", "has \"history\", which is named already", new() { Sequence = [["history"], ["history"]] });
+        Grec("sequence[1]", "is empty; a factor has at least one sequence feature", new() { Sequence = [["history"], []] });
+        Grec("sequence[1]", "is 8 columns wide, but the first factor 4", new() { Sequence = [["history"], ["pages", "more"]] }, history with { Name = "more" });
+        Grec("sequence", "leaves out sequence feature \"pages\"", new() { Sequence = [["history"]] });
+        Add("grec.padding", "has no effect here; no feature is a sequence", grec with { Grec = new() { Padding = SequencePadding.FirstRow } });
+
+        void Grec(string key, string problem, GrecDescription changed, params FeatureDescription[] more) =>
+            cases.Add("architecture.grec." + key, read with { Features = [.. read.Features, .. more], Architecture = grec with { Grec = changed } }, problem);
 
         void Experts(ModelType type, string key, string problem, ExpertsDescription experts) =>
             cases.Add("architecture.experts." + key, WithArchitecture(new() { Type = type, Experts = experts }), problem);

@@ -33,6 +33,13 @@ internal static class GrecModels
             ["sentence"] = Model(Base with { Grec = grec with { Routing = RoutingLevel.Sentence }, Gate = Base.Gate with { TopK = 2 } }),
             ["task sentence pooled"] = Model(Base with { Grec = grec with { Routing = RoutingLevel.TaskSentencePooled } }),
             ["capacity of one token"] = Model(Base with { Grec = grec with { TokenCapacity = 1, Routing = RoutingLevel.Sentence } }),
+            ["capacity of one token, others pass"] = Model(Base with { Grec = grec with { TokenCapacity = 1, Overflow = CapacityOverflow.Pass } }),
+            ["capacity of two tokens of a sentence, others pass"] = Model(
+                Base with { Grec = grec with { TokenCapacity = 2, Overflow = CapacityOverflow.Pass, Routing = RoutingLevel.Sentence }, Experts = Base.Experts! with { Count = 2 } }),
+            ["padding is the first row, hard maximum"] = Model(
+                Base with { Grec = grec with { Width = 8, Blocks = 0, Sequence = [["pages", "history"]], Pooling = SequencePooling.MeanHardMax, Padding = SequencePadding.FirstRow } }),
+            ["padding is the first row, blocks"] = Model(Base with { Grec = grec with { Sequence = [["pages"], ["history"]], Padding = SequencePadding.FirstRow, Blocks = 2 } }),
+            ["current item as it is, text of numbers"] = Model(Base with { Grec = grec with { Width = 8, CurrentLayer = false, Current = ["item", "previous"], Text = ["tags", "numbers"] } }),
             ["one expert"] = Model(Base with { Experts = Base.Experts! with { Count = 1 } }),
             ["one sequence as wide as a token, no blocks"] = Model(Base with { Grec = grec with { Width = 4, Blocks = 0, Pooling = SequencePooling.Mean, Current = [], Text = [] } }, sequences: 1),
             ["two blocks over one sequence, deep towers, mixed tasks"] = Model(

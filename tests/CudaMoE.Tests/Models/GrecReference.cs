@@ -138,7 +138,8 @@ internal sealed class GrecReference
 
     private double[][] Heads(Batch batch, int row)
     {
-        List<double[]> heads = [], sequences = [];
+        List<double[]> heads = [];
+        List<(SparseInput Input, double[] Positions)> sequences = [];
         List<double> deep = [], text = [], current = [];
         int length = 0;
         for (int i = 0; i < _layout.Sparse.Count; i++)
@@ -147,8 +148,8 @@ internal sealed class GrecReference
             int[] ids = Ids(batch, i, row);
             if (input.Positions > 0)
             {
-                double[] positions = [.. Enumerable.Range(0, input.Positions).SelectMany(j => j < ids.Length ? Row(input, ids[j]) : new double[input.Dimension])];
-                sequences.Add(positions);
+                double[] positions = [.. Enumerable.Range(0, input.Positions).SelectMany(j => j < ids.Length ? Row(input, ids[j]) : Padded ? Row(input, 0) : new double[input.Dimension])];
+                sequences.Add((input, positions));
                 length = sequences.Count == 1 ? ids.Length : length;
                 continue;
             }
@@ -162,8 +163,14 @@ internal sealed class GrecReference
         }
 
         if (sequences.Count > 0)
-            heads.Add(Sequence(sequences, length, _layout.Sparse.First(s => s.Positions > 0)));
+            heads.Add(Sequence(sequences, length));
         double[] wide = [.. batch.Dense.Slice(row * _layout.DenseWidth, _layout.DenseWidth).ToArray().Select(v => (double)v)];
+        if (_grec.Text.Contains("numbers"))
+        {
+            text.AddRange(wide);
+            wide = [];
+        }
+
         int deepWidth = deep.Count == 0 ? 0 : wide.Length == 0 ? _grec.Width : _grec.Width / 2;
         double[] context = [.. deep.Count == 0 ? [] : Linear([.. deep], "context.deep", deepWidth), .. wide.Length == 0 ? [] : Linear(wide, "context.wide", _grec.Width - deepWidth)];
         if (context.Length > 0)
@@ -171,15 +178,23 @@ internal sealed class GrecReference
         if (text.Count > 0)
             heads.Add(Linear([.. text], "text", _grec.Width));
         if (current.Count > 0)
-            heads.Add(Linear([.. current], "current", _grec.Width));
+            heads.Add(_grec.CurrentLayer ? Linear([.. current], "current", _grec.Width) : [.. current]);
         return [.. heads];
     }
 
-    private double[] Sequence(List<double[]> sequences, int length, SparseInput input)
+    private bool Padded => _grec.Padding == SequencePadding.FirstRow;
+
+    private double[] Sequence(List<(SparseInput Input, double[] Positions)> sequences, int length)
     {
-        double[] product = sequences.Aggregate((a, b) => [.. a.Zip(b, (u, v) => u * v)]);
-        double[,] x = Matrix([.. Enumerable.Range(0, input.Positions).Select(j => product[(j * input.Dimension)..((j + 1) * input.Dimension)])]);
-        if (input.Dimension != _grec.Width)
+        IReadOnlyList<IReadOnlyList<string>> factors = _grec.Sequence.Count > 0 ? _grec.Sequence : [.. sequences.Select(s => (string[])[s.Input.Name])];
+        double[,] x = Matrix([.. Enumerable.Range(0, sequences[0].Input.Positions).Select(j => factors
+            .Select(names => names.SelectMany(name =>
+            {
+                (SparseInput input, double[] positions) = sequences.First(s => s.Input.Name == name);
+                return positions[(j * input.Dimension)..((j + 1) * input.Dimension)];
+            }).ToArray())
+            .Aggregate((a, b) => [.. a.Zip(b, (u, v) => u * v)]))]);
+        if (x.GetLength(1) != _grec.Width)
             x = AttentionReference.Linear(x, _parameters["sequence.widen.weight"], null, _grec.Width);
         for (int i = 0; i < _grec.Blocks; i++)
         {
@@ -194,12 +209,13 @@ internal sealed class GrecReference
         }
 
         double[] mean = new double[_grec.Width], maximum = new double[_grec.Width];
-        for (int c = 0; c < _grec.Width && length > 0; c++)
+        int pooledPositions = Padded ? x.GetLength(0) : length;
+        for (int c = 0; c < _grec.Width && pooledPositions > 0; c++)
         {
-            double[] column = [.. Enumerable.Range(0, length).Select(j => x[j, c])];
+            double[] column = [.. Enumerable.Range(0, pooledPositions).Select(j => x[j, c])];
             mean[c] = column.Average();
             double[] weights = [.. column.Select(v => Math.Exp(10 * (v - column.Max())))];
-            maximum[c] = column.Zip(weights, (v, w) => v * w).Sum() / weights.Sum();
+            maximum[c] = _grec.Pooling == SequencePooling.MeanHardMax ? column.Max() : column.Zip(weights, (v, w) => v * w).Sum() / weights.Sum();
         }
 
         double[] pooled = _grec.Pooling == SequencePooling.Mean ? mean : [.. mean, .. maximum];
@@ -275,7 +291,12 @@ internal sealed class GrecReference
             foreach ((int expert, double weight) in Route(decision, counted))
             {
                 if (taken[expert]++ >= (_grec.TokenCapacity ?? int.MaxValue))
+                {
+                    if (_grec.Overflow == CapacityOverflow.Pass)
+                        y[i] = [.. y[i].Zip(u, (a, b) => a + (weight * b))];
                     continue;
+                }
+
                 Kept[row, task, i].Add(expert);
                 y[i] = [.. y[i].Zip(Expert(u, expert), (a, b) => a + (weight * b))];
             }
