@@ -1,10 +1,11 @@
 // Turns the KuaiRand log into rows for models that read a user's history: for each interaction, in the order of time, the user's earlier videos and what came of
-// them, the user's features, and the labels. The first 80 % by time are the training rows, the rest the test rows.
+// them, the user's features, and the labels: seven of yes and no, and the seconds watched. The first 80 % by time are the training rows, the rest the test rows.
 //   dotnet run -c Release --project samples/KuaiRandHistory -- data/kuairand data/kuairand/prepared 20
 // A history holds interactions of a strictly earlier time only, also those of the test rows' own past. Rows that repeat another one letter by letter are dropped.
 using System.Globalization;
 using System.IO.Compression;
 using System.Text;
+using CudaMoE.Samples;
 
 if (args is not [string source, string target, string length] || !int.TryParse(length, CultureInfo.InvariantCulture, out int keep) || keep < 1)
 {
@@ -25,11 +26,11 @@ foreach (string[] row in userTable.Rows)
     users[row[userTable.Column("user_id")]] = string.Join('\t', userColumns.Select(name => row[userTable.Column(name)]));
 
 Table log = Table.Read(Path.Combine(source, "processed_standard_kcore_15.csv.gz"), '\t');
-int user = log.Column("user_id"), video = log.Column("video_id"), time = log.Column("time_ms"), hour = log.Column("hourmin"), duration = log.Column("duration_ms");
+int user = log.Column("user_id"), video = log.Column("video_id"), time = log.Column("time_ms"), hour = log.Column("hourmin"), duration = log.Column("duration_ms"), watched = log.Column("play_time_ms");
 int[] labelColumns = [.. labels.Select(log.Column)];
 string[][] rows = [.. log.Rows.DistinctBy(row => string.Join('\t', row)).OrderBy(row => Time(row)).ThenBy(row => row[user], StringComparer.Ordinal).ThenBy(row => row[video], StringComparer.Ordinal)];
 
-string header = string.Join('\t', ["user_id", "video_id", "hour", "duration_ms", .. userColumns, "history_videos", "history_actions", .. labels]);
+string header = string.Join('\t', ["user_id", "video_id", "hour", "duration_ms", .. userColumns, "history_videos", "history_actions", .. labels, "watch_seconds"]);
 int training = rows.Length * 8 / 10;
 Dictionary<string, List<(long Time, string Video, string Action)>> histories = [];
 Directory.CreateDirectory(target);
@@ -45,6 +46,7 @@ using (StreamWriter train = Open("train.csv.gz"), test = Open("test.csv.gz"))
         [
             row[user], row[video], (int.Parse(row[hour], CultureInfo.InvariantCulture) / 100).ToString(CultureInfo.InvariantCulture), row[duration], users[row[user]],
             string.Join('|', past.Select(h => h.Video)), string.Join('|', past.Select(h => h.Action)), .. labelColumns.Select(column => row[column]),
+            (long.Parse(row[watched], CultureInfo.InvariantCulture) / 1000.0).ToString(CultureInfo.InvariantCulture),
         ];
         (i < training ? train : test).WriteLine(string.Join('\t', fields));
         history.Add((Time(row), row[video], string.Concat(labelColumns.Select(column => row[column] == "1" ? '1' : '0'))));
@@ -61,49 +63,4 @@ StreamWriter Open(string name)
     StreamWriter writer = new(new GZipStream(File.Create(Path.Combine(target, name)), CompressionLevel.SmallestSize), new UTF8Encoding(false)) { NewLine = "\n" };
     writer.WriteLine(header);
     return writer;
-}
-
-/// <summary>A gzip file of fields with a header line; fields may be in double quotes.</summary>
-internal sealed record Table(string[] Header, List<string[]> Rows)
-{
-    public static Table Read(string path, char separator)
-    {
-        using StreamReader reader = new(new GZipStream(File.OpenRead(path), CompressionMode.Decompress));
-        string[] header = Split(reader.ReadLine() ?? throw new InvalidDataException($"{path} is empty"), separator);
-        List<string[]> rows = [];
-        while (reader.ReadLine() is { } line)
-        {
-            string[] fields = Split(line, separator);
-            rows.Add(fields.Length == header.Length ? fields : throw new InvalidDataException($"{path}, line {rows.Count + 2}: {fields.Length} fields instead of {header.Length}"));
-        }
-
-        return new(header, rows);
-    }
-
-    public int Column(string name) => Array.IndexOf(Header, name) is var index and >= 0 ? index : throw new InvalidDataException($"no column \"{name}\"");
-
-    private static string[] Split(string line, char separator)
-    {
-        List<string> fields = [];
-        StringBuilder field = new();
-        bool quoted = false;
-        foreach (char c in line)
-        {
-            if (c == '"')
-                quoted = !quoted;
-            else if (c == separator && !quoted)
-                Next();
-            else
-                field.Append(c);
-        }
-
-        Next();
-        return [.. fields];
-
-        void Next()
-        {
-            fields.Add(field.ToString());
-            field.Clear();
-        }
-    }
 }
