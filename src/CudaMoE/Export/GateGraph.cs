@@ -43,6 +43,19 @@ internal sealed class GateGraph(ExportContext context)
             return Softmax(_layers.Reshape(product, 0, gates, experts));
         }
 
+        return OwnInputs(x, weights, biases, gates, experts, inputs);
+    }
+
+    /// <summary>Dense gates that read a part each of [rows, gates, inputs] and see all experts.</summary>
+    public string OfParts(string x, int gates, int experts, long inputs)
+    {
+        float[] weights = context.Weights.Values("gate.weight", (long)gates * experts, inputs);
+        float[]? biases = context.Architecture.Gate.Bias ? context.Weights.Values("gate.bias", (long)gates * experts) : null;
+        return OwnInputs(x, weights, biases, gates, experts, inputs);
+    }
+
+    private string OwnInputs(string x, float[] weights, float[]? biases, int gates, int experts, long inputs)
+    {
         string transposed = _graph.Numbers(ExportWeights.Transpose(weights, gates, experts, (int)inputs), gates, inputs, experts);
         string logits = _graph.Add("MatMul", [_layers.GroupsFirst(x), transposed]);
         if (biases is not null)

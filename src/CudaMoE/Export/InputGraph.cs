@@ -27,17 +27,7 @@ internal sealed class InputGraph
     /// <summary>Adds the inputs and the trunk's input, [rows, <paramref name="width"/>].</summary>
     public string Build(out long width)
     {
-        BatchLayout layout = _context.Encoders.Layout;
-        width = layout.Sparse.Sum(input => input.Width) + layout.DenseWidth;
-        string[] names = [.. _context.Encoders.Features.Select(AddInput)];
-        _graph.Scope = "features";
-        List<string> parts = Embeddings(names);
-        // Embeddings are [rows, 1, width], since ids are [rows, 1]; numbers are [rows, width].
-        string? embedded = parts.Count == 0 ? null : Reshape(Concat(parts, axis: 2), layout.Sparse.Sum(input => input.Width));
-        List<string> row = [.. _numbers.Columns(names)];
-        if (embedded is not null)
-            row.Insert(0, embedded);
-        string x = Concat(row, axis: 1);
+        string x = Rows([""], out width)[0];
         if (_context.Architecture.LayerNorm)
             x = Normalize(x, width);
         if (_context.Architecture.Projection is not { } projection)
@@ -46,6 +36,34 @@ internal sealed class InputGraph
         x = new LayerGraph(_context).Network(x, "projection", width, [projection]);
         width = projection;
         return x;
+    }
+
+    /// <summary>Adds the inputs and a feature row for each unit with tables of its own, [rows, units, <paramref name="width"/>].</summary>
+    public string BuildUnits(IReadOnlyList<string> units, out long width)
+    {
+        string[] rows = Rows([.. units.Select(unit => $"{unit}.")], out width);
+        return Concat([.. rows.Select(row => _graph.Add("Unsqueeze", [row, _graph.Integers(1)]))], axis: 1);
+    }
+
+    /// <summary>Adds the inputs and a row [rows, <paramref name="width"/>] for each set of tables; a set's name stands before its tables'.</summary>
+    private string[] Rows(IReadOnlyList<string> sets, out long width)
+    {
+        BatchLayout layout = _context.Encoders.Layout;
+        long embedded = layout.Sparse.Sum(input => input.Width);
+        width = embedded + layout.DenseWidth;
+        string[] names = [.. _context.Encoders.Features.Select(AddInput)];
+        _graph.Scope = "features";
+        string?[] ids = Ids(names);
+        string[] numbers = [.. _numbers.Columns(names)];
+        string[] rows = new string[sets.Count];
+        for (int set = 0; set < rows.Length; set++)
+        {
+            List<string> parts = Embeddings(ids, sets[set]);
+            // Embeddings are [rows, 1, width], since ids are [rows, 1]; numbers are [rows, width].
+            rows[set] = Concat(parts.Count == 0 ? [.. numbers] : [Reshape(Concat(parts, axis: 2), embedded), .. numbers], axis: 1);
+        }
+
+        return rows;
     }
 
     private string AddInput(FittedFeature feature)
@@ -60,20 +78,26 @@ internal sealed class InputGraph
         return _graph.Input(input.Name, input.ElementType, shape);
     }
 
-    private List<string> Embeddings(string[] names)
+    private List<string> Embeddings(string?[] ids, string set)
     {
-        Dictionary<int, string> ids = SingleIds(names);
         List<string> parts = [];
-        for (int i = 0, sparse = 0; i < names.Length; i++)
+        for (int i = 0, sparse = 0; i < ids.Length; i++)
         {
-            if (_context.Encoders.Features[i].Table is null)
+            if (ids[i] is not { } id)
                 continue;
             SparseInput input = _context.Encoders.Layout.Sparse[sparse++];
-            string table = _graph.Tensor(_context.Weights.Tensor($"embeddings.{input.Table}.weight", input.Rows, input.Dimension));
-            parts.Add(ids.TryGetValue(i, out string? id) ? Gather(table, id) : Bag(input, table, TextIds(i, names[i])));
+            string table = _graph.Tensor(_context.Weights.Tensor($"embeddings.{set}{input.Table}.weight", input.Rows, input.Dimension));
+            parts.Add(input.MultiHot ? Bag(input, table, id) : Gather(table, id));
         }
 
         return parts;
+    }
+
+    /// <summary>Ids of each embedded feature: [rows, 1], or [rows, places] of lists, which may hold ids that are not in their table. Null for the others.</summary>
+    private string?[] Ids(string[] names)
+    {
+        Dictionary<int, string> single = SingleIds(names);
+        return [.. names.Select((name, i) => _context.Encoders.Features[i].Table is null ? null : single.TryGetValue(i, out string? id) ? id : TextIds(i, name))];
     }
 
     /// <summary>Ids [rows, 1] of the features with one id a sample. Those that come from outside are brought into their tables all at once.</summary>

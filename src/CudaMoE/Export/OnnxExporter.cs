@@ -2,6 +2,7 @@ using System.Globalization;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Models;
 
 namespace CudaMoE.Export;
 
@@ -65,8 +66,10 @@ public static class OnnxExporter
             Claim(graph, output);
         InputGraph input = new(context);
         TrunkGraph trunk = new(context);
-        string x = input.Build(out long inputs);
-        string[] representations = trunk.Build(x, inputs, out long width);
+        long width;
+        string[] representations = description.Architecture.Type == ModelType.Stem
+            ? trunk.BuildStem(input.BuildUnits(StemTrunk.Units(description), out long unit), unit, out width)
+            : trunk.Build(input.Build(out long inputs), inputs, out width);
         if (description.Architecture.Transfer is not null)
             representations = new TransferGraph(context).Build(representations, width);
         new TowerGraph(context).Build(representations, width);
@@ -84,9 +87,8 @@ public static class OnnxExporter
         string? reason = description.Architecture.Type switch
         {
             ModelType.Grec => "routes tokens of a transformer over sequences, which is not written as ONNX operators",
-            ModelType.Stem => "has tables for each task, which the graph of operators has not",
             ModelType.Mgoe => "reads macro neighbours of a graph that goes on growing behind the model",
-            ModelType.SingleTask or ModelType.SharedBottom or ModelType.Mmoe or ModelType.MlMmoe or ModelType.Cgc or ModelType.Ple or ModelType.Adatt or ModelType.CrossStitch => null,
+            ModelType.SingleTask or ModelType.SharedBottom or ModelType.Mmoe or ModelType.MlMmoe or ModelType.Cgc or ModelType.Ple or ModelType.Adatt or ModelType.CrossStitch or ModelType.Stem => null,
             _ => "has parts that are not written as ONNX operators",
         };
         if (reason is not null)

@@ -29,6 +29,26 @@ internal sealed class TrunkGraph(ExportContext context)
         return [.. Enumerable.Repeat(shared, context.Tasks)];
     }
 
+    /// <summary>Adds the trunk of a stem model. Gives what each task's tower reads, [rows, <paramref name="width"/>].</summary>
+    /// <param name="x">[rows, units, inputs]: the tasks' parts, then the shared one.</param>
+    /// <param name="inputs">Width of a part.</param>
+    /// <param name="width">Width of a tower's input.</param>
+    public string[] BuildStem(string x, long inputs, out long width)
+    {
+        ExpertsDescription experts = context.Architecture.Experts!;
+        int tasks = context.Tasks, own = experts.PerTask ?? 1, count = (tasks * own) + experts.Shared!.Value;
+        width = OutputWidth(context.Architecture);
+        _graph.Scope = "experts";
+        long[] unitOfExpert = [.. Enumerable.Range(0, count).Select(expert => (long)Math.Min(expert / own, tasks))];
+        string outputs = _layers.GroupOfParts(_graph.Add("Gather", [x, _graph.Integers(unitOfExpert)], ("axis", 1)), "experts", count, inputs, experts.Layers);
+        _graph.Scope = "gate";
+        string ownParts = _graph.Add("Slice", [x, _graph.Integers(0), _graph.Integers(tasks), _graph.Integers(1)]);
+        string shared = _graph.Add("Slice", [x, _graph.Integers(tasks), _graph.Integers(tasks + 1), _graph.Integers(1)]);
+        string weights = new GateGraph(context).OfParts(_graph.Add("Add", [ownParts, shared]), tasks, count, inputs);
+        Gates.Add((weights, tasks, count));
+        return Tasks((_graph.Add("MatMul", [weights, outputs]), tasks), width);
+    }
+
     private static int OutputWidth(ArchitectureDescription architecture) =>
         (architecture.Experts!.Levels.Count > 0 ? architecture.Experts.Levels[^1] : architecture.Experts.Layers)[^1];
 
