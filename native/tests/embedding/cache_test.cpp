@@ -97,6 +97,18 @@ class CachedTables {
     return output.get();
   }
 
+  std::vector<uint16_t> forward_bf16() {
+    const Buffer<uint16_t> output(device_, data_.batch * data_.width);
+    auto args = case_.args<cudamoe_embedding_forward_args>();
+    args.output = output.data();
+    args.output_dtype = CUDAMOE_BF16;
+    args.output_row_stride = data_.width;
+    args.caches = caches_.data();
+    CUDAMOE_EXPECT_OK(cudamoe_embedding_forward(device_.stream(), &args));
+    EXPECT_TRUE(output.guards_intact());
+    return output.get();
+  }
+
   void update(int32_t optimizer, int64_t step, const std::vector<float>& gradient, int32_t bounds = CUDAMOE_BOUNDS_REPORT,
               const double* norm = nullptr) {
     const Buffer<float> on_device(device_, gradient);
@@ -208,6 +220,27 @@ TEST(EmbeddingCache, TrainsToTheBitsOfTablesWithoutOne) {
     }
     ++turn;  // another size for each way to open the device
   }
+}
+
+TEST(EmbeddingCache, LooksUpInBf16WhatTablesWithoutOneDo) {
+  Random random(15);
+  const EmbeddingData data = make_case(random, mixed_shape());
+  const std::vector<Ids> steps = random_steps(random, data, 2);
+  const auto look_up = [&](const std::vector<int64_t>& cache_rows) {
+    TestDevice device;
+    CachedTables tables(device, data, CUDAMOE_OPTIMIZER_SGD, cache_rows);
+    std::vector<uint16_t> all;
+    for (const Ids& ids : steps) {
+      tables.load(ids);
+      tables.prepare();
+      const std::vector<uint16_t> rows = tables.forward_bf16();
+      all.insert(all.end(), rows.begin(), rows.end());
+    }
+    return all;
+  };
+  const std::vector<uint16_t> without = look_up({0});
+  EXPECT_EQ(without, look_up({8}));
+  EXPECT_EQ(without, look_up({304, 40, 5000, 72}));
 }
 
 // Row strides that do not allow accesses of 16 bytes, and weights and states in the rows of one wide matrix.
