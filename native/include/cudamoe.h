@@ -372,9 +372,9 @@ typedef struct cudamoe_embedding_feature {
  * finds no place is used in the table. All of it follows from the ids of the batches alone.
  *
  * Zeroed memory is an empty cache. Until cudamoe_embedding_cache_flush the table in host memory lacks the updates of cached rows, so
- * nothing else may read it; who writes it flushes first and fills the cache's memory, or all of it but the counters, with zeros. All calls with a cache are made
- * on one stream. On the cpu, where the table is as near as a cache would be, a cache holds nothing: the calls are accepted and do nothing,
- * and the counters stay 0.
+ * nothing else may read it; who writes it flushes first and fills the cache's memory, or all of it but the counters, with zeros. All calls
+ * with a cache are made on one stream. On the cpu, where the table is as near as a cache would be, a cache holds nothing: the calls are
+ * accepted and do nothing, and the counters stay 0.
  */
 #define CUDAMOE_EMBEDDING_CACHE_WAYS 8
 typedef struct cudamoe_embedding_cache {
