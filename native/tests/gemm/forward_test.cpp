@@ -189,8 +189,8 @@ TEST(GemmForward, DeepProductsAreCutIntoBlocks) {
 }
 
 // Several tiles on one thread, and panels of more than half a mebibyte.
-TEST(GemmForward, WideAndDeepProductsGoInPasses) {
-  if (test_device_spec() != "cpu") GTEST_SKIP() << "about the passes of the cpu";
+// Of the cpu alone, whatever device the suite is run for.
+TEST(CpuProducts, WideAndDeepOnesGoInPasses) {
   Random random(21);
   TestDevice device("cpu:threads=1");
   for (const Data data : {Data::kIntegers, Data::kReals}) {
