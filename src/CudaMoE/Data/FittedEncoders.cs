@@ -146,7 +146,7 @@ public sealed class FittedEncoders
         catch (JsonException error)
         {
             throw new DataException(
-                $"these are not encoders that CudaMoE wrote: {error.Message}", path, (error.LineNumber ?? -1) + 1, null, error);
+                $"these are not encoders that this version of CudaMoE wrote: {error.Message}", path, (error.LineNumber ?? -1) + 1, null, error);
         }
 
         if (document is null || document.Version != EncodersDocument.CurrentVersion)

@@ -30,8 +30,8 @@ public sealed class FeatureRow : IFieldSource
         set
         {
             int place = Columns.IndexOf(column);
-            byte[] text = Encoding.UTF8.GetBytes(value.List is { } list ? Join(place, list) : value.Text ?? "");
-            _fields[place] = Columns.Trim ? Utf8Text.Trim(text).ToArray() : text;
+            string text = value.List is { } list ? Join(place, list) : value.Text ?? "";
+            _fields[place] = Encoding.UTF8.GetBytes(Columns.Trim ? text.Trim(' ', '\t') : text);
         }
     }
 

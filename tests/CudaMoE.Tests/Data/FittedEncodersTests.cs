@@ -78,15 +78,15 @@ public sealed class FittedEncodersTests : IDisposable
     public static TheoryData<string, string> Edits => new()
     {
         { "version", "encoders of version 9; this program reads version 1" },
-        { "unknown", "not encoders that CudaMoE wrote" },
-        { "absent", "not encoders that CudaMoE wrote" },
-        { "cut", "not encoders that CudaMoE wrote" },
-        { "empty", "not encoders that CudaMoE wrote" },
+        { "unknown", "not encoders that this version of CudaMoE wrote" },
+        { "absent", "not encoders that this version of CudaMoE wrote" },
+        { "cut", "not encoders that this version of CudaMoE wrote" },
+        { "empty", "not encoders that this version of CudaMoE wrote" },
         { "null", "encoders of version 0" },
         { "vocabulary", "contradict themselves: table \"c\"" },
         { "rows", "contradict themselves: table \"c\"" },
         { "table", "contradict themselves: feature \"c\"" },
-        { "enum", "not encoders that CudaMoE wrote" },
+        { "enum", "not encoders that this version of CudaMoE wrote" },
     };
 
     [Theory]
