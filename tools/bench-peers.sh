@@ -158,8 +158,12 @@ pytorch_turns() { # key configuration threads arguments
   local key="$1" configuration="$2" threads="$3" python
   shift 3
   for python in "${PYTHONS[@]}"; do
-    python_for_torch "$python" benchmarks/peers/pytorch_peer.py --config "benchmarks/configs/$configuration.json" --threads "$threads" \
-      --seconds $PEER_SECONDS "$@" 2>/dev/null | record "$key"
+    if python_for_torch "$python" benchmarks/peers/pytorch_peer.py --config "benchmarks/configs/$configuration.json" --threads "$threads" \
+      --seconds $PEER_SECONDS "$@" >"$PEERS/turn" 2>"$PEERS/errors"; then
+      record "$key" <"$PEERS/turn"
+    else
+      printf 'peer %s failed on %s: %s\n' "$python" "$key" "$(tail -n 1 "$PEERS/errors")" >&2
+    fi
   done
 }
 

@@ -20,7 +20,7 @@ TRAINING_BATCHES, INFERENCE_BATCHES, LARGEST_SMALL_BATCH, RUNS_OF_GROUP = 8, 64,
 
 def on_device(array):
     """A NumPy array on the device of this run."""
-    return torch.from_numpy(array).to(torch.get_default_device())
+    return torch.from_numpy(array).to(device())
 
 
 def for_upload(array):
@@ -28,8 +28,13 @@ def for_upload(array):
     return torch.from_numpy(array).pin_memory() if on_gpu() else torch.from_numpy(array)
 
 
+def device():
+    # PyTorch before 2.3 cannot be asked for it, and runs here on the CPU only.
+    return torch.get_default_device().type if hasattr(torch, "get_default_device") else "cpu"
+
+
 def on_gpu():
-    return torch.get_default_device().type == "cuda"
+    return device() == "cuda"
 
 
 def uniform(stream, count):
@@ -301,7 +306,7 @@ def prepare(config, arguments, rows):
     batches = [Batch(config, rows, i) for i in range(count)]
 
     def cast():
-        return torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16, enabled=arguments.precision == "bf16")
+        return torch.autocast(device(), dtype=torch.bfloat16, enabled=arguments.precision == "bf16")
 
     if config["model"] == "embedding":
         embedding = Embedding(config)
@@ -389,7 +394,8 @@ def main():
         config = json.load(file)
     if arguments.precision == "bf16" and config["model"] != "mmoe":
         parser.error("--precision bf16 runs dense mixtures only")
-    torch.set_default_device(arguments.device)
+    if arguments.device != "cpu":  # versions before 2.0 know no default device
+        torch.set_default_device(arguments.device)
     torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(config["seed"])
