@@ -4,7 +4,8 @@
 // times a run of panels. It goes through depth blocks of at most 1024 in ascending order, in each through passes of as many panels as take
 // a small part of the L2 cache, and in a pass through its tiles: it multiplies a tile with one panel after the other, while the rows of
 // the next tile and a share of the panels of the next pass are fetched into the L2 cache. f32 rows are read where they lie. Gathered rows,
-// bf16 and rounding to bf16 take a copy, made in the first pass. Sums between depth blocks wait in the work space.
+// rows a multiple of 4 KiB apart, bf16 and rounding to bf16 take a copy, made in the first pass. Sums between depth blocks wait in the
+// work space.
 // With bf16 instructions weights are packed as pairs along the depth and rows are copied as bf16, or read where they lie when they are bf16
 // and whole pairs. At other levels bf16 weights are widened to f32 once a pass, or in registers when the task has two tiles at most.
 #undef HWY_TARGET_INCLUDE
@@ -145,8 +146,11 @@ struct ProductTask {
   bool strided() const { return product.groups.offsets == nullptr; }
   bool copies_rows() const {
     if (plan.pairs) return !product.x_bf16 || product.gather != nullptr || product.depth % 2 != 0 || product.x_row_stride % 2 != 0;
-    return product.x_bf16 || product.packed_bf16 || product.gather != nullptr;
+    return product.x_bf16 || product.packed_bf16 || product.gather != nullptr || rows_share_a_set();
   }
+  // Rows a multiple of 4 KiB apart fall into one set of the L1 cache, which has fewer ways than a tile has rows: every element would come
+  // from the L2 cache.
+  bool rows_share_a_set() const { return product.depth > 16 && product.x_row_stride % 1024 == 0; }
   PackedLayout layout() const { return packed_layout(product.columns, product.depth, product.packed_bf16); }
   int64_t step_begin(int64_t depth_block) const { return part_begin(plan.steps, plan.depth_blocks, depth_block); }
   int64_t steps(Part part) const { return step_begin(part.depth_block + 1) - step_begin(part.depth_block); }

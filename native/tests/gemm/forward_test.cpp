@@ -214,6 +214,24 @@ TEST(CpuProducts, WideAndDeepOnesGoInPasses) {
   }
 }
 
+// Rows 4 KiB and more apart, which fall into one set of the first-level cache.
+TEST(CpuProducts, RowsWholePagesApart) {
+  Random random(25);
+  TestDevice device("cpu:threads=2");
+  for (const int64_t k : {1024, 2048}) {
+    for (const Data data : {Data::kIntegers, Data::kReals}) {
+      Options plain;
+      plain.data = data;
+      for (Options options : {plain, random_options(random, data)}) {
+        options.aligned = true;
+        check_forward(device, random, {.groups = 2, .rows = 45, .n = 40, .k = k}, options);
+        check_forward(device, random, {.groups = 1, .rows = 3, .n = 300, .k = k}, options);
+        check_forward(device, random, {.groups = 3, .rows = 70, .n = 33, .k = k, .ragged = true}, options);
+      }
+    }
+  }
+}
+
 TEST(GemmForward, OneColumnIsADotProduct) {
   Random random(22);
   TestDevice device("cpu:threads=2");
