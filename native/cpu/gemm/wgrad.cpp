@@ -2,12 +2,13 @@
 //
 // Floor: 2 * rows * n * k flops. A task owns a block of dw of one group, up to 272 x 256 elements, and goes through the group's rows in
 // equal chunks of at most 192, ascending. Operands that are f32 and lie well are read in place: a step of a tile touches a line or two of
-// each, which the L2 cache delivers in time. Others are copied, so that gather and bf16 cost nothing in the product: columns of x a chunk
-// at a time into panels, columns of dz (14 with AVX-512) just before they multiply into a tile that the L1 cache keeps. Then every tile
+// each, which the L2 cache delivers in time. Others are copied a chunk at a time, so that gather and bf16 cost nothing in the product:
+// columns of x into panels, columns of dz (14 with AVX-512) into tiles, which the L1 cache keeps while they multiply. Then every tile
 // meets every panel, while the next chunk's lines are fetched. Sums between chunks wait in the work space. An element is one chain of
 // multiply-adds over ascending rows, whatever the blocks and threads. With bf16 instructions (layout.h) the copies hold pairs of two
-// consecutive rows, the last one beside zeros when the group's rows are odd, and a chunk has up to 384 rows. The task with the first
-// columns of x also sums its columns of dz for the bias, one chain of additions a column.
+// consecutive rows, the last one beside zeros when the group's rows are odd, and a chunk has up to 256 rows: their f32 sources, their
+// copies and the sums share the L2 cache. The task with the first columns of x also sums its columns of dz for the bias, one chain of
+// additions a column.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/gemm/wgrad.cpp"
 #include "cpu/gemm/wgrad.h"
@@ -133,7 +134,7 @@ struct WgradBlock {
   RowGroups groups;
   Stream& stream;
   int64_t group, first_tile, end_tile, first_panel, end_panel;
-  float *x_panels, *dz_tile, *sums, *bias_sums;
+  float *x_panels, *dz_tiles, *sums, *bias_sums;
 
   const void* row_of_x(int64_t row) const {
     if (args.gather != nullptr) row = args.gather[row];
@@ -168,7 +169,7 @@ struct WgradBlock {
   bool pairs() const { return plan.step_rows == 2; }
   // A group's chunks are of nearly equal length: each loads and stores all sums, which a last chunk of a few rows would not be worth.
   int64_t chunk_rows() const {
-    const int64_t most = kStepChunk * plan.step_rows, rows = std::max<int64_t>(groups.count(group), 1);
+    const int64_t most = (pairs() ? kPairStepChunk : kStepChunk) * plan.step_rows, rows = std::max<int64_t>(groups.count(group), 1);
     return round_up(divide_up(rows, divide_up(rows, most)), plan.step_rows);
   }
   bool converts_dz() const { return args.dz_dtype != CUDAMOE_F32 || args.compute_dtype != CUDAMOE_F32; }
@@ -205,10 +206,10 @@ struct WgradBlock {
   }
 
   template <bool kRound, class T>
-  void copy_dz(int64_t begin, int64_t rows, int64_t tile) const {
+  void copy_dz(int64_t begin, int64_t rows, int64_t tile, float* to) const {
     const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
     const int64_t columns = tile_column(tile + 1) - tile_column(tile);
-    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) copy_dz_row<kRound>(dz, columns, dz_tile + r * kColumnScratchStride);
+    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) copy_dz_row<kRound>(dz, columns, to + r * kColumnScratchStride);
   }
 
 #if CUDAMOE_BF16_DOT
@@ -229,10 +230,9 @@ struct WgradBlock {
   }
 
   template <class T>
-  void copy_dz_as_pairs(int64_t begin, int64_t rows, int64_t tile) const {
+  void copy_dz_as_pairs(int64_t begin, int64_t rows, int64_t tile, Bf16Pair* to) const {
     const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
     const int64_t columns = tile_column(tile + 1) - tile_column(tile);
-    auto* to = reinterpret_cast<Bf16Pair*>(dz_tile);
     for (int64_t r = 0; r < rows; r += 2, dz += 2 * args.dz_row_stride, to += kColumnScratchStride) {
       store_pairs(pairs_of_rows(dz, r + 1 < rows ? dz + args.dz_row_stride : nullptr, columns), to);
     }
@@ -252,17 +252,33 @@ struct WgradBlock {
     }
   }
 
-  void copy_dz_tile(int64_t begin, int64_t rows, int64_t tile) const {
+  // Copies the rows begin .. begin + rows - 1 of one tile's columns.
+  void copy_dz_tile(int64_t begin, int64_t rows, int64_t tile, float* to) const {
 #if CUDAMOE_BF16_DOT
-    if (pairs())
-      return args.dz_dtype == CUDAMOE_BF16 ? copy_dz_as_pairs<Bf16>(begin, rows, tile) : copy_dz_as_pairs<float>(begin, rows, tile);
+    if (pairs()) {
+      auto* pairs_to = reinterpret_cast<Bf16Pair*>(to);
+      return args.dz_dtype == CUDAMOE_BF16 ? copy_dz_as_pairs<Bf16>(begin, rows, tile, pairs_to)
+                                           : copy_dz_as_pairs<float>(begin, rows, tile, pairs_to);
+    }
 #endif
     if (args.dz_dtype == CUDAMOE_BF16) {
-      copy_dz<false, Bf16>(begin, rows, tile);
+      copy_dz<false, Bf16>(begin, rows, tile, to);
     } else if (args.compute_dtype == CUDAMOE_BF16) {
-      copy_dz<true, float>(begin, rows, tile);
+      copy_dz<true, float>(begin, rows, tile, to);
     } else {
-      copy_dz<false, float>(begin, rows, tile);
+      copy_dz<false, float>(begin, rows, tile, to);
+    }
+  }
+
+  float* dz_tile(int64_t tile) const { return dz_tiles + (tile - first_tile) * kDzTileFloats; }
+
+  // Copies the columns of all tiles, a few rows at a time: tiles share cache lines of a row.
+  void copy_dz_chunk(int64_t begin, int64_t rows) const {
+    constexpr int64_t kRowsAtOnce = 16;
+    for (int64_t r = 0; r < rows; r += kRowsAtOnce) {
+      for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+        copy_dz_tile(begin + r, std::min(kRowsAtOnce, rows - r), tile, dz_tile(tile) + r / plan.step_rows * kColumnScratchStride);
+      }
     }
   }
 
@@ -271,9 +287,9 @@ struct WgradBlock {
     const int64_t columns = tile_column(tile + 1) - tile_column(tile);
     float* to = bias_sums + tile_column(tile) - tile_column(first_tile);
 #if CUDAMOE_BF16_DOT
-    if (pairs()) return add_columns_of_pairs(reinterpret_cast<const Bf16Pair*>(dz_tile), steps, columns, to);
+    if (pairs()) return add_columns_of_pairs(reinterpret_cast<const Bf16Pair*>(dz_tile(tile)), steps, columns, to);
 #endif
-    add_columns(dz_tile, kColumnScratchStride, steps, columns, to);
+    add_columns(dz_tile(tile), kColumnScratchStride, steps, columns, to);
   }
 
   // A chunk of rows while it multiplies.
@@ -334,12 +350,12 @@ struct WgradBlock {
 
   template <class B>
   void multiply_copies(const Chunk<B>& chunk) const {
+    copy_dz_chunk(chunk.begin, chunk.rows);
     int taken = 1;
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      copy_dz_tile(chunk.begin, chunk.rows, tile);
       if (sums_bias() && converts_dz()) add_tile(tile, chunk.steps);
       for (int64_t panel = first_panel; panel < end_panel; panel += taken) {
-        taken = multiply_panels(chunk, tile, reinterpret_cast<const B*>(dz_tile), kColumnScratchStride, panel, end_panel);
+        taken = multiply_panels(chunk, tile, reinterpret_cast<const B*>(dz_tile(tile)), kColumnScratchStride, panel, end_panel);
       }
     }
   }
@@ -413,8 +429,8 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
   const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
   const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
   float* x_panels = workspace;
-  float* dz_tile = x_panels + plan.x_floats;
-  float* sums = dz_tile + plan.dz_floats;
+  float* dz_tiles = x_panels + plan.x_floats;
+  float* sums = dz_tiles + plan.dz_floats;
   float* bias_sums = sums + plan.sums_floats;
   return {args,
           plan,
@@ -426,7 +442,7 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
           part_begin(plan.panels, plan.panel_blocks, panel_block),
           part_begin(plan.panels, plan.panel_blocks, panel_block + 1),
           x_panels,
-          dz_tile,
+          dz_tiles,
           sums,
           bias_sums};
 }
@@ -481,7 +497,7 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   plan.block_panels = divide_up(plan.panels, plan.panel_blocks);
   plan.workers = threads;
   plan.x_floats = plan.block_panels * panel_chunk_floats(shape.columns);
-  plan.dz_floats = kStepChunk * kColumnScratchStride;
+  plan.dz_floats = block_tiles * kDzTileFloats;
   plan.sums_floats = block_tiles * shape.rows * plan.block_panels * shape.columns;
   plan.bias_floats = round_up(block_tiles, 4) * kColumnScratchStride;
   return plan;

@@ -7,10 +7,12 @@
 
 namespace cudamoe::cpu {
 
-// Steps that are copied and multiplied at a time; a step is a row, or two with bf16 instructions.
-inline constexpr int64_t kStepChunk = 192;
+// Most steps that are copied and multiplied at a time; a step is a row, or two with bf16 instructions, whose sources take twice the room.
+inline constexpr int64_t kStepChunk = 192, kPairStepChunk = 128;
 // Floats, or pairs, from one copied panel of x to the next; the odd cache line spreads them over the sets of the cache.
 inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kStepChunk * panel + 16; }
+// The same for a copied tile of dz.
+inline constexpr int64_t kDzTileFloats = kStepChunk * kColumnScratchStride + 16;
 
 struct WgradPlan {
   int64_t step_rows;                  // 2: bf16 pairs are multiplied
