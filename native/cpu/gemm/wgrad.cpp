@@ -17,6 +17,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "cpu/common/vector-inl.h"
@@ -205,11 +206,27 @@ struct WgradBlock {
     }
   }
 
+  float* dz_tile(int64_t tile) const { return dz_tiles + (tile - first_tile) * kDzTileFloats; }
+
+  // Calls copy(step, column, columns, to) for each tile of each step, step by step: tiles share the cache lines of a row.
+  template <class Copy>
+  HWY_INLINE void copy_dz_tiles(int64_t steps, const Copy& copy) const {
+    std::array<int64_t, kMostBlockRows / kTileRows + 1> begins;
+    const int64_t tiles = end_tile - first_tile;
+    for (int64_t i = 0; i <= tiles; ++i) begins[static_cast<size_t>(i)] = tile_column(first_tile + i) - tile_column(first_tile);
+    for (int64_t step = 0; step < steps; ++step) {
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t column = begins[static_cast<size_t>(i)];
+        copy(step, column, begins[static_cast<size_t>(i) + 1] - column, dz_tiles + i * kDzTileFloats + step * kColumnScratchStride);
+      }
+    }
+  }
+
   template <bool kRound, class T>
-  void copy_dz(int64_t begin, int64_t rows, int64_t tile, float* to) const {
-    const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
-    const int64_t columns = tile_column(tile + 1) - tile_column(tile);
-    for (int64_t r = 0; r < rows; ++r, dz += args.dz_row_stride) copy_dz_row<kRound>(dz, columns, to + r * kColumnScratchStride);
+  void copy_dz(int64_t begin, int64_t rows) const {
+    const T* dz = static_cast<const T*>(row_of_dz(begin));
+    copy_dz_tiles(rows, [&](int64_t row, int64_t column, int64_t columns, float* to)
+                            HWY_ATTR { copy_dz_row<kRound>(dz + row * args.dz_row_stride + column, columns, to); });
   }
 
 #if CUDAMOE_BF16_DOT
@@ -230,12 +247,12 @@ struct WgradBlock {
   }
 
   template <class T>
-  void copy_dz_as_pairs(int64_t begin, int64_t rows, int64_t tile, Bf16Pair* to) const {
-    const T* dz = static_cast<const T*>(row_of_dz(begin)) + tile_column(tile) - tile_column(first_tile);
-    const int64_t columns = tile_column(tile + 1) - tile_column(tile);
-    for (int64_t r = 0; r < rows; r += 2, dz += 2 * args.dz_row_stride, to += kColumnScratchStride) {
-      store_pairs(pairs_of_rows(dz, r + 1 < rows ? dz + args.dz_row_stride : nullptr, columns), to);
-    }
+  void copy_dz_as_pairs(int64_t begin, int64_t rows) const {
+    const T* dz = static_cast<const T*>(row_of_dz(begin));
+    copy_dz_tiles(divide_up(rows, 2), [&](int64_t pair, int64_t column, int64_t columns, float* to) HWY_ATTR {
+      const T* low = dz + 2 * pair * args.dz_row_stride + column;
+      store_pairs(pairs_of_rows(low, 2 * pair + 1 < rows ? low + args.dz_row_stride : nullptr, columns), reinterpret_cast<Bf16Pair*>(to));
+    });
   }
 #endif
 
@@ -252,33 +269,16 @@ struct WgradBlock {
     }
   }
 
-  // Copies the rows begin .. begin + rows - 1 of one tile's columns.
-  void copy_dz_tile(int64_t begin, int64_t rows, int64_t tile, float* to) const {
+  void copy_dz_chunk(int64_t begin, int64_t rows) const {
 #if CUDAMOE_BF16_DOT
-    if (pairs()) {
-      auto* pairs_to = reinterpret_cast<Bf16Pair*>(to);
-      return args.dz_dtype == CUDAMOE_BF16 ? copy_dz_as_pairs<Bf16>(begin, rows, tile, pairs_to)
-                                           : copy_dz_as_pairs<float>(begin, rows, tile, pairs_to);
-    }
+    if (pairs()) return args.dz_dtype == CUDAMOE_BF16 ? copy_dz_as_pairs<Bf16>(begin, rows) : copy_dz_as_pairs<float>(begin, rows);
 #endif
     if (args.dz_dtype == CUDAMOE_BF16) {
-      copy_dz<false, Bf16>(begin, rows, tile, to);
+      copy_dz<false, Bf16>(begin, rows);
     } else if (args.compute_dtype == CUDAMOE_BF16) {
-      copy_dz<true, float>(begin, rows, tile, to);
+      copy_dz<true, float>(begin, rows);
     } else {
-      copy_dz<false, float>(begin, rows, tile, to);
-    }
-  }
-
-  float* dz_tile(int64_t tile) const { return dz_tiles + (tile - first_tile) * kDzTileFloats; }
-
-  // Copies the columns of all tiles, a few rows at a time: tiles share cache lines of a row.
-  void copy_dz_chunk(int64_t begin, int64_t rows) const {
-    constexpr int64_t kRowsAtOnce = 16;
-    for (int64_t r = 0; r < rows; r += kRowsAtOnce) {
-      for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-        copy_dz_tile(begin + r, std::min(kRowsAtOnce, rows - r), tile, dz_tile(tile) + r / plan.step_rows * kColumnScratchStride);
-      }
+      copy_dz<false, float>(begin, rows);
     }
   }
 
@@ -470,13 +470,14 @@ namespace cudamoe::cpu {
 HWY_EXPORT(wgrad_task);
 
 WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
-  constexpr int64_t kMostRows = 272, kMostColumns = 256, kTasksAThread = 2;
+  constexpr int64_t kMostColumns = 256, kTasksAThread = 2;
   const TileShape& shape = tile_shape();
   WgradPlan plan{};
   plan.step_rows = multiplies_pairs(args.compute_dtype == CUDAMOE_BF16) ? 2 : 1;
   plan.tiles = divide_up(args.n, shape.rows);
   plan.panels = divide_up(args.k, shape.columns);
-  const int64_t most_tiles = std::max<int64_t>(1, kMostRows / shape.rows), most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
+  const int64_t most_tiles = std::max<int64_t>(1, kMostBlockRows / shape.rows),
+                most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
   // Few tasks: each reads its columns of x and dz once more, from memory when the rows are many.
   const int64_t wanted = threads == 1 ? 1 : divide_up(kTasksAThread * threads, args.groups);
   // Of all cuts into enough blocks, the one that copies the fewest columns: every cut of n copies x once more, every cut of k copies dz.

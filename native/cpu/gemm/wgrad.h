@@ -14,6 +14,9 @@ inline constexpr int64_t panel_chunk_floats(int64_t panel) { return kStepChunk *
 // The same for a copied tile of dz.
 inline constexpr int64_t kDzTileFloats = kStepChunk * kColumnScratchStride + 16;
 
+// Most rows of dw, columns of dz, of a task.
+inline constexpr int64_t kMostBlockRows = 272;
+
 struct WgradPlan {
   int64_t step_rows;                  // 2: bf16 pairs are multiplied
   int64_t tiles, panels;              // of dw[n, k]: tiles of rows, panels of columns
