@@ -17,8 +17,8 @@ enum class ReportCode : int32_t {
   kRoutingChosen = 7,      // the same
   kCombineSlot = 8,        // index: backward, pair, slot, rows of expert
   kAttentionKeyCount = 9,  // index: backward, sequence, its count, keys
-  kGraphOffsets = 10,      // index: edge gradient, row, its offset, edges
-  kGraphNeighbour = 11,    // index: edge gradient, edge, neighbour, columns
+  kGraphOffsets = 10,      // index: GraphFunction, row, its offset, edges
+  kGraphNeighbour = 11,    // index: GraphFunction, edge, neighbour, columns
   kExpertChosen = 12,      // index: pair, expert, experts
 };
 

@@ -63,7 +63,7 @@ CUDAMOE_DEVICE void report_neighbours(const GraphMatrix& matrix) {
   report_offender(matrix.offender, matrix.report, static_cast<uint32_t>(grid_size_x()), [&](int64_t edge) {
     DeviceReport found = {};
     found.code = ReportCode::kGraphNeighbour;
-    found.index[0] = matrix.edge_gradient;
+    found.index[0] = static_cast<int64_t>(matrix.function);
     found.index[1] = edge;
     found.index[2] = matrix.neighbours[edge];
     found.index[3] = matrix.columns;

@@ -18,7 +18,7 @@ CUDAMOE_KERNEL(kGraphThreads, 4) graph_offsets_kernel(const CUDAMOE_GRID_CONSTAN
     *matrix.bad_offsets = 1;
     DeviceReport found = {};
     found.code = ReportCode::kGraphOffsets;
-    found.index[0] = matrix.edge_gradient;
+    found.index[0] = static_cast<int64_t>(matrix.function);
     found.index[1] = row;
     found.index[2] = matrix.offsets[row];
     found.index[3] = matrix.edges;

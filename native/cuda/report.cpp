@@ -26,7 +26,11 @@ const char* embedding_function(int64_t function) {
   return kNames[function];
 }
 
-const char* graph_function(int64_t edge_gradient) { return edge_gradient != 0 ? "cudamoe_graph_edge_gradient" : "cudamoe_graph_aggregate"; }
+// By kernels::GraphFunction.
+const char* graph_function(int64_t function) {
+  constexpr const char* kNames[] = {"cudamoe_graph_aggregate", "cudamoe_graph_edge_gradient", "cudamoe_graph_transpose"};
+  return kNames[function];
+}
 
 }  // namespace
 

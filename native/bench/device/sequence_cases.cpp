@@ -78,12 +78,12 @@ struct Graph {
   const int32_t* neighbours;
 };
 
-Graph graph_of(DeviceEngine& engine, int64_t batch) {
+Graph graph_of(DeviceEngine& engine, int64_t rows, int64_t columns) {
   std::vector<int64_t> offsets;
   std::vector<int32_t> neighbours;
   Numbers numbers;
-  for (int64_t row = 0; row <= batch; ++row) offsets.push_back(row * kNeighbours);
-  for (int64_t e = 0; e < batch * kNeighbours; ++e) neighbours.push_back(static_cast<int32_t>(numbers.below(batch)));
+  for (int64_t row = 0; row <= rows; ++row) offsets.push_back(row * kNeighbours);
+  for (int64_t e = 0; e < rows * kNeighbours; ++e) neighbours.push_back(static_cast<int32_t>(numbers.below(columns)));
   return {engine.upload(offsets), engine.upload(neighbours)};
 }
 
@@ -92,7 +92,7 @@ Graph graph_of(DeviceEngine& engine, int64_t batch) {
 double graph_bytes(int64_t batch) { return count(batch) * (8 + 8 * kNeighbours + 8 * kNodeWidth); }
 
 Prepared aggregate(DeviceEngine& engine, int64_t batch) {
-  const Graph graph = graph_of(engine, batch);
+  const Graph graph = graph_of(engine, batch, batch);
   cudamoe_graph_aggregate_args args{};
   args.struct_size = sizeof args;
   args.rows = args.columns = batch;
@@ -109,7 +109,7 @@ Prepared aggregate(DeviceEngine& engine, int64_t batch) {
 }
 
 Prepared edge_gradient(DeviceEngine& engine, int64_t batch) {
-  const Graph graph = graph_of(engine, batch);
+  const Graph graph = graph_of(engine, batch, batch);
   cudamoe_graph_edge_gradient_args args{};
   args.struct_size = sizeof args;
   args.rows = args.columns = batch;
@@ -125,13 +125,36 @@ Prepared edge_gradient(DeviceEngine& engine, int64_t batch) {
           {}};
 }
 
+// As many columns at any batch, so that the sort has as many passes.
+Prepared transpose(DeviceEngine& engine, int64_t batch) {
+  const Graph graph = graph_of(engine, batch, kReferenceBatch);
+  cudamoe_graph_transpose_args args{};
+  args.struct_size = sizeof args;
+  args.mean = 1;
+  args.rows = batch;
+  args.columns = kReferenceBatch;
+  args.edges = batch * kNeighbours;
+  args.offsets = graph.offsets;
+  args.neighbours = graph.neighbours;
+  args.weights = engine.random(args.edges);
+  args.transposed_offsets = engine.allocate_of<int64_t>(args.columns + 1);
+  args.transposed_neighbours = engine.allocate_of<int32_t>(args.edges);
+  args.transposed_weights = engine.allocate_of<float>(args.edges);
+  require(cudamoe_graph_transpose_workspace(engine.stream(), &args, &args.workspace_bytes));
+  args.workspace = engine.allocate(args.workspace_bytes);
+  return {[&engine, args] { require(cudamoe_graph_transpose(engine.stream(), &args)); },
+          {8 * count(batch + args.columns) + 16 * count(args.edges), 0},
+          {}};
+}
+
 }  // namespace
 
 std::vector<Case> sequence_cases() {
   return {{"attention of 32 positions", attention},
           {"attention of 32 positions, backward", attention_backward},
           {"sums over 8 neighbours", aggregate},
-          {"sums over 8 neighbours, weights' gradient", edge_gradient}};
+          {"sums over 8 neighbours, weights' gradient", edge_gradient},
+          {"graph of 8 neighbours, transposed", transpose}};
 }
 
 }  // namespace cudamoe::bench

@@ -136,7 +136,7 @@ std::vector<float> edge_gradient(TestDevice& device, const Graph& graph, const O
   return dweights.get();
 }
 
-// The transposed matrix, made on the cpu; its edges are those that were good.
+// The transposed matrix; its edges are those that were good.
 Graph transpose(TestDevice& device, const Graph& graph, bool mean, cudamoe_status* status = nullptr) {
   const Buffer<int64_t> offsets(device, graph.offsets), transposed_offsets(device, graph.columns + 1);
   const Buffer<int32_t> neighbours(device, graph.neighbours), transposed_neighbours(device, graph.edges());
@@ -274,9 +274,9 @@ TEST(Graph, GradientOfEdgesAgreesWithTheReference) {
 
 // <dy, A x> = <A^T dy, x>: the sum over the transposed matrix is the backward, also of the mean.
 TEST(Graph, SumsOverTheTransposedMatrixAreTheBackward) {
-  TestDevice device("cpu:threads=2");
+  TestDevice device(test_device_spec_of("cpu:threads=2", "simt"));
   Random random(103);
-  for_graphs(random, false, [&](const Graph& graph, Operand o) {
+  for_graphs(random, test_device_is_slow(), [&](const Graph& graph, Operand o) {
     o.accumulate = false;
     const Graph turned = transpose(device, graph, o.mean);
     EXPECT_EQ(turned.edges(), graph.edges());
@@ -295,22 +295,54 @@ TEST(Graph, SumsOverTheTransposedMatrixAreTheBackward) {
   });
 }
 
-TEST(Graph, TransposedTwiceIsTheSame) {
-  TestDevice device("cpu:threads=2");
-  Random random(104);
-  const Graph graph = make(random, 900, 70, 300000, true);
-  const Graph again = transpose(device, transpose(device, graph, false), false);
-  EXPECT_EQ(again.offsets, graph.offsets);
-  // The edges of a row come back sorted by neighbour, equal ones in their order.
-  for (int64_t r = 0; r < graph.rows; ++r) {
-    std::vector<std::pair<int32_t, float>> want, have;
-    for (int64_t e = graph.offsets[r]; e < graph.offsets[r + 1]; ++e) {
-      want.emplace_back(graph.neighbours[e], graph.weights[e]);
-      have.emplace_back(again.neighbours[e], again.weights[e]);
-    }
-    std::stable_sort(want.begin(), want.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    ASSERT_EQ(have, want);
+// The good edges sorted by neighbour, those of one neighbour as they came.
+Graph transposed_reference(const Graph& graph, bool mean) {
+  std::vector<int64_t> edges, row_of(graph.edges());
+  for (int64_t r = 0; r < graph.rows; ++r) std::fill(row_of.begin() + graph.offsets[r], row_of.begin() + graph.offsets[r + 1], r);
+  for (int64_t e = 0; e < graph.edges(); ++e)
+    if (graph.good(e)) edges.push_back(e);
+  std::stable_sort(edges.begin(), edges.end(), [&](int64_t a, int64_t b) { return graph.neighbours[a] < graph.neighbours[b]; });
+  Graph result{graph.columns, graph.rows, std::vector<int64_t>(graph.columns + 1), {}, {}};
+  for (const int64_t e : edges) {
+    ++result.offsets[graph.neighbours[e] + 1];
+    result.neighbours.push_back(static_cast<int32_t>(row_of[e]));
+    result.weights.push_back(static_cast<float>(graph.factor(row_of[e], mean)) * static_cast<float>(graph.weight(e)));
   }
+  for (int64_t c = 0; c < graph.columns; ++c) result.offsets[c + 1] += result.offsets[c];
+  return result;
+}
+
+void expect_same(const Graph& have, const Graph& want) {
+  EXPECT_EQ(have.offsets, want.offsets);
+  EXPECT_EQ(have.neighbours, want.neighbours);
+  EXPECT_EQ(have.weights, want.weights);
+}
+
+TEST(Graph, TransposedMatrixIsThatOfTheReference) {
+  TestDevice device(test_device_spec_of("cpu:threads=2", "simt"));
+  Random random(108);
+  for_graphs(random, test_device_is_slow(), [&](const Graph& graph, const Operand& o) {
+    expect_same(transpose(device, graph, o.mean), transposed_reference(graph, o.mean));
+  });
+  // Edges of several tiles of the sort, columns of one digit (those of a byte and less) and of more; every ninth neighbour is bad.
+  const int64_t edges = test_device_is_slow() ? 2600 : 300000;
+  for (const int64_t columns : {1, 255, 511, 512, 70000}) {
+    Graph graph = make(random, 900, columns, edges, true);
+    for (int64_t e = 4; e < edges; e += 9) graph.neighbours[e] = static_cast<int32_t>(random.coin() ? columns : -1 - e);
+    SCOPED_TRACE(name(graph, 0, true));
+    cudamoe_status status = CUDAMOE_OK;
+    expect_same(transpose(device, graph, true, &status), transposed_reference(graph, true));
+    EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
+    EXPECT_NE(last_error().find("cudamoe_graph_transpose: neighbours[4] is"), std::string::npos) << last_error();
+  }
+}
+
+TEST(Graph, WithoutColumnsEveryEdgeIsLeftOut) {
+  TestDevice device;
+  Graph graph{2, 0, {0, 1, 3}, {0, 0, 0}, {}};
+  cudamoe_status status = CUDAMOE_OK;
+  EXPECT_EQ(transpose(device, graph, true, &status).offsets, std::vector<int64_t>{0});
+  EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
 }
 
 TEST(Graph, NeighboursOutOfRangeAreReportedAndLeftOut) {
@@ -331,14 +363,13 @@ TEST(Graph, NeighboursOutOfRangeAreReportedAndLeftOut) {
   expect_near(edge_gradient(device, graph, o, x, dy, {}, &status), edge_reference(graph, o, x, dy, {}), f32_bound(6));
   EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
   EXPECT_NE(last_error().find("cudamoe_graph_edge_gradient: neighbours[2] is 5"), std::string::npos) << last_error();
-  TestDevice cpu("cpu");
-  EXPECT_EQ(transpose(cpu, graph, true, &status).edges(), 10);
+  EXPECT_EQ(transpose(device, graph, true, &status).edges(), 10);
   EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
-  EXPECT_NE(last_error().find("neighbours[2] is 5"), std::string::npos) << last_error();
+  EXPECT_NE(last_error().find("cudamoe_graph_transpose: neighbours[2] is 5"), std::string::npos) << last_error();
 }
 
 TEST(Graph, BadOffsetsAreReportedAndLeaveNoEdges) {
-  TestDevice device, cpu("cpu");
+  TestDevice device;
   Random random(106);
   Operand o;
   o.width = 3;
@@ -358,7 +389,7 @@ TEST(Graph, BadOffsetsAreReportedAndLeaveNoEdges) {
       EXPECT_NE(last_error().find(bad.words), std::string::npos) << last_error();
       EXPECT_EQ(edge_gradient(device, graph, o, x, dy, {}, &status), std::vector<float>(8, 0.0f));
       EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
-      EXPECT_EQ(transpose(cpu, graph, false, &status).edges(), 0);
+      EXPECT_EQ(transpose(device, graph, false, &status).edges(), 0);
       EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
     }
     const Graph good = make(random, 3, 4, 8, false);
@@ -376,11 +407,13 @@ TEST(Graph, SameBitsForAnyOrder) {
   o.mean = true;
   const std::vector<float> x = random.reals(graph.columns * 33), dy = random.reals(graph.rows * 33);
   const std::vector<float> y = aggregate(one, graph, o, x, {}), dw = edge_gradient(one, graph, o, x, dy, {});
+  const Graph turned = transpose(one, graph, true);
   for (const std::string& spec : equivalent_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
       ASSERT_EQ(aggregate(device, graph, o, x, {}), y);
       ASSERT_EQ(edge_gradient(device, graph, o, x, dy, {}), dw);
+      expect_same(transpose(device, graph, true), turned);
     }
   }
 }
