@@ -357,10 +357,10 @@ cudamoe_status choose_and_run(const Stream& stream, const GemmProduct& product, 
   const bool bf16 = packed_dtype == CUDAMOE_BF16;
   const ProductCandidates candidates(stream.device(), product, bf16);
   size_t chosen = candidates.preferred;
-  if (Trials& trials = stream.device().trials(); trials.on()) {
+  Trials& trials = stream.device().trials();
+  if (const CallKind kind = kind_of(product, bf16); trials.on() && !trials.known(kind, &chosen)) {
     ProductTrial trial(stream, product, candidates, bf16);
-    const cudamoe_status status =
-        trials.choose(stream, function, kind_of(product, bf16), candidates.list(), candidates.plain, trial, &chosen);
+    const cudamoe_status status = trials.choose(stream, function, kind, candidates.list(), candidates.plain, trial, &chosen);
     if (status != CUDAMOE_OK) return status;
   }
   return stream.check(candidates.run(stream, product, chosen), function);
@@ -371,10 +371,10 @@ cudamoe_status choose_and_run(const Stream& stream, const GemmWgrad& wgrad, cons
   const bool bf16 = compute_dtype == CUDAMOE_BF16;
   const WgradCandidates candidates(stream.device(), wgrad, bf16);
   size_t chosen = 0;
-  if (Trials& trials = stream.device().trials(); trials.on()) {
+  Trials& trials = stream.device().trials();
+  if (const CallKind kind = kind_of(wgrad, bf16); trials.on() && !trials.known(kind, &chosen)) {
     WgradTrial trial(stream, wgrad, plan, candidates, bf16);
-    const cudamoe_status status =
-        trials.choose(stream, kFunction, kind_of(wgrad, bf16), candidates.list(), candidates.list().size() - 1, trial, &chosen);
+    const cudamoe_status status = trials.choose(stream, kFunction, kind, candidates.list(), candidates.list().size() - 1, trial, &chosen);
     if (status != CUDAMOE_OK) return status;
   }
   return stream.check(candidates.run(stream, wgrad, plan, chosen), kFunction);

@@ -36,19 +36,20 @@ std::string Trials::notes() const {
   return text;
 }
 
+bool Trials::known(const CallKind& kind, size_t* chosen) const {
+  const std::shared_lock lock(choices_mutex_);
+  const auto found = choices_.find(kind);
+  if (found == choices_.end()) return false;
+  *chosen = found->second;
+  return true;
+}
+
 cudamoe_status Trials::choose(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
                               size_t plain, Trial& trial, size_t* chosen) {
-  const auto known = [&] {
-    const std::shared_lock lock(choices_mutex_);
-    const auto found = choices_.find(kind);
-    if (found != choices_.end()) *chosen = found->second;
-    return found != choices_.end();
-  };
-  if (known()) return CUDAMOE_OK;
   *chosen = plain;
   if (stream.captured()) return CUDAMOE_OK;
   const std::lock_guard one_at_a_time(trial_mutex_);
-  if (known()) return CUDAMOE_OK;
+  if (known(kind, chosen)) return CUDAMOE_OK;
   bool decided = false;
   const cudamoe_status status = attempt(stream, function, kind, candidates, trial, chosen, &decided);
   if (status == CUDAMOE_OK && decided) {

@@ -63,6 +63,8 @@ class Trials {
 
   bool on() const { return on_; }
 
+  // Whether the kind has been decided: then *chosen is the index of its candidate.
+  bool known(const CallKind& kind, size_t* chosen) const;
   // Index of the candidate for a call on the stream, which is tried if its kind is new; `plain` where it cannot be. Fails when no
   // candidate is right, or when one failed so that the device is lost.
   cudamoe_status choose(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
