@@ -22,6 +22,7 @@
 #pragma once
 
 #include "expert/outputs.cuh"
+#include "expert/passes.cuh"
 #include "expert/tiles.cuh"
 
 namespace cudamoe::kernels {
@@ -35,8 +36,7 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int64_t til
   TileWalk walk = TileWalk::make<kExpertThreads>(expert, tiles, block_x() - expert.inspectors, grid_size_x() - expert.inspectors);
   if (walk.tile().group < 0) return;
 
-  const int column_tiles = ceil_divide(expert.columns, kColumns);
-  const int first_column = block_y() % column_tiles * kColumns, first_task = block_y() / column_tiles * kTasks;
+  const ExpertPass pass = expert_pass<kColumns, kTasks>(expert);
   const int depth = expert_depth(expert.depth), x_stride = depth + kExpertPadding;
   const int slices = ceil_divide(expert.hidden, kExpertSlice), list = list_length(expert), units = list * slices;
   const int unit_elements = static_cast<int>(expert_unit_elements(expert.depth, kColumns));
@@ -47,7 +47,7 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int64_t til
   const bool resident = expert.resident != 0;
   // Unit `number` of the rows of a group, into a place.
   const auto begin = [&](int group, int number, int place) {
-    begin_unit<kColumns>(expert, listed_expert(expert, group, number / slices), number % slices, first_column, place_of(place));
+    begin_unit<kColumns>(expert, listed_expert(expert, group, number / slices), number % slices, pass.column, place_of(place));
   };
 
   const auto begin_rows = [&] { RowCopy(expert, walk.tile(), own_x()).begin(); };
@@ -110,32 +110,23 @@ expert_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, int direct, int64_t til
         second_layer(hidden, weights + depth * kFirstStride, output);
       }
       if (!active || number < 0) continue;
-      add_bias(expert.second, number, first_column, expert.columns, output);
+      add_bias(expert.second, number, pass.column, expert.columns, output);
       activate_sums(expert.second.activation, expert.slope, output);
       if constexpr (kTasks == 0) {
         store_rows<false>(expert.y, group_of_h * expert.y.group_stride, tile, 0, expert.columns, output);
       } else {
-        mixtures.add(mixtures.weights(expert, tile, first_task, i), output);
+        mixtures.add(mixtures.weights(expert, tile, pass.task, i), output);
       }
     }
     if constexpr (kTasks > 0) {
-      if (active) mixtures.store(expert, tile, first_task, first_column);
+      if (active) mixtures.store(expert, tile, pass.task, pass.column);
     }
   }
 }
 
 template <int kColumns, int kTasks>
 cudaError_t launch_expert(const char* name, const Expert& expert, const ExpertLaunch& of, cudaStream_t stream) {
-  const int64_t tiles = gemm_row_tiles(expert.rows, kExpertRows);
-  if (tiles > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const int passes =
-      kTasks == 0 ? 1 : ceil_divide(expert.columns, kColumns) * (expert.form == ExpertForm::kDense ? ceil_divide(expert.tasks, kTasks) : 1);
-  const LaunchShape shape{.name = name,
-                          .grid = {expert.inspectors + of.blocks, passes},
-                          .block = {kExpertThreads},
-                          .dynamic_shared_bytes = of.shared_bytes,
-                          .stream = stream};
-  return launch(shape, expert_kernel<kColumns, kTasks>, expert, rows_go_directly(expert.x) ? 1 : 0, tiles);
+  return launch_expert_passes<kColumns, kTasks>(name, kExpertThreads, expert_kernel<kColumns, kTasks>, expert, of, stream);
 }
 
 }  // namespace cudamoe::kernels

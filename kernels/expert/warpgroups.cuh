@@ -17,6 +17,7 @@
 
 #include "common/ptx/wgmma.cuh"
 #include "expert/outputs.cuh"
+#include "expert/passes.cuh"
 #include "expert/rings.cuh"
 #include "expert/tiles.cuh"
 
@@ -196,8 +197,7 @@ expert_ring_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, const CUDAMOE_GRID
   const Walk walk =
       Walk::template make<kExpertRingThreads>(expert, tiles, block_x() - expert.inspectors, grid_size_x() - expert.inspectors);
   if (walk.tile().group < 0) return;
-  const int column_tiles = ceil_divide(expert.columns, kColumns);
-  const int first_column = block_y() % column_tiles * kColumns, first_task = block_y() / column_tiles * kTasks;
+  const ExpertPass pass = expert_pass<kColumns, kTasks>(expert);
 
   CUDAMOE_SHARED_ALIGNED(8, uint64_t, barriers, [Rings::kBarriers]);
   const Rings rings{dynamic_shared<Bf16>(), barriers, expert_chunks(expert.depth) * kExpertChunk, units, row_places};
@@ -207,30 +207,21 @@ expert_ring_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, const CUDAMOE_GRID
   if (warp >= kExpertGroups * 4) {
     ptx::release_registers<56>();
     if (warp == kExpertGroups * 4) {
-      bring_units(expert, first, second, walk, first_column, rings);
+      bring_units(expert, first, second, walk, pass.column, rings);
     } else {
       RowBringer<kExpertBringers, Rings>(expert, rings, direct != 0, warp - kExpertGroups * 4 - 1).run(walk);
     }
   } else {
     ptx::take_registers<224>();
-    ExpertConsumer<kSlice, kColumns, kTasks>(expert, rings, warp / 4, first_column, first_task).run(walk);
+    ExpertConsumer<kSlice, kColumns, kTasks>(expert, rings, warp / 4, pass.column, pass.task).run(walk);
   }
 #endif
 }
 
 template <int kSlice, int kColumns, int kTasks>
 cudaError_t launch_expert_rings(const char* name, const Expert& expert, const ExpertLaunch& of, cudaStream_t stream) {
-  const int64_t tiles = gemm_row_tiles(expert.rows, kExpertRows);
-  if (tiles > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const int passes =
-      kTasks == 0 ? 1 : ceil_divide(expert.columns, kColumns) * (expert.form == ExpertForm::kDense ? ceil_divide(expert.tasks, kTasks) : 1);
-  const LaunchShape shape{.name = name,
-                          .grid = {expert.inspectors + of.blocks, passes},
-                          .block = {kExpertRingThreads},
-                          .dynamic_shared_bytes = of.shared_bytes,
-                          .stream = stream};
-  return launch(shape, expert_ring_kernel<kSlice, kColumns, kTasks>, expert, of.first, of.second, of.units, of.row_places,
-                rows_go_directly(expert.x) ? 1 : 0, tiles);
+  return launch_expert_passes<kColumns, kTasks>(name, kExpertRingThreads, expert_ring_kernel<kSlice, kColumns, kTasks>, expert, of, stream,
+                                                of.first, of.second, of.units, of.row_places);
 }
 
 }  // namespace cudamoe::kernels
