@@ -1,20 +1,25 @@
 using System.Text.Json;
 using CudaMoE.Checkpoints;
 using CudaMoE.Description;
+using CudaMoE.Models;
 
 namespace CudaMoE.Cli;
 
 /// <summary>What the tensors of a parameter file say about the model that they belong to.</summary>
 internal static class ParameterFile
 {
-    /// <summary>Name of an embedding table's tensor.</summary>
-    public static string TableName(string table) => $"embeddings.{table}.weight";
-
-    /// <summary>Rows of the table of a feature.</summary>
-    /// <exception cref="CheckpointFormatException">The file has no such table.</exception>
-    public static int TableRows(SafetensorsHeader file, FeatureDescription feature)
+    /// <summary>Names of the tensors of an embedding table: one, or one for each <see cref="MultiTaskModel.TableUnits">unit with tables of its own</see>.</summary>
+    public static IReadOnlyList<string> TableNames(ModelDescription description, string table)
     {
-        TensorEntry entry = file[TableName(feature.Table ?? feature.Name)];
+        IReadOnlyList<string> units = MultiTaskModel.TableUnits(description);
+        return units.Count == 0 ? [$"embeddings.{table}.weight"] : [.. units.Select(unit => $"embeddings.{unit}.{table}.weight")];
+    }
+
+    /// <summary>Rows of the table of a feature; those of all units are equal.</summary>
+    /// <exception cref="CheckpointFormatException">The file has no such table.</exception>
+    public static int TableRows(SafetensorsHeader file, ModelDescription description, FeatureDescription feature)
+    {
+        TensorEntry entry = file[TableNames(description, feature.Table ?? feature.Name)[0]];
         return entry.Shape.Count == 2 && entry.Shape[0] is >= 1 and <= int.MaxValue
             ? (int)entry.Shape[0]
             : throw new CheckpointFormatException(file.File, $"tensor \"{entry.Name}\" has shape [{string.Join(", ", entry.Shape)}]; a table has two extents, rows and dimension");

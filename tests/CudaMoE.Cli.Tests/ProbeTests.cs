@@ -7,11 +7,14 @@ public sealed class ProbeTests : IDisposable
 {
     private const int Rows = 5;
 
+    private static readonly long[] s_cities = [0, 3, 3, 1, 2];
+
     private readonly TemporaryFolder _folder = new();
     private readonly Random _random = new(20260102);
     private readonly Dictionary<string, (long[] Shape, float[] Values)> _parameters = [];
     private readonly Dictionary<string, (long[] Shape, float[] Values)> _numbers = [];
     private readonly Dictionary<string, (long[] Shape, float[] Values)> _gradients = [];
+    private readonly Dictionary<string, (int[] Ids, int[] Offsets)> _lists = new() { ["tags"] = ([1, 2, 2, 4, 0, 1], [0, 2, 2, 3, 5, 6]) };
 
     public static TheoryData<string> Architectures =>
     [
@@ -43,13 +46,81 @@ public sealed class ProbeTests : IDisposable
             CheckDerivatives($"gradients.{name}", values, answer);
         foreach (string name in new[] { "age", "vector" })
             CheckDerivatives($"gradients.inputs.{name}", _numbers[name].Values, answer);
-        Assert.Equal(Rows * 3, answer["gradients.inputs.city"].Length);
+        CheckTableIsSumOfInputs("city", answer);
         Assert.Equal(_parameters.Count + 4 + 2, answer.Count);
-        foreach ((string name, float[] values) in Probe("simt"))
+        CheckSameOnExecutor(answer);
+    }
+
+    /// <summary>Outputs of a stem model depend on all tables and experts; the gradient of a task's outputs leaves out those of the other tasks.</summary>
+    [Theory]
+    [InlineData("kind", 2)]
+    [InlineData("clicked", 0)]
+    public void Gradients_OfATaskOfStem_AreItsDerivativesAndZeroOnTheOther(string other, int otherExpert)
+    {
+        const string architecture = "\"type\": \"stem\", \"experts\": { \"per_task\": 2, \"shared\": 1, \"layers\": [5, 4] }, \"tower\": [3]";
+        WriteModel(architecture);
+        Draw(architecture);
+        Array.Clear(_gradients[other].Values);
+        // Without numbers in the other task's experts, numbers reach the outputs only where gradients come back.
+        (long[] shape, float[] weights) = _parameters["experts.layers.0.weight"];
+        for (int row = otherExpert * (int)shape[1]; row < (otherExpert + 2) * shape[1]; row++)
+            weights.AsSpan((row * (int)shape[2]) + 5, 3).Clear();
+
+        Dictionary<string, float[]> answer = Probe();
+
+        foreach ((string name, (long[] Shape, float[] Values) parameter) in _parameters)
         {
-            foreach ((float expected, float actual) in answer[name].Zip(values))
-                Assert.Equal(expected, actual, 1e-5 * (1 + Math.Abs(expected)));
+            float[] gradient = answer[$"gradients.{name}"];
+            if (name.StartsWith($"embeddings.{other}.", StringComparison.Ordinal))
+            {
+                Assert.All(gradient, value => Assert.Equal(0, value));
+            }
+            else if (name.StartsWith("experts.", StringComparison.Ordinal))
+            {
+                int expert = gradient.Length / (int)parameter.Shape[0];
+                Assert.All(gradient[(otherExpert * expert)..((otherExpert + 2) * expert)], value => Assert.Equal(0, value));
+                int own = (2 - otherExpert) * expert;
+                CheckDerivatives($"gradients.{name}", parameter.Values, answer, own, own + (2 * expert));
+                CheckDerivatives($"gradients.{name}", parameter.Values, answer, 4 * expert, 5 * expert);
+            }
+            else
+            {
+                CheckDerivatives($"gradients.{name}", parameter.Values, answer);
+            }
         }
+
+        foreach (string name in new[] { "age", "vector" })
+            CheckDerivatives($"gradients.inputs.{name}", _numbers[name].Values, answer);
+        foreach (string unit in new[] { "clicked", "kind", "shared" })
+            CheckTableIsSumOfInputs($"{unit}.city", answer);
+        Assert.Equal(_parameters.Count + (3 * 2) + 2 + 2, answer.Count);
+        CheckSameOnExecutor(answer);
+    }
+
+    [Fact]
+    public void GradientsOfASequence_AreThoseOfItsPositions()
+    {
+        const string architecture = "\"type\": \"shared_bottom\", \"bottom\": [6]";
+        WriteModel(architecture, """{ "name": "path", "type": "sequence", "dimension": 2, "max_length": 3 },""");
+        _lists["path"] = ([4, 1, 2, 3, 3, 0], [0, 0, 1, 4, 6, 6]);
+        Draw(architecture);
+
+        Dictionary<string, float[]> answer = Probe();
+
+        float[] table = new float[_parameters["embeddings.path.weight"].Values.Length], inputs = answer["gradients.inputs.path"];
+        Assert.Equal(Rows * 3 * 2, inputs.Length);
+        (int[] ids, int[] offsets) = _lists["path"];
+        for (int row = 0; row < Rows; row++)
+        {
+            for (int i = offsets[row]; i < offsets[row + 1]; i++)
+            {
+                for (int j = 0; j < 2; j++)
+                    table[(ids[i] * 2) + j] += inputs[(((row * 3) + i - offsets[row]) * 2) + j];
+            }
+        }
+
+        AssertClose(table, answer["gradients.embeddings.path.weight"]);
+        CheckTableIsSumOfInputs("city", answer);
     }
 
     [Fact]
@@ -76,11 +147,36 @@ public sealed class ProbeTests : IDisposable
         Assert.Contains("\"not.there\" is not a parameter", Run().Error, StringComparison.Ordinal);
     }
 
-    private void CheckDerivatives(string name, float[] values, Dictionary<string, float[]> answer)
+    private static void AssertClose(float[] expected, float[] actual)
+    {
+        Assert.Equal(expected.Length, actual.Length);
+        foreach ((float e, float a) in expected.Zip(actual))
+            Assert.Equal(e, a, 1e-5 * (1 + Math.Abs(e)));
+    }
+
+    private void CheckSameOnExecutor(Dictionary<string, float[]> answer)
+    {
+        foreach ((string name, float[] values) in Probe("simt"))
+            AssertClose(answer[name], values);
+    }
+
+    // A row of the table of cities is looked up by the samples of that city.
+    private static void CheckTableIsSumOfInputs(string feature, Dictionary<string, float[]> answer)
+    {
+        float[] actual = answer[$"gradients.embeddings.{feature}.weight"], inputs = answer[$"gradients.inputs.{feature}"];
+        float[] expected = new float[actual.Length];
+        for (int i = 0; i < inputs.Length; i++)
+            expected[(s_cities[i / 3] * 3) + (i % 3)] += inputs[i];
+        AssertClose(expected, actual);
+    }
+
+    private void CheckDerivatives(string name, float[] values, Dictionary<string, float[]> answer) => CheckDerivatives(name, values, answer, 0, values.Length);
+
+    private void CheckDerivatives(string name, float[] values, Dictionary<string, float[]> answer, int first, int end)
     {
         const float step = 1.0f / 64;
         // Some elements of each tensor, the first and the last among them.
-        foreach (int i in new[] { 0, values.Length - 1, _random.Next(values.Length) }.Distinct())
+        foreach (int i in new[] { first, end - 1, _random.Next(first, end) }.Distinct())
         {
             float kept = values[i];
             values[i] = kept + step;
@@ -118,9 +214,13 @@ public sealed class ProbeTests : IDisposable
         Save("parameters.safetensors", _parameters);
         Save("gradients.safetensors", _gradients);
         SafetensorsWriter inputs = new();
-        inputs.Add("city", TensorDataType.I64, [Rows], new long[] { 0, 3, 3, 1, 2 });
-        inputs.Add("tags", TensorDataType.I32, [6], new[] { 1, 2, 2, 4, 0, 1 });
-        inputs.Add("tags.offsets", TensorDataType.I32, [Rows + 1], new[] { 0, 2, 2, 3, 5, 6 });
+        inputs.Add("city", TensorDataType.I64, [Rows], s_cities);
+        foreach ((string name, (int[] ids, int[] offsets)) in _lists)
+        {
+            inputs.Add(name, TensorDataType.I32, [ids.Length], ids);
+            inputs.Add($"{name}.offsets", TensorDataType.I32, [Rows + 1], offsets);
+        }
+
         foreach ((string name, (long[] shape, float[] values)) in _numbers)
             inputs.Add(name, TensorDataType.F32, shape, values);
         inputs.Save(In("inputs.safetensors"));
@@ -137,7 +237,7 @@ public sealed class ProbeTests : IDisposable
         writer.Save(In(name));
     }
 
-    private void WriteModel(string architecture) => _folder.Write(
+    private void WriteModel(string architecture, string features = "") => _folder.Write(
         "model.json",
         $$"""
         {
@@ -145,6 +245,7 @@ public sealed class ProbeTests : IDisposable
           "features": [
             { "name": "city", "type": "categorical", "dimension": 3 },
             { "name": "age", "type": "dense" },
+            {{features}}
             { "name": "tags", "type": "multi_hot", "dimension": 2 },
             { "name": "vector", "type": "vector", "size": 2 },
           ],

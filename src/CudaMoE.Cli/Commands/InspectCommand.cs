@@ -100,7 +100,7 @@ internal sealed class InspectCommand : CliCommand
         if (checkpoint.EncodersPath is { } encoders)
             return ModelShape.Of(description, FittedEncoders.Load(encoders));
         SafetensorsHeader weights = SafetensorsHeader.Read(checkpoint.WeightsPath);
-        return ModelShape.Of(description, feature => ParameterFile.TableRows(weights, feature), task => ParameterFile.Classes(weights, description, task));
+        return ModelShape.Of(description, feature => ParameterFile.TableRows(weights, description, feature), task => ParameterFile.Classes(weights, description, task));
     }
 
     private static InspectResult Inspect(string deviceSpec, ModelShape shape, CheckpointFolder? checkpoint)

@@ -55,13 +55,11 @@ internal sealed class ProbeCommand : CliCommand
         if (ModelFile.IsStream(path))
             return RunStream(path, arguments, context);
         ModelDescription description = ModelFile.Load(path, []);
-        if (description.Architecture.Type == ModelType.Stem)
-            throw new UsageException("architecture.type is stem; probe takes models with one table for each feature, and a stem model has one for each task");
         using SafetensorsReader parameters = Open(arguments.GetRequiredValue(_parameters));
         using SafetensorsReader inputFile = Open(arguments.GetRequiredValue(_inputs));
         using SafetensorsReader? gradients = arguments.GetValue(_gradients) is { } given ? Open(given) : null;
         ModelShape shape = ModelShape.Of(
-            description, feature => ParameterFile.TableRows(parameters.Header, feature), task => ParameterFile.Classes(parameters.Header, description, task));
+            description, feature => ParameterFile.TableRows(parameters.Header, description, feature), task => ParameterFile.Classes(parameters.Header, description, task));
         using ProbeInputs inputs = ProbeInputs.Read(shape, inputFile);
         using Device device = Device.Open(arguments.GetRequiredValue(_device));
         SafetensorsWriter writer = new();

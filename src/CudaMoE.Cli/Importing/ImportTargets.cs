@@ -21,7 +21,7 @@ internal static class ImportTargets
         int TableRows(FeatureDescription feature)
         {
             string table = feature.Table ?? feature.Name;
-            string parameter = ParameterFile.TableName(table);
+            string parameter = ParameterFile.TableNames(description, table)[0];
             string? known = layout?.Table(table);
             string tensor = names?[parameter] is [var name] ? name
                 : known is not null ? prefix + known

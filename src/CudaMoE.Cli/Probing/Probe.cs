@@ -53,13 +53,13 @@ internal static class Probe
 
     private static void SetParameters(MultiTaskModel model, ProbeInputs inputs, SafetensorsReader file)
     {
-        string dense = ParameterFile.TableName(ProbeInputs.DenseTable);
-        RefuseUnknown(file, [.. model.Parameters.Where(p => p.Name != dense).Select(p => p.Name)], "a parameter of this model");
+        IReadOnlyList<string> dense = ParameterFile.TableNames(model.Description, ProbeInputs.DenseTable);
+        RefuseUnknown(file, [.. model.Parameters.Select(p => p.Name).Except(dense)], "a parameter of this model");
         bool roundTables = inputs.Shape.Description.Architecture.EmbeddingPrecision == Precision.Bf16;
         foreach (Parameter parameter in model.Parameters)
         {
             float[] values = inputs.Dense;
-            if (parameter.Name != dense)
+            if (!dense.Contains(parameter.Name))
             {
                 TensorEntry entry = file.Header[parameter.Name];
                 if (!entry.Shape.SequenceEqual(parameter.Shape))
@@ -108,9 +108,9 @@ internal static class Probe
 
     private static void AddGradients(MultiTaskModel model, ProbeInputs inputs, SafetensorsWriter writer)
     {
-        string dense = ParameterFile.TableName(ProbeInputs.DenseTable);
+        IReadOnlyList<string> dense = ParameterFile.TableNames(model.Description, ProbeInputs.DenseTable);
         IReadOnlyList<float[]> tables = model.EmbeddingGradients();
-        float[] denseGradient = [];
+        float[] denseGradient = new float[inputs.Dense.Length];
         int table = 0;
         foreach (Parameter parameter in model.Parameters)
         {
@@ -127,8 +127,8 @@ internal static class Probe
                 model.Stream.CopyToHost<float>(parameter.Gradient, gradient);
             }
 
-            if (parameter.Name == dense)
-                denseGradient = gradient;
+            if (dense.Contains(parameter.Name))
+                AddTo(denseGradient, gradient);
             else
                 writer.Add($"gradients.{parameter.Name}", TensorDataType.F32, parameter.Shape, gradient);
         }
@@ -136,19 +136,19 @@ internal static class Probe
         AddInputGradients(model, inputs, denseGradient, writer);
     }
 
-    // The gradient of an embedded feature is that of its pooled embedding; that of a dense one is of its numbers.
+    // The gradient of an embedded feature is that of its pooled embedding, of a sequence those of its positions, in the part of each unit; that of a dense one is of its numbers.
     private static void AddInputGradients(MultiTaskModel model, ProbeInputs inputs, float[] dense, SafetensorsWriter writer)
     {
-        long embedded = 0;
+        int embedded = 0;
+        long first = 0;
         int column = 0;
         foreach (FeatureDescription feature in inputs.Shape.Description.Features)
         {
-            string name = $"gradients.inputs.{feature.Name}";
             if (ModelShape.IsEmbedded(feature))
             {
-                Tensor part = model.FeatureGradients!.Value.Slice(embedded, feature.Dimension!.Value);
-                writer.Add<float>(name, TensorDataType.F32, [inputs.Rows, part.Columns], Read(model, part));
-                embedded += part.Columns;
+                long width = inputs.Shape.Layout.Sparse[embedded++].Width;
+                AddEmbeddedGradients(model, inputs, feature.Name, first, width, writer);
+                first += width;
                 continue;
             }
 
@@ -156,8 +156,20 @@ internal static class Probe
             float[] values = new float[inputs.Rows * size];
             for (int row = 0; row < inputs.Rows; row++)
                 dense.AsSpan((row * inputs.DenseWidth) + column, size).CopyTo(values.AsSpan(row * size));
-            writer.Add<float>(name, TensorDataType.F32, [inputs.Rows, size], values);
+            writer.Add<float>($"gradients.inputs.{feature.Name}", TensorDataType.F32, [inputs.Rows, size], values);
             column += size;
+        }
+    }
+
+    private static void AddEmbeddedGradients(MultiTaskModel model, ProbeInputs inputs, string feature, long first, long width, SafetensorsWriter writer)
+    {
+        Tensor row = model.FeatureGradients!.Value;
+        IReadOnlyList<string> units = MultiTaskModel.TableUnits(model.Description);
+        string[] names = units.Count == 0 ? [feature] : [.. units.Select(unit => $"{unit}.{feature}")];
+        for (int unit = 0; unit < names.Length; unit++)
+        {
+            Tensor part = row.Slice((unit * (row.Columns / names.Length)) + first, width);
+            writer.Add<float>($"gradients.inputs.{names[unit]}", TensorDataType.F32, [inputs.Rows, width], Read(model, part));
         }
     }
 
@@ -168,6 +180,12 @@ internal static class Probe
             if (!known.Contains(entry.Name))
                 throw new CheckpointFormatException(file.Header.File, $"tensor \"{entry.Name}\" is not {what}; 'cudamoe inspect --parameters' lists the names");
         }
+    }
+
+    private static void AddTo(float[] sum, float[] values)
+    {
+        for (int i = 0; i < sum.Length; i++)
+            sum[i] += values[i];
     }
 
     private static float[] Read(MultiTaskModel model, Tensor tensor)

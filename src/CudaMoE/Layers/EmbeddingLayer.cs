@@ -36,8 +36,8 @@ internal sealed unsafe class EmbeddingLayer
     /// <param name="description">The model.</param>
     /// <param name="layout">The inputs.</param>
     /// <param name="batch">Where they are.</param>
-    /// <param name="units">Names of units with tables of their own; null = one set of tables.</param>
-    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch, IReadOnlyList<string>? units = null)
+    /// <param name="units">Names of units with tables of their own; empty = one set of tables.</param>
+    public EmbeddingLayer(LayerContext context, ModelDescription description, BatchLayout layout, DeviceBatch batch, IReadOnlyList<string> units)
     {
         context.OnDispose(Free);
         _context = context;
@@ -46,7 +46,7 @@ internal sealed unsafe class EmbeddingLayer
         _optimizer = description.Training.EmbeddingOptimizer;
         _seed = description.Training.Seed;
         EmbeddingWidth = layout.Sparse.Sum(s => s.Width);
-        _units = units?.Count ?? 1;
+        _units = Math.Max(1, units.Count);
         MaxLookups = _units * layout.Sparse.Sum(s => (long)context.MaxRows * Math.Max(1, s.MaxLength));
         WidestTable = layout.Sparse.Select(s => s.Dimension).DefaultIfEmpty(0).Max();
         UnitWidth = EmbeddingWidth + layout.DenseWidth;
@@ -67,7 +67,7 @@ internal sealed unsafe class EmbeddingLayer
         {
             SparseInput table = tables[t % tables.Count];
             TableStorage? storage = Storage(description, table.Table);
-            names[t] = units == null ? table.Table : $"{units[t / tables.Count]}.{table.Table}";
+            names[t] = units.Count == 0 ? table.Table : $"{units[t / tables.Count]}.{table.Table}";
             cacheRows[t] = Ways(Math.Min(storage?.CacheRows ?? 0, table.Rows));
             AddTable(t, names[t], table, bf16, storage?.Place == StoragePlace.Host);
         }

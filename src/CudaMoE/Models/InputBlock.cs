@@ -16,7 +16,7 @@ internal sealed class InputBlock
     {
         ArchitectureDescription architecture = description.Architecture;
         _activation = architecture.Activation;
-        _embedding = new(context, description, layout, batch, architecture.Type == ModelType.Stem ? StemTrunk.Units(description) : null);
+        _embedding = new(context, description, layout, batch, MultiTaskModel.TableUnits(description));
         Slot row = _embedding.Output;
         if (architecture.LayerNorm)
         {

@@ -154,6 +154,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>What it was built from.</summary>
     public ModelDescription Description { get; }
 
+    /// <summary>
+    /// Names of the units that have embedding tables of their own, in the order of their parts of the feature row; empty where a model has one set of tables.
+    /// The table F of unit U is the parameter <c>embeddings.U.F.weight</c>.
+    /// </summary>
+    public static IReadOnlyList<string> TableUnits(ModelDescription description) => description.Architecture.Type == ModelType.Stem ? StemTrunk.Units(description) : [];
+
     /// <summary>Shape of its batches.</summary>
     public BatchLayout Layout { get; }
 
