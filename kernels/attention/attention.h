@@ -79,4 +79,27 @@ struct RotaryRows {
 };
 cudaError_t rotary_rows(const RotaryRows& rotary, cudaStream_t stream);
 
+struct SequenceMaximum {
+  int64_t sequences, positions, width;
+  const float* x;
+  int64_t x_row_stride;
+  const int32_t* counts;  // [sequences] or null
+  float* y;
+  int64_t y_row_stride;
+  int32_t* places;  // [sequences, width] or null
+  OffenderCell* offender;
+  DeviceReport* report;
+};
+cudaError_t sequence_maximum(const SequenceMaximum& maximum, cudaStream_t stream);
+
+struct SequenceMaximumGradient {
+  int64_t sequences, positions, width;
+  const int32_t* places;
+  const float* dy;
+  int64_t dy_row_stride;
+  float* dx;
+  int64_t dx_row_stride;
+};
+cudaError_t sequence_maximum_gradient(const SequenceMaximumGradient& gradient, cudaStream_t stream);
+
 }  // namespace cudamoe::kernels

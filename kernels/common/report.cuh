@@ -20,6 +20,7 @@ enum class ReportCode : int32_t {
   kGraphOffsets = 10,      // index: GraphFunction, row, its offset, edges
   kGraphNeighbour = 11,    // index: GraphFunction, edge, neighbour, columns
   kExpertChosen = 12,      // index: pair, expert, experts
+  kMaximumCount = 13,      // index: sequence, its count, positions
 };
 
 struct DeviceReport {

@@ -151,4 +151,15 @@ struct RoutingSegments {
 };
 cudaError_t routing_segments(const Routing& routing, const RoutingSegments& segments, cudaStream_t stream);
 
+// Of each group of neighbouring pairs an expert keeps the first `capacity`.
+struct GroupCapacity {
+  int64_t pairs, of_group, capacity;
+  int32_t experts;
+  const int32_t* chosen;
+  int32_t* slot_of_pair;
+  int32_t* dropped_pairs;  // or null
+  int64_t* dropped;        // zeroed, or null
+};
+cudaError_t group_capacity(const GroupCapacity& limit, cudaStream_t stream);
+
 }  // namespace cudamoe::kernels

@@ -13,45 +13,48 @@
 #include "cudamoe.h"
 
 // Every operation of the ABI that runs on a stream: X(name) stands for cudamoe_<name> with cudamoe_<name>_args.
-#define CUDAMOE_OPERATIONS(X) \
-  X(gemm_pack)                \
-  X(gemm_forward)             \
-  X(gemm_dgrad)               \
-  X(gemm_wgrad)               \
-  X(embedding_forward)        \
-  X(embedding_update)         \
-  X(embedding_gradient)       \
-  X(embedding_cache_prepare)  \
-  X(embedding_cache_flush)    \
-  X(gate_forward)             \
-  X(gate_backward)            \
-  X(routing)                  \
-  X(combine_forward)          \
-  X(combine_backward)         \
-  X(expert_forward)           \
-  X(expert_mix)               \
-  X(gated_product_forward)    \
-  X(gated_product_backward)   \
-  X(layer_norm_forward)       \
-  X(layer_norm_backward)      \
-  X(rms_norm_forward)         \
-  X(rms_norm_backward)        \
-  X(attention_forward)        \
-  X(attention_backward)       \
-  X(rotary)                   \
-  X(graph_aggregate)          \
-  X(graph_edge_gradient)      \
-  X(graph_transpose)          \
-  X(loss)                     \
-  X(joint_logits_forward)     \
-  X(joint_logits_backward)    \
-  X(balance_gram)             \
-  X(balance_factored_gram)    \
-  X(balance_combine)          \
-  X(balance_columns)          \
-  X(balance_scale)            \
-  X(balance_average)          \
-  X(optimizer_norm)           \
+#define CUDAMOE_OPERATIONS(X)  \
+  X(gemm_pack)                 \
+  X(gemm_forward)              \
+  X(gemm_dgrad)                \
+  X(gemm_wgrad)                \
+  X(embedding_forward)         \
+  X(embedding_update)          \
+  X(embedding_gradient)        \
+  X(embedding_cache_prepare)   \
+  X(embedding_cache_flush)     \
+  X(gate_forward)              \
+  X(gate_backward)             \
+  X(routing)                   \
+  X(group_capacity)            \
+  X(combine_forward)           \
+  X(combine_backward)          \
+  X(expert_forward)            \
+  X(expert_mix)                \
+  X(gated_product_forward)     \
+  X(gated_product_backward)    \
+  X(layer_norm_forward)        \
+  X(layer_norm_backward)       \
+  X(rms_norm_forward)          \
+  X(rms_norm_backward)         \
+  X(attention_forward)         \
+  X(attention_backward)        \
+  X(rotary)                    \
+  X(sequence_maximum_forward)  \
+  X(sequence_maximum_backward) \
+  X(graph_aggregate)           \
+  X(graph_edge_gradient)       \
+  X(graph_transpose)           \
+  X(loss)                      \
+  X(joint_logits_forward)      \
+  X(joint_logits_backward)     \
+  X(balance_gram)              \
+  X(balance_factored_gram)     \
+  X(balance_combine)           \
+  X(balance_columns)           \
+  X(balance_scale)             \
+  X(balance_average)           \
+  X(optimizer_norm)            \
   X(optimizer_step)
 
 // Every size query: X(name, operation) stands for cudamoe_<name>(stream, const cudamoe_<operation>_args*, int64_t* bytes).
@@ -83,7 +86,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 12;
+inline constexpr uint32_t kBackendVersion = 13;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

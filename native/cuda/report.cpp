@@ -87,6 +87,12 @@ cudamoe_status fail_from_report(const kernels::DeviceReport& report) {
       return fail(CUDAMOE_ERROR_REPORTED,
                   "cudamoe_attention_%s: key_counts[%lld] is %lld; it must be 0 to keys, %lld (and %lld more operations reported bad data)",
                   index(0) != 0 ? "backward" : "forward", index(1), index(2), index(3), others);
+    case kernels::ReportCode::kMaximumCount:
+      return fail(
+          CUDAMOE_ERROR_REPORTED,
+          "cudamoe_sequence_maximum_forward: counts[%lld] is %lld; it must be 0 to positions, %lld (and %lld more operations reported "
+          "bad data)",
+          index(0), index(1), index(2), others);
     case kernels::ReportCode::kGraphOffsets:
       return fail(
           CUDAMOE_ERROR_REPORTED,

@@ -609,6 +609,26 @@ typedef struct cudamoe_routing_args {
 CUDAMOE_API cudamoe_status cudamoe_routing_workspace(cudamoe_stream* stream, const cudamoe_routing_args* args, int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_routing(cudamoe_stream* stream, const cudamoe_routing_args* args);
 
+/*
+ * A capacity within groups of neighbouring samples, after cudamoe_routing: of a group's pairs, in their order, an expert keeps the first
+ * `capacity`, whether they got a slot or not. The slot_of_pair of the others becomes -1; those that had a slot are counted in `dropped`
+ * and listed in `dropped_pairs`. Their slots stay in the experts' ranges. Pairs whose expert is out of range count for nothing and stay
+ * as they are. The work grows with the square of group * choices, which is meant to be small.
+ */
+typedef struct cudamoe_group_capacity_args {
+  uint32_t struct_size;
+  int32_t experts;
+  int64_t samples; /* a multiple of group */
+  int32_t choices;
+  int32_t group;          /* samples of a group, at least 1 */
+  int64_t capacity;       /* at least 1 */
+  const int32_t* chosen;  /* [samples, choices] */
+  int32_t* slot_of_pair;  /* [samples, choices], in and out */
+  int32_t* dropped_pairs; /* [samples, choices] or null: the pair's own number where it was dropped here, else -1 */
+  int64_t* dropped;       /* [experts] or null */
+} cudamoe_group_capacity_args;
+CUDAMOE_API cudamoe_status cudamoe_group_capacity(cudamoe_stream* stream, const cudamoe_group_capacity_args* args);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* combine: gate-weighted sums of expert outputs                                                                         */
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -884,7 +904,7 @@ CUDAMOE_API cudamoe_status cudamoe_rms_norm_backward_workspace(cudamoe_stream* s
 CUDAMOE_API cudamoe_status cudamoe_rms_norm_backward(cudamoe_stream* stream, const cudamoe_rms_norm_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
-/* attention: scaled dot-product attention over many short sequences, and rotary positions                               */
+/* attention: scaled dot-product attention over many short sequences, rotary positions, and maxima over sequences        */
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -986,6 +1006,37 @@ typedef struct cudamoe_rotary_args {
 } cudamoe_rotary_args;
 CUDAMOE_API cudamoe_status cudamoe_rotary_workspace(cudamoe_stream* stream, const cudamoe_rotary_args* args, int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_rotary(cudamoe_stream* stream, const cudamoe_rotary_args* args);
+
+/*
+ * y[s, c] is the largest x[s * positions + p, c] of the first counts[s] positions p, and places[s, c] the first p that has it. A NaN
+ * among them gives NaN and the place of the first one. Without positions y is 0 and the place -1. counts are bounded to 0 .. positions;
+ * others are reported.
+ */
+typedef struct cudamoe_sequence_maximum_forward_args {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t sequences, positions, width; /* positions: below 2^31 */
+  const float* x;                      /* [sequences * positions, width] */
+  int64_t x_row_stride;
+  const int32_t* counts; /* [sequences] or null = positions */
+  float* y;              /* [sequences, width] */
+  int64_t y_row_stride;
+  int32_t* places; /* [sequences, width], for the backward, or null */
+} cudamoe_sequence_maximum_forward_args;
+CUDAMOE_API cudamoe_status cudamoe_sequence_maximum_forward(cudamoe_stream* stream, const cudamoe_sequence_maximum_forward_args* args);
+
+/* dx[s * positions + p, c] = dy[s, c] where p is places[s, c], else 0. */
+typedef struct cudamoe_sequence_maximum_backward_args {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t sequences, positions, width;
+  const int32_t* places; /* as the forward stored them */
+  const float* dy;       /* [sequences, width] */
+  int64_t dy_row_stride;
+  float* dx; /* [sequences * positions, width] */
+  int64_t dx_row_stride;
+} cudamoe_sequence_maximum_backward_args;
+CUDAMOE_API cudamoe_status cudamoe_sequence_maximum_backward(cudamoe_stream* stream, const cudamoe_sequence_maximum_backward_args* args);
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* graph: sums over neighbours, the edges of each row side by side (CSR)                                                 */

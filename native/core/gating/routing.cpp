@@ -1,18 +1,13 @@
 // Checks of the routing.
 #include "core/abi.h"
+#include "core/gating/limits.h"
 
 namespace cudamoe {
 namespace {
 
-constexpr int32_t kMaxRoutedExperts = 65535;  // as many as a grouped product takes
-constexpr int32_t kMaxChoices = 1 << 20;
-
 void check_shape(Check& check, const cudamoe_routing_args& args) {
-  check.range("experts", args.experts, 1, kMaxRoutedExperts).count("samples", args.samples).range("choices", args.choices, 1, kMaxChoices);
+  check_routed_pairs(check, args.experts, args.samples, args.choices);
   check.range("order", args.order, CUDAMOE_ORDER_SAMPLE_MAJOR, CUDAMOE_ORDER_PRIORITY).count("capacity", args.capacity);
-  constexpr int64_t kMaxPairs = std::numeric_limits<int32_t>::max();
-  check.require(!check.ok() || args.samples <= kMaxPairs / args.choices, "samples is %lld; samples * choices must be at most %lld",
-                static_cast<long long>(args.samples), static_cast<long long>(kMaxPairs));
 }
 
 void check_arguments(Check& check, const cudamoe_routing_args& args, const cudamoe_stream* stream) {

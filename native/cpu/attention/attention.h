@@ -22,6 +22,8 @@ void column_attention_forward(Stream& stream, const cudamoe_attention_forward_ar
 void column_attention_backward(Stream& stream, const cudamoe_attention_backward_args& args);
 int64_t rotary_workspace(void* stream, const cudamoe_rotary_args& args);
 cudamoe_status rotary(void* stream, const cudamoe_rotary_args& args);
+cudamoe_status sequence_maximum_forward(void* stream, const cudamoe_sequence_maximum_forward_args& args);
+cudamoe_status sequence_maximum_backward(void* stream, const cudamoe_sequence_maximum_backward_args& args);
 
 // Keys are taken in blocks of this many, rows (a query and a head) in tiles.
 inline constexpr int64_t kKeyBlock = 64;

@@ -9,6 +9,8 @@ void register_attention(Backend& table) {
   table.attention_backward_workspace = attention_backward_workspace;
   table.rotary = rotary;
   table.rotary_workspace = rotary_workspace;
+  table.sequence_maximum_forward = sequence_maximum_forward;
+  table.sequence_maximum_backward = sequence_maximum_backward;
 }
 
 }  // namespace cudamoe::cpu

@@ -15,6 +15,7 @@ int64_t gate_forward_workspace(void* stream, const cudamoe_gate_forward_args& ar
 cudamoe_status gate_backward(void* stream, const cudamoe_gate_backward_args& args);
 cudamoe_status routing(void* stream, const cudamoe_routing_args& args);
 int64_t routing_workspace(void* stream, const cudamoe_routing_args& args);
+cudamoe_status group_capacity(void* stream, const cudamoe_group_capacity_args& args);
 
 // Columns of the logits of all gates.
 template <class Args>

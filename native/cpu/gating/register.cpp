@@ -8,6 +8,7 @@ void register_gating(Backend& table) {
   table.gate_backward = gate_backward;
   table.routing = routing;
   table.routing_workspace = routing_workspace;
+  table.group_capacity = group_capacity;
 }
 
 }  // namespace cudamoe::cpu

@@ -94,6 +94,24 @@ cudamoe_status rotary(void* handle, const cudamoe_rotary_args& args) {
   return stream.check(error, "cudamoe_rotary");
 }
 
+cudamoe_status sequence_maximum_forward(void* handle, const cudamoe_sequence_maximum_forward_args& args) {
+  const Stream& stream = stream_of(handle);
+  if (args.sequences == 0 || args.width == 0) return CUDAMOE_OK;
+  const kernels::SequenceMaximum maximum{
+      args.sequences,        args.positions, args.width,        args.x,      args.x_row_stride,
+      args.counts,           args.y,         args.y_row_stride, args.places, static_cast<kernels::OffenderCell*>(stream.scratch()),
+      stream.device_report()};
+  return stream.check(kernels::sequence_maximum(maximum, stream.get()), "cudamoe_sequence_maximum_forward");
+}
+
+cudamoe_status sequence_maximum_backward(void* handle, const cudamoe_sequence_maximum_backward_args& args) {
+  const Stream& stream = stream_of(handle);
+  if (args.sequences == 0 || args.positions == 0 || args.width == 0) return CUDAMOE_OK;
+  const cudaError_t error = kernels::sequence_maximum_gradient(
+      {args.sequences, args.positions, args.width, args.places, args.dy, args.dy_row_stride, args.dx, args.dx_row_stride}, stream.get());
+  return stream.check(error, "cudamoe_sequence_maximum_backward");
+}
+
 }  // namespace
 
 void register_attention(Backend& table) {
@@ -103,6 +121,8 @@ void register_attention(Backend& table) {
   table.attention_backward = backward;
   table.rotary_workspace = rotary_workspace;
   table.rotary = rotary;
+  table.sequence_maximum_forward = sequence_maximum_forward;
+  table.sequence_maximum_backward = sequence_maximum_backward;
 }
 
 }  // namespace cudamoe::cuda

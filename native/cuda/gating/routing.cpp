@@ -102,8 +102,29 @@ cudamoe_status routing(void* handle, const cudamoe_routing_args& args) {
   return stream.check(error, "cudamoe_routing");
 }
 
+namespace {
+
+cudamoe_status group_capacity(void* handle, const cudamoe_group_capacity_args& args) {
+  const Stream& stream = stream_of(handle);
+  cudaError_t error = cudaSuccess;
+  if (args.dropped != nullptr) error = cudaMemsetAsync(args.dropped, 0, static_cast<size_t>(args.experts) * 8, stream.get());
+  const kernels::GroupCapacity limit{args.samples * args.choices,
+                                     int64_t{args.group} * args.choices,
+                                     args.capacity,
+                                     args.experts,
+                                     args.chosen,
+                                     args.slot_of_pair,
+                                     args.dropped_pairs,
+                                     args.dropped};
+  if (error == cudaSuccess && limit.pairs > 0) error = kernels::group_capacity(limit, stream.get());
+  return stream.check(error, "cudamoe_group_capacity");
+}
+
+}  // namespace
+
 void register_routing(Backend& table) {
   table.routing = routing;
+  table.group_capacity = group_capacity;
   table.routing_workspace = routing_workspace;
 }
 

@@ -92,3 +92,36 @@ internal unsafe struct RotaryArgs
     public void* Workspace;
     public long WorkspaceBytes;
 }
+
+/// <summary><c>cudamoe_sequence_maximum_forward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct SequenceMaximumForwardArgs
+{
+    public uint StructSize;
+    public int Reserved;
+    public long Sequences;
+    public long Positions;
+    public long Width;
+    public float* X;
+    public long XRowStride;
+    public int* Counts;
+    public float* Y;
+    public long YRowStride;
+    public int* Places;
+}
+
+/// <summary><c>cudamoe_sequence_maximum_backward_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct SequenceMaximumBackwardArgs
+{
+    public uint StructSize;
+    public int Reserved;
+    public long Sequences;
+    public long Positions;
+    public long Width;
+    public int* Places;
+    public float* Dy;
+    public long DyRowStride;
+    public float* Dx;
+    public long DxRowStride;
+}

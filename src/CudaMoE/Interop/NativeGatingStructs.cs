@@ -80,3 +80,19 @@ internal unsafe struct RoutingArgs
     public void* Workspace;
     public long WorkspaceBytes;
 }
+
+/// <summary><c>cudamoe_group_capacity_args</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct GroupCapacityArgs
+{
+    public uint StructSize;
+    public int Experts;
+    public long Samples;
+    public int Choices;
+    public int Group;
+    public long Capacity;
+    public int* Chosen;
+    public int* SlotOfPair;
+    public int* DroppedPairs;
+    public long* Dropped;
+}

@@ -152,6 +152,9 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library, EntryPoint = "cudamoe_routing")]
     public static partial int Routing(nint stream, RoutingArgs* args);
 
+    [LibraryImport(Library, EntryPoint = "cudamoe_group_capacity")]
+    public static partial int GroupCapacity(nint stream, GroupCapacityArgs* args);
+
     [LibraryImport(Library, EntryPoint = "cudamoe_combine_forward")]
     public static partial int CombineForward(nint stream, CombineForwardArgs* args);
 
@@ -214,6 +217,12 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library, EntryPoint = "cudamoe_rotary")]
     public static partial int Rotary(nint stream, RotaryArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_sequence_maximum_forward")]
+    public static partial int SequenceMaximumForward(nint stream, SequenceMaximumForwardArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_sequence_maximum_backward")]
+    public static partial int SequenceMaximumBackward(nint stream, SequenceMaximumBackwardArgs* args);
 
     [LibraryImport(Library, EntryPoint = "cudamoe_graph_aggregate")]
     public static partial int GraphAggregate(nint stream, GraphAggregateArgs* args);

@@ -1,24 +1,17 @@
-using CudaMoE.Tensors;
+using CudaMoE.Interop;
 
 namespace CudaMoE.Layers;
 
 /// <summary>
 /// Capacity within a group of neighbouring rows, e.g. the tokens of one sample: of a group's choices an expert takes the first ones, in the order of the rows and of a row's
-/// choices; the others are dropped. The host counts, so that on a device whose memory it cannot read every forward waits for the device.
+/// choices; the others are dropped.
 /// </summary>
-internal sealed class TokenCapacity
+internal sealed unsafe class TokenCapacity
 {
     private readonly LayerContext _context;
-    private readonly Routing _routing;
-    private readonly Func<nint> _chosenPointer;
-    private readonly int _group;
-    private readonly int _capacity;
-    private readonly int _perRow;
-    private readonly int[] _chosen;
-    private readonly int[] _slots;
-    private readonly int[] _taken;
-    private readonly int[]? _droppedRows;
-    private nint _droppedPointer;
+    private readonly HostReadable<long> _dropped;
+    private nint _droppedRows;
+    private GroupCapacityArgs _args;
 
     /// <param name="context">The context; its rows are those of the gate.</param>
     /// <param name="routing">What is limited.</param>
@@ -29,57 +22,36 @@ internal sealed class TokenCapacity
     /// <param name="listDropped">Whether <see cref="DroppedRows"/> is wanted; only where a row has one choice.</param>
     public TokenCapacity(LayerContext context, Routing routing, int experts, Func<nint> chosen, int group, int capacity, bool listDropped = false)
     {
-        if (listDropped)
-        {
-            _droppedRows = new int[routing.MaxSlots];
-            context.Activations.Reserve("capacity.dropped_rows", routing.MaxSlots * sizeof(int), p => _droppedPointer = p);
-        }
-
         _context = context;
-        _routing = routing;
-        _chosenPointer = chosen;
-        _group = group;
-        _capacity = capacity;
-        _perRow = routing.Choices;
-        _chosen = new int[routing.MaxSlots];
-        _slots = new int[routing.MaxSlots];
-        _taken = new int[experts];
-        Dropped = new long[experts];
+        _dropped = new(context, "capacity.dropped", experts);
+        if (listDropped)
+            context.Activations.Reserve("capacity.dropped_rows", routing.MaxSlots * sizeof(int), p => _droppedRows = p);
+        context.OnBind(() => _args = new()
+        {
+            StructSize = (uint)sizeof(GroupCapacityArgs),
+            Experts = experts,
+            Choices = routing.Choices,
+            Group = group,
+            Capacity = capacity,
+            Chosen = (int*)chosen(),
+            SlotOfPair = routing.SlotOfPair,
+            DroppedPairs = DroppedRows,
+            Dropped = _dropped.Device,
+        });
     }
 
     /// <summary>[rows] of the last forward, in device memory: for a row whose choice was dropped here its own number, else -1.</summary>
-    public unsafe int* DroppedRows => (int*)_droppedPointer;
+    public int* DroppedRows => (int*)_droppedRows;
 
     /// <summary>[experts] choices of the last forward that were dropped here.</summary>
-    public long[] Dropped { get; }
+    public ReadOnlySpan<long> Dropped => _dropped.Read();
 
     /// <summary>Takes the slots of dropped choices away; after the routing's forward.</summary>
-    public unsafe void Forward(long rows)
+    public void Forward(long rows)
     {
-        int pairs = checked((int)(rows * _perRow)), size = _group * _perRow;
-        DeviceStream stream = _context.Stream;
-        stream.CopyToHost(_chosenPointer(), _chosen.AsSpan(0, pairs));
-        stream.CopyToHost((nint)_routing.SlotOfPair, _slots.AsSpan(0, pairs));
-        Array.Clear(Dropped);
-        if (_droppedRows != null)
-            Array.Fill(_droppedRows, -1);
-        for (int first = 0; first < pairs; first += size)
-        {
-            Array.Clear(_taken);
-            for (int pair = first; pair < first + size; pair++)
-            {
-                int expert = _chosen[pair];
-                if (_taken[expert]++ < _capacity || _slots[pair] < 0)
-                    continue;
-                _slots[pair] = -1;
-                if (_droppedRows != null)
-                    _droppedRows[pair] = pair;
-                Dropped[expert]++;
-            }
-        }
-
-        stream.CopyToDevice<int>(_slots.AsSpan(0, pairs), (nint)_routing.SlotOfPair);
-        if (_droppedRows != null)
-            stream.CopyToDevice<int>(_droppedRows.AsSpan(0, pairs), _droppedPointer);
+        _args.Samples = rows;
+        fixed (GroupCapacityArgs* args = &_args)
+            NativeStatus.Check(NativeMethods.GroupCapacity(_context.Stream.Native, args));
+        _dropped.Written();
     }
 }

@@ -174,9 +174,9 @@ internal sealed unsafe class GrecTrunk : Trunk
         {
             if (_capacity == null)
                 return _routing.Dropped;
-            ReadOnlySpan<long> routed = _routing.Dropped;
+            ReadOnlySpan<long> routed = _routing.Dropped, limited = _capacity.Dropped;
             for (int e = 0; e < _dropped.Length; e++)
-                _dropped[e] = routed[e] + _capacity.Dropped[e];
+                _dropped[e] = routed[e] + limited[e];
             return _dropped;
         }
     }

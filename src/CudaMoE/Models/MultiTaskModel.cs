@@ -291,7 +291,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     }
 
     /// <summary>Whether <see cref="CaptureForward"/> serves this model.</summary>
-    public bool CanCaptureForward => MultiHot is null && Description.Architecture.Grec?.TokenCapacity is null;
+    public bool CanCaptureForward => MultiHot is null;
 
     /// <summary>
     /// A forward pass of evaluation over one batch object, kept as one call: what is in the batch may change, its number of rows may too but then the
@@ -299,13 +299,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// small batches.
     /// </summary>
     /// <param name="batch">Of <see cref="Layout"/>, which must not have multi-hot features: their number of values would be kept.</param>
-    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences, or a capacity within samples.</exception>
+    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences.</exception>
     public ForwardCapture CaptureForward(Batch batch)
     {
         if (MultiHot is { } input)
             throw new NotSupportedException($"feature \"{input.Name}\" has several values a sample; a capture would keep their number; call Forward instead");
-        if (Description.Architecture.Grec?.TokenCapacity is { } capacity)
-            throw new NotSupportedException($"architecture.grec.token_capacity is {capacity}; the host takes part in every forward pass then; call Forward instead");
         return new(this, batch);
     }
 
