@@ -20,32 +20,15 @@ internal sealed unsafe class FrozenLinear
     private readonly LayerContext _context;
     private readonly FrozenLinearPlan _plan;
     private readonly ParameterBlock? _bias;
-    private readonly int _dtype;
-    private GemmPackArgs _pack;
+    private readonly PackedMatrix _packed;
     private GemmForwardArgs _forward;
-    private nint _packed;
 
     public FrozenLinear(LayerContext context, FrozenLinearPlan plan)
     {
         _context = context;
         _plan = plan;
-        _dtype = context.Precision == Precision.Bf16 ? NativeConstants.Bf16 : NativeConstants.F32;
         _bias = plan.Bias ? context.Parameters.Add($"{plan.Name}.bias", ParameterKind.Bias, plan.Y.Columns) : null;
-        _pack = new()
-        {
-            StructSize = (uint)sizeof(GemmPackArgs),
-            Groups = 1,
-            N = plan.Y.Columns,
-            K = plan.X.Columns,
-            WeightsRowStride = plan.X.Columns,
-            WeightsGroupStride = plan.Y.Columns * plan.X.Columns,
-            Dtype = _dtype,
-        };
-        long bytes;
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(context.Stream.Native, args, &bytes));
-        _pack.PackedBytes = bytes;
-        context.Packed.Reserve("packed", bytes, pointer => _packed = pointer);
+        _packed = new(context, plan.Name, plan.Y.Columns, plan.X.Columns);
         context.OnBind(Bind);
     }
 
@@ -59,10 +42,7 @@ internal sealed unsafe class FrozenLinear
     public void Load(ReadOnlySpan<float> weights, ReadOnlySpan<float> bias, DeviceBuffer staging)
     {
         _context.Stream.CopyToDevice(weights, staging.Pointer);
-        _pack.Weights = (float*)staging.Pointer;
-        _pack.Packed = (void*)_packed;
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        _packed.Pack((float*)staging.Pointer);
         if (_bias != null)
             _context.Stream.CopyToDevice(bias, (nint)_bias.Value);
     }
@@ -87,12 +67,12 @@ internal sealed unsafe class FrozenLinear
             K = _plan.X.Columns,
             X = _plan.X.Data,
             XRowStride = _plan.X.RowStride,
-            Packed = (void*)_packed,
+            Packed = _packed.Data,
             Bias = _bias == null ? null : _bias.Value,
             BiasGroupStride = _plan.Y.Columns,
             Y = _plan.Y.Data,
             YRowStride = _plan.Y.RowStride,
-            PackedDtype = _dtype,
+            PackedDtype = _packed.Type,
             Activation = (int)_plan.Activation,
             Accumulate = _plan.Accumulate ? 1 : 0,
         };

@@ -11,10 +11,8 @@ internal sealed unsafe class FixedMatrix
     private readonly int _k;
     private readonly float[] _values;
     private nint _matrix;
-    private nint _packed;
-    private nint _packedTransposed;
-    private GemmPackArgs _pack;
-    private GemmPackArgs _packTransposed;
+    private readonly PackedMatrix _packed;
+    private readonly PackedMatrix _packedTransposed;
 
     /// <param name="context">The context.</param>
     /// <param name="name">Prefix of its buffers.</param>
@@ -28,15 +26,13 @@ internal sealed unsafe class FixedMatrix
         _k = k;
         _values = values;
         context.Packed.Reserve($"{name}.matrix", (long)n * k * sizeof(float), p => _matrix = p);
-        _pack = PackArgs(transposed: 0);
-        _packTransposed = PackArgs(transposed: 1);
-        ReservePacked(ref _pack, name, p => _packed = p);
-        ReservePacked(ref _packTransposed, name, p => _packedTransposed = p);
+        _packed = new(context, name, n, k, alwaysF32: true);
+        _packedTransposed = new(context, name, n, k, transposed: true, alwaysF32: true);
         context.OnBind(Bind);
     }
 
     /// <summary>The packed C, as gates take it.</summary>
-    public nint Packed => _packed;
+    public void* Packed => _packed.Data;
 
     /// <summary>y = activation(x C^T), [rows, n].</summary>
     public void Multiply(long rows, Slot x, Slot y, ActivationKind activation)
@@ -56,26 +52,6 @@ internal sealed unsafe class FixedMatrix
         NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, &args));
     }
 
-    private GemmPackArgs PackArgs(int transposed) => new()
-    {
-        StructSize = (uint)sizeof(GemmPackArgs),
-        Groups = 1,
-        N = _n,
-        K = _k,
-        WeightsRowStride = _k,
-        Transposed = transposed,
-        Dtype = NativeConstants.F32,
-    };
-
-    private void ReservePacked(ref GemmPackArgs pack, string name, Action<nint> assign)
-    {
-        long bytes;
-        fixed (GemmPackArgs* args = &pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, args, &bytes));
-        pack.PackedBytes = bytes;
-        _context.Packed.Reserve($"{name}.packed", bytes, assign);
-    }
-
     private GemmForwardArgs ForwardArgs(long rows, Slot? x, Slot? y, ActivationKind activation) => new()
     {
         StructSize = (uint)sizeof(GemmForwardArgs),
@@ -86,7 +62,7 @@ internal sealed unsafe class FixedMatrix
         XRows = rows,
         X = x == null ? null : x.Data,
         XRowStride = x?.RowStride ?? _k,
-        Packed = (void*)_packed,
+        Packed = _packed.Data,
         Y = y == null ? null : y.Data,
         YRowStride = y?.RowStride ?? _n,
         Activation = (int)activation,
@@ -101,7 +77,7 @@ internal sealed unsafe class FixedMatrix
         K = _k,
         Dz = dz == null ? null : dz.Data,
         DzRowStride = dz?.RowStride ?? _n,
-        Packed = (void*)_packedTransposed,
+        Packed = _packedTransposed.Data,
         Dx = dx == null ? null : dx.Data,
         DxRowStride = dx?.RowStride ?? _k,
         Activation = below == null ? 0 : (int)activation,
@@ -112,13 +88,8 @@ internal sealed unsafe class FixedMatrix
     private void Bind()
     {
         _context.Stream.CopyToDevice<float>(_values, _matrix);
-        _pack.Weights = _packTransposed.Weights = (float*)_matrix;
-        _pack.Packed = (void*)_packed;
-        _packTransposed.Packed = (void*)_packedTransposed;
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
-        fixed (GemmPackArgs* args = &_packTransposed)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        _packed.Pack((float*)_matrix);
+        _packedTransposed.Pack((float*)_matrix);
         long bytes;
         GemmForwardArgs forward = ForwardArgs(_context.MaxRows, null, null, ActivationKind.None);
         NativeStatus.Check(NativeMethods.GemmForwardWorkspace(_context.Stream.Native, &forward, &bytes));

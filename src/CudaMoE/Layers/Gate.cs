@@ -22,13 +22,11 @@ internal sealed unsafe class Gate
     private readonly Slot? _chosen;
     private readonly Slot? _weights;
     private readonly Slot? _dlogits;
-    private nint _packed;
-    private nint _packedTransposed;
+    private readonly PackedMatrix _packed;
+    private readonly PackedMatrix? _packedTransposed;
     private readonly HostReadable<long> _counts;
     private readonly HostReadable<double> _sums;
     private readonly HostReadable<double> _zSums;
-    private GemmPackArgs _pack;
-    private GemmPackArgs _packTransposed;
     private GateForwardArgs _forward;
     private GateBackwardArgs _backward;
     private GemmDgradArgs _dgrad;
@@ -65,11 +63,9 @@ internal sealed unsafe class Gate
             OutputGradient = context.ReserveExact("gate.gradient", (long)gates * (k > 0 ? k : experts));
         }
 
-        _pack = PackArgs(0);
-        _packTransposed = PackArgs(1);
-        ReservePacked(ref _pack, p => _packed = p);
+        _packed = new(context, "gate", _columns, x.Columns, alwaysF32: true);
         if (context.Training)
-            ReservePacked(ref _packTransposed, p => _packedTransposed = p);
+            _packedTransposed = new(context, "gate", _columns, x.Columns, transposed: true, alwaysF32: true);
         context.OnBind(Bind);
     }
 
@@ -123,12 +119,8 @@ internal sealed unsafe class Gate
 
     public void Pack()
     {
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
-        if (!_context.Training)
-            return;
-        fixed (GemmPackArgs* args = &_packTransposed)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        _packed.Pack(_weight.Value);
+        _packedTransposed?.Pack(_weight.Value);
     }
 
     /// <summary>Runs the gates; <paramref name="step"/> below 0 means without noise.</summary>
@@ -180,32 +172,8 @@ internal sealed unsafe class Gate
             NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, args));
     }
 
-    private GemmPackArgs PackArgs(int transposed) => new()
-    {
-        StructSize = (uint)sizeof(GemmPackArgs),
-        Groups = 1,
-        N = _columns,
-        K = _x.Columns,
-        WeightsRowStride = _x.Columns,
-        Transposed = transposed,
-        Dtype = NativeConstants.F32,
-    };
-
-    private void ReservePacked(ref GemmPackArgs pack, Action<nint> assign)
-    {
-        long bytes;
-        fixed (GemmPackArgs* args = &pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, args, &bytes));
-        pack.PackedBytes = bytes;
-        _context.Packed.Reserve("gate.packed", bytes, assign);
-    }
-
     private void Bind()
     {
-        _pack.Weights = _weight.Value;
-        _pack.Packed = (void*)_packed;
-        _packTransposed.Weights = _weight.Value;
-        _packTransposed.Packed = (void*)_packedTransposed;
         int k = _description.TopK ?? 0;
         _forward = new()
         {
@@ -219,7 +187,7 @@ internal sealed unsafe class Gate
             KIn = _x.Columns,
             X = (void*)_x.Pointer,
             XRowStride = _x.RowStride,
-            Packed = (void*)_packed,
+            Packed = _packed.Data,
             Bias = _bias == null ? null : _bias.Value,
             Logits = _logits == null ? null : _logits.Data,
             Probabilities = _probabilities.Data,
@@ -266,7 +234,7 @@ internal sealed unsafe class Gate
             K = _x.Columns,
             Dz = _dlogits.Data,
             DzRowStride = _dlogits.RowStride,
-            Packed = (void*)_packedTransposed,
+            Packed = _packedTransposed!.Data,
             DxRowStride = _x.RowStride,
             ActivationSlope = _context.ActivationSlope,
         };

@@ -75,11 +75,8 @@ internal sealed unsafe class Linear
     private readonly LinearPlan _plan;
     private readonly int _groups;
     private readonly long _n;
-    private readonly int _dtype;
-    private nint _packed;
-    private nint _packedTransposed;
-    private GemmPackArgs _pack;
-    private GemmPackArgs _packTransposed;
+    private readonly PackedMatrix _packed;
+    private readonly PackedMatrix? _packedTransposed;
     private GemmForwardArgs _forward;
     private GemmDgradArgs _dgrad;
     private GemmWgradArgs _wgrad;
@@ -91,12 +88,9 @@ internal sealed unsafe class Linear
         bool side = plan.Input == GroupInput.Shared;
         _groups = side ? 1 : plan.Groups;
         _n = side ? plan.N * plan.Groups : plan.N;
-        _dtype = context.Precision == Precision.Bf16 ? NativeConstants.Bf16 : NativeConstants.F32;
-        _pack = PackArgs(transposed: false, plan.K);
-        _packTransposed = PackArgs(transposed: true, plan.InputGradientColumns ?? plan.K);
-        ReservePacked(ref _pack, p => _packed = p);
+        _packed = new(context, "linear", _n, plan.K, groups: _groups);
         if (context.Training)
-            ReservePacked(ref _packTransposed, p => _packedTransposed = p);
+            _packedTransposed = new(context, "linear", _n, plan.InputGradientColumns ?? plan.K, transposed: true, _groups, rowStride: plan.K);
         context.OnBind(Bind);
     }
 
@@ -107,12 +101,8 @@ internal sealed unsafe class Linear
     /// <summary>Reorders the weights for the products; after every change of the weights.</summary>
     public void Pack()
     {
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
-        if (!_context.Training)
-            return;
-        fixed (GemmPackArgs* args = &_packTransposed)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        _packed.Pack(_plan.Weight.Value);
+        _packedTransposed?.Pack(_plan.Weight.Value);
     }
 
     /// <summary>Runs the layer on the first <paramref name="rows"/> rows.</summary>
@@ -167,32 +157,11 @@ internal sealed unsafe class Linear
         K = _plan.K,
         X = _plan.Weight.Value,
         XRowStride = _plan.K,
-        Packed = (void*)_packed,
+        Packed = _packed.Data,
         Y = output.Data,
         YRowStride = output.RowStride,
-        PackedDtype = _dtype,
+        PackedDtype = _packed.Type,
     };
-
-    private GemmPackArgs PackArgs(bool transposed, long k) => new()
-    {
-        StructSize = (uint)sizeof(GemmPackArgs),
-        Groups = _groups,
-        N = _n,
-        K = k,
-        WeightsRowStride = _plan.K,
-        WeightsGroupStride = _n * _plan.K,
-        Transposed = transposed ? 1 : 0,
-        Dtype = _dtype,
-    };
-
-    private void ReservePacked(ref GemmPackArgs pack, Action<nint> assign)
-    {
-        long bytes;
-        fixed (GemmPackArgs* args = &pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, args, &bytes));
-        pack.PackedBytes = bytes;
-        _context.Packed.Reserve("packed", bytes, assign);
-    }
 
     private void Bind()
     {
@@ -201,11 +170,6 @@ internal sealed unsafe class Linear
         long* offsets = routed ? _plan.Routing!.Offsets : null;
         int* gather = routed && _plan.Gather ? _plan.Routing!.SampleOfSlot : null;
         long inputColumns = _plan.InputGradientColumns ?? _plan.K;
-
-        _pack.Weights = _plan.Weight.Value;
-        _pack.Packed = (void*)_packed;
-        _packTransposed.Weights = _plan.Weight.Value;
-        _packTransposed.Packed = (void*)_packedTransposed;
 
         _forward = new()
         {
@@ -218,14 +182,14 @@ internal sealed unsafe class Linear
             X = _plan.X.Data + _plan.InputColumn,
             XRowStride = _plan.X.RowStride,
             XGroupStride = strided ? _plan.K : 0,
-            Packed = (void*)_packed,
+            Packed = _packed.Data,
             Bias = _plan.Bias == null ? null : _plan.Bias.Value,
             BiasGroupStride = _n,
             Y = _plan.Y.Data + _plan.OutputColumn,
             YRowStride = _plan.Y.RowStride,
             YGroupStride = strided ? _n : 0,
             Preactivation = _plan.Preactivation == null ? null : _plan.Preactivation.Data + _plan.OutputColumn,
-            PackedDtype = _dtype,
+            PackedDtype = _packed.Type,
             Activation = (int)_plan.Activation,
             ActivationSlope = _context.ActivationSlope,
             Accumulate = _plan.Accumulate ? 1 : 0,
@@ -249,11 +213,11 @@ internal sealed unsafe class Linear
             Offsets = offsets,
             DzRowStride = _plan.Y.RowStride,
             DzGroupStride = strided ? _n : 0,
-            Packed = (void*)_packedTransposed,
+            Packed = _packedTransposed!.Data,
             DxRowStride = _plan.X.RowStride,
             DxGroupStride = strided ? _plan.K : 0,
             BelowGroupStride = strided ? _plan.K : 0,
-            PackedDtype = _dtype,
+            PackedDtype = _packed.Type,
             ActivationSlope = _context.ActivationSlope,
         };
         fixed (GemmDgradArgs* args = &_dgrad)
@@ -280,7 +244,7 @@ internal sealed unsafe class Linear
             DwGroupStride = _n * _plan.K,
             Dbias = _plan.Bias == null ? null : _plan.Bias.Gradient,
             DbiasGroupStride = _n,
-            ComputeDtype = _dtype,
+            ComputeDtype = _packed.Type,
         };
         fixed (GemmWgradArgs* args = &_wgrad)
             NativeStatus.Check(NativeMethods.GemmWgradWorkspace(_context.Stream.Native, args, &bytes));

@@ -185,7 +185,7 @@ internal sealed unsafe class PairAttention
         KIn = Pair,
         X = _scores.Data,
         XRowStride = Pair,
-        Packed = (void*)_scale.Packed,
+        Packed = _scale.Packed,
         Probabilities = _probabilities.Data,
         Step = -1,
         Workspace = (void*)_context.Workspace,

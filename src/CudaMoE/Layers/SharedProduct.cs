@@ -9,8 +9,7 @@ internal sealed unsafe class SharedProduct
     private readonly LayerContext _context;
     private readonly Slot _weights;
     private readonly Slot _shared;
-    private nint _packed;
-    private GemmPackArgs _pack;
+    private readonly PackedMatrix _packed;
     private GemmDgradArgs _forward;
     private GemmWgradArgs _backward;
 
@@ -26,21 +25,7 @@ internal sealed unsafe class SharedProduct
         Output = context.Reserve($"{name}.output", shared.Columns);
         if (context.Training)
             OutputGradient = context.Reserve($"{name}.gradient", shared.Columns);
-        _pack = new()
-        {
-            StructSize = (uint)sizeof(GemmPackArgs),
-            Groups = 1,
-            N = weights.Columns,
-            K = shared.Columns,
-            WeightsRowStride = shared.RowStride,
-            Transposed = 1,
-            Dtype = Dtype,
-        };
-        long bytes;
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(context.Stream.Native, args, &bytes));
-        _pack.PackedBytes = bytes;
-        context.Packed.Reserve($"{name}.packed", bytes, p => _packed = p);
+        _packed = new(context, name, weights.Columns, shared.Columns, transposed: true, rowStride: shared.RowStride);
         context.OnBind(Bind);
     }
 
@@ -50,12 +35,9 @@ internal sealed unsafe class SharedProduct
     /// <summary>Where its gradient is to be written.</summary>
     public Slot OutputGradient { get; } = null!;
 
-    private int Dtype => _context.Precision == Precision.Bf16 ? NativeConstants.Bf16 : NativeConstants.F32;
-
     public void Forward(long rows)
     {
-        fixed (GemmPackArgs* args = &_pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
+        _packed.Pack(_shared.Data);
         _forward.Rows = rows;
         _forward.Workspace = (void*)_context.Workspace;
         _forward.WorkspaceBytes = _context.WorkspaceBytes;
@@ -79,8 +61,6 @@ internal sealed unsafe class SharedProduct
 
     private void Bind()
     {
-        _pack.Weights = _shared.Data;
-        _pack.Packed = (void*)_packed;
         _forward = new()
         {
             StructSize = (uint)sizeof(GemmDgradArgs),
@@ -90,10 +70,10 @@ internal sealed unsafe class SharedProduct
             K = _shared.Columns,
             Dz = _weights.Data,
             DzRowStride = _weights.RowStride,
-            Packed = (void*)_packed,
+            Packed = _packed.Data,
             Dx = Output.Data,
             DxRowStride = Output.RowStride,
-            PackedDtype = Dtype,
+            PackedDtype = _packed.Type,
         };
         long bytes;
         fixed (GemmDgradArgs* args = &_forward)
@@ -114,7 +94,7 @@ internal sealed unsafe class SharedProduct
             X = (void*)OutputGradient.Pointer,
             XRowStride = OutputGradient.RowStride,
             DwRowStride = _shared.RowStride,
-            ComputeDtype = Dtype,
+            ComputeDtype = _packed.Type,
         };
         fixed (GemmWgradArgs* args = &_backward)
             NativeStatus.Check(NativeMethods.GemmWgradWorkspace(_context.Stream.Native, args, &bytes));

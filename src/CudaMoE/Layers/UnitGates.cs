@@ -45,15 +45,12 @@ internal sealed unsafe class UnitGates
     private readonly Slot? _dlogits;
     private readonly double[] _hostSums;
     private readonly float[] _readSums;
+    private readonly PackedMatrix _packed;
+    private readonly PackedMatrix? _packedTransposed;
+    private readonly PackedMatrix? _packedIdentity;
     private nint _identity;
-    private nint _packedIdentity;
-    private nint _packed;
-    private nint _packedTransposed;
     private nint _ones;
     private nint _sums;
-    private GemmPackArgs _pack;
-    private GemmPackArgs _packTransposed;
-    private GemmPackArgs _packIdentity;
     private GemmForwardArgs _product;
     private GateForwardArgs _softmax;
     private GateBackwardArgs _backward;
@@ -79,7 +76,18 @@ internal sealed unsafe class UnitGates
 
         _hostSums = new double[_columns];
         _readSums = new float[_columns];
-        ReserveMatrices();
+        context.Activations.Reserve($"{plan.Name}.ones", (long)context.MaxRows * sizeof(float), p => _ones = p);
+        context.Activations.Reserve($"{plan.Name}.sums", _columns * sizeof(float), p => _sums = p);
+        int groups = plan.OwnInputs ? plan.Gates : 1;
+        _packed = new(context, plan.Name, _columns / groups, _k, groups: groups, alwaysF32: true);
+        if (context.Training)
+            _packedTransposed = new(context, plan.Name, _columns / groups, _k, transposed: true, groups, alwaysF32: true);
+        if (plan.OwnInputs)
+        {
+            context.Packed.Reserve($"{plan.Name}.identity", (long)plan.Experts * plan.Experts * sizeof(float), p => _identity = p);
+            _packedIdentity = new(context, $"{plan.Name}.identity", plan.Experts, plan.Experts, alwaysF32: true);
+        }
+
         context.OnBind(Bind);
     }
 
@@ -108,9 +116,8 @@ internal sealed unsafe class UnitGates
     public void Pack()
     {
         _weights.Pack();
-        Run(ref _pack);
-        if (_context.Training)
-            Run(ref _packTransposed);
+        _packed.Pack(_weights.Weight);
+        _packedTransposed?.Pack(_weights.Weight);
     }
 
     public void Forward(long rows)
@@ -162,65 +169,12 @@ internal sealed unsafe class UnitGates
             NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, args));
     }
 
-    private void Run(ref GemmPackArgs pack)
-    {
-        fixed (GemmPackArgs* args = &pack)
-            NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, args));
-    }
-
     private void Run(ref GemmWgradArgs wgrad)
     {
         wgrad.Workspace = (void*)_context.Workspace;
         wgrad.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (GemmWgradArgs* args = &wgrad)
             NativeStatus.Check(NativeMethods.GemmWgrad(_context.Stream.Native, args));
-    }
-
-    private void ReserveMatrices()
-    {
-        string name = _plan.Name;
-        _context.Activations.Reserve($"{name}.ones", (long)_context.MaxRows * sizeof(float), p => _ones = p);
-        _context.Activations.Reserve($"{name}.sums", _columns * sizeof(float), p => _sums = p);
-        _pack = PackArgs(transposed: 0);
-        _packTransposed = PackArgs(transposed: 1);
-        ReservePacked(ref _pack, p => _packed = p);
-        if (_context.Training)
-            ReservePacked(ref _packTransposed, p => _packedTransposed = p);
-        if (!_plan.OwnInputs)
-            return;
-        long experts = _plan.Experts;
-        _context.Packed.Reserve($"{name}.identity", experts * experts * sizeof(float), p => _identity = p);
-        _packIdentity = new()
-        {
-            StructSize = (uint)sizeof(GemmPackArgs),
-            Groups = 1,
-            N = experts,
-            K = experts,
-            WeightsRowStride = experts,
-            Dtype = NativeConstants.F32,
-        };
-        ReservePacked(ref _packIdentity, p => _packedIdentity = p);
-    }
-
-    private GemmPackArgs PackArgs(int transposed) => new()
-    {
-        StructSize = (uint)sizeof(GemmPackArgs),
-        Groups = _plan.OwnInputs ? _plan.Gates : 1,
-        N = _plan.OwnInputs ? _plan.Experts : _columns,
-        K = _k,
-        WeightsRowStride = _k,
-        WeightsGroupStride = _plan.Experts * _k,
-        Transposed = transposed,
-        Dtype = NativeConstants.F32,
-    };
-
-    private void ReservePacked(ref GemmPackArgs pack, Action<nint> assign)
-    {
-        long bytes;
-        fixed (GemmPackArgs* args = &pack)
-            NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, args, &bytes));
-        pack.PackedBytes = bytes;
-        _context.Packed.Reserve($"{_plan.Name}.packed", bytes, assign);
     }
 
     private void Bind()
@@ -244,16 +198,11 @@ internal sealed unsafe class UnitGates
         for (int e = 0; e < experts; e++)
             identity[(e * experts) + e] = 1;
         _context.Stream.CopyToDevice<float>(identity, _identity);
-        _packIdentity.Weights = (float*)_identity;
-        _packIdentity.Packed = (void*)_packedIdentity;
-        Run(ref _packIdentity);
+        _packedIdentity!.Pack((float*)_identity);
     }
 
     private void BindForward()
     {
-        _pack.Weights = _packTransposed.Weights = _weights.Weight;
-        _pack.Packed = (void*)_packed;
-        _packTransposed.Packed = (void*)_packedTransposed;
         bool own = _plan.OwnInputs;
         long bytes;
         if (own)
@@ -269,7 +218,7 @@ internal sealed unsafe class UnitGates
                 X = _plan.X.Data,
                 XRowStride = _plan.X.RowStride,
                 XGroupStride = _k,
-                Packed = (void*)_packed,
+                Packed = _packed.Data,
                 Bias = _weights.Bias,
                 BiasGroupStride = _plan.Experts,
                 Y = _logits!.Data,
@@ -290,7 +239,7 @@ internal sealed unsafe class UnitGates
             KIn = own ? _plan.Experts : _k,
             X = own ? _logits!.Data : _plan.X.Data,
             XRowStride = own ? _plan.Experts : _plan.X.RowStride,
-            Packed = own ? (void*)_packedIdentity : (void*)_packed,
+            Packed = own ? _packedIdentity!.Data : _packed.Data,
             Bias = own ? null : _weights.Bias,
             Probabilities = Output.Data,
             Step = -1,
@@ -344,7 +293,7 @@ internal sealed unsafe class UnitGates
             Dz = _dlogits.Data,
             DzRowStride = _columns,
             DzGroupStride = _plan.Experts,
-            Packed = (void*)_packedTransposed,
+            Packed = _packedTransposed!.Data,
             DxRowStride = _plan.X.RowStride,
             DxGroupStride = _k,
             BelowGroupStride = _k,

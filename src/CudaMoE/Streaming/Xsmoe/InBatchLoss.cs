@@ -43,7 +43,7 @@ internal sealed unsafe class InBatchLoss
         _itemGradient = itemGradient;
         _scores = context.Reserve("loss.scores", maxItems);
         _scoreGradient = context.Reserve("loss.score_gradient", maxItems);
-        _products = new(context, scratch, "loss.items", maxItems, users.Columns);
+        _products = new(context, scratch, "loss.items", maxItems, items.Columns, items.RowStride);
         _results = new(context, "loss.results", 2);
     }
 
@@ -55,7 +55,7 @@ internal sealed unsafe class InBatchLoss
 
     public void Forward(XsmoeBatch batch, XsmoeDeviceBatch device)
     {
-        _products.Pack(_items.Data, _items.RowStride, batch.Items.Length);
+        _products.Pack(_items.Data, batch.Items.Length);
         _products.Forward(batch.Rows, _users.Data, _users.RowStride, device.ColumnBias, _scores.Data, Stride);
         Correct(batch, device);
         LossTask task = new()

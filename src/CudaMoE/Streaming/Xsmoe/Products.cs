@@ -43,7 +43,7 @@ internal sealed unsafe class Scratch : IDisposable
 
 /// <summary>
 /// Products with a matrix W [n, k] in device memory whose rows may vary in number: y = x W^T, y = s W, and the gradient dW = s^T x. W is packed
-/// anew after each change.
+/// anew after each change. Each call asks for its work space, since a smaller product may be cut into more parts and need more.
 /// </summary>
 internal sealed unsafe class Products
 {
@@ -51,11 +51,8 @@ internal sealed unsafe class Products
     private readonly Scratch _scratch;
     private readonly long _maxN;
     private readonly long _k;
-    private readonly int _dtype;
-    private nint _packed;
-    private nint _packedTransposed;
-    private readonly long _packedBytes;
-    private readonly long _packedTransposedBytes;
+    private readonly PackedMatrix _packed;
+    private readonly PackedMatrix _packedTransposed;
     private long _n;
 
     /// <param name="context">The context.</param>
@@ -63,36 +60,25 @@ internal sealed unsafe class Products
     /// <param name="name">Name of its buffers.</param>
     /// <param name="maxN">The most rows of W.</param>
     /// <param name="k">Columns of W.</param>
-    public Products(LayerContext context, Scratch scratch, string name, long maxN, long k)
+    /// <param name="rowStride">Elements from one row of W to the next; null = k.</param>
+    public Products(LayerContext context, Scratch scratch, string name, long maxN, long k, long? rowStride = null)
     {
         _context = context;
         _scratch = scratch;
         _maxN = maxN;
         _k = k;
         _n = maxN;
-        _dtype = context.Precision == Precision.Bf16 ? NativeConstants.Bf16 : NativeConstants.F32;
-        _packedBytes = PackedBytes(0);
-        _packedTransposedBytes = PackedBytes(1);
-        context.Packed.Reserve($"{name}.packed", _packedBytes, p => _packed = p);
-        context.Packed.Reserve($"{name}.packed_transposed", _packedTransposedBytes, p => _packedTransposed = p);
+        _packed = new(context, name, maxN, k, rowStride: rowStride);
+        _packedTransposed = new(context, name, maxN, k, transposed: true, rowStride: rowStride);
     }
 
     /// <summary>Takes the first <paramref name="n"/> rows of a matrix.</summary>
-    public void Pack(float* weights, long rowStride, long n)
+    public void Pack(float* weights, long n)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(n, _maxN);
         _n = n;
-        GemmPackArgs pack = PackArgs(0);
-        pack.Weights = weights;
-        pack.WeightsRowStride = rowStride;
-        pack.WeightsGroupStride = n * rowStride;
-        pack.Packed = (void*)_packed;
-        pack.PackedBytes = _packedBytes;
-        NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, &pack));
-        pack.Transposed = 1;
-        pack.Packed = (void*)_packedTransposed;
-        pack.PackedBytes = _packedTransposedBytes;
-        NativeStatus.Check(NativeMethods.GemmPack(_context.Stream.Native, &pack));
+        _packed.Pack(weights, n);
+        _packedTransposed.Pack(weights, n);
     }
 
     /// <summary>y [rows, n] = x [rows, k] W^T (+ bias [n]).</summary>
@@ -108,12 +94,12 @@ internal sealed unsafe class Products
             XRows = rows,
             X = x,
             XRowStride = xStride,
-            Packed = (void*)_packed,
+            Packed = _packed.Data,
             Bias = bias,
             BiasGroupStride = _n,
             Y = y,
             YRowStride = yStride,
-            PackedDtype = _dtype,
+            PackedDtype = _packed.Type,
         };
         long bytes;
         NativeStatus.Check(NativeMethods.GemmForwardWorkspace(_context.Stream.Native, &args, &bytes));
@@ -134,10 +120,10 @@ internal sealed unsafe class Products
             K = _k,
             Dz = s,
             DzRowStride = sStride,
-            Packed = (void*)_packedTransposed,
+            Packed = _packedTransposed.Data,
             Dx = y,
             DxRowStride = yStride,
-            PackedDtype = _dtype,
+            PackedDtype = _packed.Type,
             Accumulate = accumulate ? 1 : 0,
         };
         long bytes;
@@ -165,32 +151,12 @@ internal sealed unsafe class Products
             Dw = dw,
             DwRowStride = dwStride,
             DwGroupStride = n * dwStride,
-            ComputeDtype = _dtype,
+            ComputeDtype = _packed.Type,
         };
         long bytes;
         NativeStatus.Check(NativeMethods.GemmWgradWorkspace(_context.Stream.Native, &args, &bytes));
         args.Workspace = _scratch.Need(bytes);
         args.WorkspaceBytes = _scratch.Bytes;
         NativeStatus.Check(NativeMethods.GemmWgrad(_context.Stream.Native, &args));
-    }
-
-    private GemmPackArgs PackArgs(int transposed) => new()
-    {
-        StructSize = (uint)sizeof(GemmPackArgs),
-        Groups = 1,
-        N = _n,
-        K = _k,
-        WeightsRowStride = _k,
-        WeightsGroupStride = _n * _k,
-        Transposed = transposed,
-        Dtype = _dtype,
-    };
-
-    private long PackedBytes(int transposed)
-    {
-        GemmPackArgs pack = PackArgs(transposed);
-        long bytes;
-        NativeStatus.Check(NativeMethods.GemmPackedBytes(_context.Stream.Native, &pack, &bytes));
-        return bytes;
     }
 }

@@ -113,7 +113,7 @@ internal sealed unsafe class SideLayer
     {
         _down.Pack();
         _gates.Pack();
-        _up.Pack(_upWeight.Value, _width, (long)_experts.Count * _adapter);
+        _up.Pack(_upWeight.Value, (long)_experts.Count * _adapter);
     }
 
     /// <summary>Writes y [rows, width].</summary>
@@ -266,6 +266,6 @@ internal sealed unsafe class SideLayer
         mixing.AsSpan(1, count).Fill(1);
         mixing[count + 1] = 1;
         _context.Stream.CopyToDevice<float>(mixing, _mixingMatrix);
-        _mixing.Pack((float*)_mixingMatrix, count + 1, 2);
+        _mixing.Pack((float*)_mixingMatrix, 2);
     }
 }

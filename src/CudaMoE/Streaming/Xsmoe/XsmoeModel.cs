@@ -201,7 +201,7 @@ internal sealed unsafe class XsmoeModel : IDisposable
         }
 
         _tableItems = largestItem + 1;
-        _ranking.Pack((float*)_table, Shape.Hidden, _tableItems);
+        _ranking.Pack((float*)_table, _tableItems);
     }
 
     /// <summary>The scores of all items of the table for the user of each sequence, from all of its items but the last.</summary>
