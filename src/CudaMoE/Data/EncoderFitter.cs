@@ -291,6 +291,12 @@ internal sealed class EncoderFitter
             foreach (string text in unseen)
                 notices.Add($"task \"{description.Name}\": no training row holds the positive text \"{text}\"");
             string[]? classes = description.Type == TaskType.Multiclass ? [.. description.Classes ?? SortedClasses()] : null;
+            if (classes is [var only])
+            {
+                throw new DataException(
+                    $"task \"{description.Name}\" is multiclass, but all its training rows are of the class \"{only}\"; list all classes in the description, or remove the task");
+            }
+
             return new()
             {
                 Description = description,

@@ -113,6 +113,16 @@ public sealed class LabelTests : IDisposable
     }
 
     [Fact]
+    public void Multiclass_OneClass_IsRefusedUnlessTheOthersAreListed()
+    {
+        TaskDescription task = Describe.Y with { Type = TaskType.Multiclass };
+        DataException error = Assert.Throws<DataException>(() => Open(task, "x,y\n1,a\n2,a\n3,\n"));
+        Assert.Contains("task \"y\" is multiclass, but all its training rows are of the class \"a\"", error.Message, StringComparison.Ordinal);
+        using Dataset listed = Open(task with { Classes = ["a", "b"] }, "x,y\n1,a\n2,a\n3,\n");
+        Assert.Equal([2, 0], listed.Encoders.Tasks[0].ClassCounts);
+    }
+
+    [Fact]
     public void Open_TaskWithoutAnyLabel_IsRefused()
     {
         DataException error = Assert.Throws<DataException>(() => Open(Describe.Y, "x,y\n1,\n2,\n"));
