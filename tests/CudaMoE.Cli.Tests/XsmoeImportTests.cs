@@ -113,7 +113,7 @@ public sealed class XsmoeImportTests : IDisposable
 
     private void CheckGradients(Dictionary<string, float[]> answer, XsmoeLibrary library, Func<double> loss)
     {
-        const double step = 1e-4;
+        const double step = 1e-6;
         foreach ((string name, (long[] shape, float[] values)) in library.Tensors)
         {
             foreach (int index in new[] { 0, values.Length - 1, _random.Next(values.Length) })
