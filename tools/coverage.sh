@@ -38,8 +38,9 @@ print_coverage() {
       file = attribute("filename")
       if (file !~ /^\// && source ~ /^\//) file = source file
       if (index(file, root) == 1) file = substr(file, length(root) + 1)
+      generated = file ~ /\/obj\//
     }
-    /<line / { hits[file ":" attribute("number")] += attribute("hits") }
+    /<line / && !generated { hits[file ":" attribute("number")] += attribute("hits") }
     END {
       for (key in hits) {
         folder = key
