@@ -26,7 +26,7 @@ HandlePool<cudamoe_stream>& streams() {
 
 Check& check_stream(Check& check, const cudamoe_stream* stream) {
   check.require(stream != nullptr, "stream is null; create one with cudamoe_stream_create");
-  if (check.ok()) check.require(streams().alive(stream), "stream %p is not a live stream", static_cast<const void*>(stream));
+  if (check.ok()) check.require(streams().alive(stream), "stream 0x%llx is not a live stream", address(stream));
   return check;
 }
 
@@ -38,7 +38,7 @@ namespace {
 
 Check& check_device(Check& check, const cudamoe_device* device) {
   check.require(device != nullptr, "device is null; open one with cudamoe_device_open");
-  if (check.ok()) check.require(devices().alive(device), "device %p is not an open device", static_cast<const void*>(device));
+  if (check.ok()) check.require(devices().alive(device), "device 0x%llx is not an open device", address(device));
   return check;
 }
 
@@ -281,7 +281,7 @@ cudamoe_status cudamoe_memory_free(cudamoe_device* device, void* pointer) {
     {
       const std::lock_guard lock(device->mutex);
       const auto found = device->allocations.find(pointer);
-      check.require(found != device->allocations.end(), "pointer %p is not a live allocation of this device", pointer);
+      check.require(found != device->allocations.end(), "pointer 0x%llx is not a live allocation of this device", address(pointer));
       if (!check.ok()) return check.status();
       allocation = found->second;
       (allocation.mapped ? device->mapped_bytes : device->live_bytes) -= allocation.bytes;
@@ -328,7 +328,8 @@ cudamoe_status cudamoe_host_free(cudamoe_device* device, void* pointer) {
     if (!check.ok()) return check.status();
     {
       const std::lock_guard lock(device->mutex);
-      check.require(device->host_allocations.erase(pointer) == 1, "pointer %p is not live host memory of this device", pointer);
+      check.require(device->host_allocations.erase(pointer) == 1, "pointer 0x%llx is not live host memory of this device",
+                    address(pointer));
       if (!check.ok()) return check.status();
     }
     device->backend->host_release(device->device, pointer);

@@ -19,7 +19,7 @@ HandlePool<cudamoe_capture>& captures() {
 
 Check& check_capture(Check& check, const cudamoe_capture* capture) {
   check.require(capture != nullptr, "capture is null; cudamoe_capture_end makes one");
-  if (check.ok()) check.require(captures().alive(capture), "capture %p is not a live capture", static_cast<const void*>(capture));
+  if (check.ok()) check.require(captures().alive(capture), "capture 0x%llx is not a live capture", address(capture));
   return check;
 }
 

@@ -64,11 +64,11 @@ Check& Check::zero(const char* field, int64_t value) { return require(value == 0
 
 Check& Check::bad_pointer(const char* field, const void* pointer, size_t alignment) {
   require(pointer != nullptr, "%s is null; it must point to device memory", field);
-  return require(false, "%s is %p; it must be aligned to %zu bytes", field, pointer, alignment);
+  return require(false, "%s is 0x%llx; it must be aligned to %zu bytes", field, address(pointer), alignment);
 }
 
 Check& Check::must_be_null(const char* field, const void* pointer, const char* reason) {
-  return require(pointer == nullptr, "%s is %p; it must be null %s", field, pointer, reason);
+  return require(pointer == nullptr, "%s is 0x%llx; it must be null %s", field, address(pointer), reason);
 }
 
 Check& Check::exceeds_address_space(const char* field, int64_t stride, int64_t rows) {
@@ -81,8 +81,8 @@ Check& Check::workspace(const void* pointer, int64_t bytes, int64_t needed) {
 }
 
 Check& Check::overlapping(const char* a_field, const void* a, int64_t a_bytes, const char* b_field, const void* b, int64_t b_bytes) {
-  return require(false, "%s (%p, %lld bytes) overlaps %s (%p, %lld bytes); they must be apart", a_field, a, ll(a_bytes), b_field, b,
-                 ll(b_bytes));
+  return require(false, "%s (0x%llx, %lld bytes) overlaps %s (0x%llx, %lld bytes); they must be apart", a_field, address(a), ll(a_bytes),
+                 b_field, address(b), ll(b_bytes));
 }
 
 }  // namespace cudamoe

@@ -23,6 +23,9 @@ inline int64_t checked_product(int64_t a, int64_t b) {
   return a < 0 || b < 0 || (b != 0 && a > kLimit / b) ? kOverflow : a * b;
 }
 
+// A pointer for the format 0x%llx: %p looks different on every system.
+inline unsigned long long address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
 inline int64_t dtype_bytes(int32_t dtype) { return dtype == CUDAMOE_BF16 ? 2 : 4; }
 
 class Check {

@@ -148,7 +148,7 @@ void check_embedding_apart(Check& check, const EmbeddingShape& shape, const char
 void check_indexed_pointer(Check& check, const char* list, int32_t index, const char* field, const void* pointer, size_t alignment) {
   if (pointer == nullptr) check.broken("%s[%d].%s is null; it must point to device memory", list, index, field);
   if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
-    check.broken("%s[%d].%s is %p; it must be aligned to %zu bytes", list, index, field, pointer, alignment);
+    check.broken("%s[%d].%s is 0x%llx; it must be aligned to %zu bytes", list, index, field, address(pointer), alignment);
 }
 
 }  // namespace cudamoe

@@ -28,7 +28,8 @@ void check_tensors_shape(Check& check, int32_t tensor_count, const cudamoe_optim
 
 void check_tensor_pointer(Check& check, int32_t t, const char* field, const void* pointer, int64_t count) {
   check.require(pointer != nullptr || count == 0, "tensors[%d].%s is null; it must point to device memory", t, field);
-  check.require(reinterpret_cast<uintptr_t>(pointer) % 4 == 0, "tensors[%d].%s is %p; it must be aligned to 4 bytes", t, field, pointer);
+  check.require(reinterpret_cast<uintptr_t>(pointer) % 4 == 0, "tensors[%d].%s is 0x%llx; it must be aligned to 4 bytes", t, field,
+                address(pointer));
 }
 
 void check_rates(Check& check, const cudamoe_optimizer_step_args& args) {
