@@ -1,30 +1,11 @@
 // Matrices whose last row lies more than 2^31 elements after the first, in memory of which only the touched pages exist.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include "gemm/problem.h"
+#include "support/sparse_memory.h"
 
 namespace cudamoe::test {
 namespace {
-
-// Address space that costs memory only where it is touched.
-class SparseMemory {
- public:
-  explicit SparseMemory(int64_t elements) : bytes_(static_cast<size_t>(elements) * sizeof(float)) {
-    memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  }
-  ~SparseMemory() {
-    if (ok()) munmap(memory_, bytes_);
-  }
-  SparseMemory(const SparseMemory&) = delete;
-  SparseMemory& operator=(const SparseMemory&) = delete;
-  bool ok() const { return memory_ != MAP_FAILED; }
-  float* data() const { return static_cast<float*>(memory_); }
-
- private:
-  size_t bytes_;
-  void* memory_;
-};
 
 TEST(GemmLargeStride, RowsBeyondTwoToThe31Elements) {
   constexpr int64_t kRows = 5, kN = 3, kK = 4, kStride = (int64_t{1} << 29) + 7;  // 4 * kStride > 2^31

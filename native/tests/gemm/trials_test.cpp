@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "gemm/problem.h"
+#include "support/system.h"
 
 namespace cudamoe::test {
 namespace {
@@ -15,15 +16,9 @@ class Variable {
  public:
   Variable(const char* name, const char* value) : name_(name) {
     if (const char* old = std::getenv(name)) old_ = old;
-    setenv(name, value, 1);
+    set_variable(name, value);
   }
-  ~Variable() {
-    if (old_) {
-      setenv(name_, old_->c_str(), 1);
-    } else {
-      unsetenv(name_);
-    }
-  }
+  ~Variable() { set_variable(name_, old_ ? old_->c_str() : nullptr); }
   Variable(const Variable&) = delete;
   Variable& operator=(const Variable&) = delete;
 
