@@ -1,31 +1,17 @@
 <#
 .SYNOPSIS
-Builds, runs and tests CudaMoE on Windows: the same commands as build.sh.
+Builds, runs and tests CudaMoE on Windows: the commands of build.sh. `./build.ps1 help` lists them; docs/building.md explains them.
 
 .DESCRIPTION
-No Windows machine was at hand when this script was written: neither it nor the Windows build of the native library has been run yet.
-The native sources keep what differs between systems in *_windows.cpp files.
-
 Needed: the .NET SDK 10, git, Visual Studio 2022 (or its build tools) with "Desktop development with C++" and the clang-cl component, CMake 3.25
-or newer, Ninja, and vcpkg (https://vcpkg.io) with the environment variable VCPKG_ROOT set. From vcpkg: highway, gtest and pkgconf; for
-bench also benchmark, openblas and onednn. Run it in a "x64 Native Tools" prompt, so that the compiler is found.
-
-Not mirrored from build.sh: sanitize, coverage and soak, which need tools that Windows lacks. cuda-report, cuda-ptx, gpu-check and profile run in the
-Windows Subsystem for Linux: the executor, on which they rely, is for Linux.
+or newer, Ninja, and vcpkg (https://vcpkg.io) with the environment variable VCPKG_ROOT set. From vcpkg: highway, gtest and pkgconf, which are
+installed when they are missing. Run it in an "x64 Native Tools" prompt, so that the compiler is found.
 
 .EXAMPLE
 ./build.ps1 run
 #>
-[CmdletBinding()]
-param(
-    [Parameter(Position = 0)]
-    [ValidateSet('run', 'build', 'test', 'bench', 'format', 'clean', 'cuda-report', 'cuda-ptx', 'gpu-check', 'profile', 'help')]
-    [string]$Command = 'help',
 
-    [Parameter(Position = 1, ValueFromRemainingArguments)]
-    [string[]]$Arguments = @()
-)
-
+# No param block: it would take the tool's options that look like PowerShell's own (-o, -v) for itself.
 Set-StrictMode -Version Latest
 $ErrorActionPreference = 'Stop'
 $Root = $PSScriptRoot
@@ -45,23 +31,51 @@ function Invoke-Checked([string]$What, [string]$Program, [string[]]$List) {
     if ($LASTEXITCODE -ne 0) { Stop-With "$What failed with exit code $LASTEXITCODE" }
 }
 
-function Assert-Prerequisites([string[]]$Packages) {
+function Show-Usage {
+    @'
+Usage: ./build.ps1 <command> [options]
+
+  run [arguments]     build, then train and evaluate a mixture of experts on the census data;
+                      arguments are passed on to the tool instead (`./build.ps1 run devices`)
+  build               build the native library, the C# projects and the tool
+  test [--native|--managed]
+                      run all tests (or one side)
+  bench [--model|--managed] [arguments]
+                      measure the model configurations and the C# layer
+  format [--check]    format C++ and C#; --check only says what is not formatted
+  clean               delete everything that this script has built
+  help                print this text
+
+On Linux only, or in the Windows Subsystem for Linux, where this script runs ./build.sh with them:
+  cuda, cuda-report, cuda-ptx, gpu-check, profile, sanitize, coverage, soak; bench --native and --peers
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 the machine lacks something.
+'@
+}
+
+function Stop-Usage([string]$Message) {
+    [Console]::Error.WriteLine("error: $Message`n")
+    [Console]::Error.WriteLine((Show-Usage))
+    exit 2
+}
+
+function Assert-Prerequisites {
     foreach ($program in 'dotnet', 'cmake', 'ninja', 'clang-cl') {
-        if (-not (Get-Command $program -ErrorAction SilentlyContinue)) { Stop-With "$program is missing; Get-Help ./build.ps1 lists what is needed" 3 }
+        if (-not (Get-Command $program -ErrorAction SilentlyContinue)) { Stop-With "$program is missing; docs/building.md lists what is needed" 3 }
     }
     if (-not $env:VCPKG_ROOT) { Stop-With 'VCPKG_ROOT is not set; it must name the folder of vcpkg' 3 }
     $vcpkg = Join-Path $env:VCPKG_ROOT 'vcpkg.exe'
     if (-not (Test-Path $vcpkg)) { Stop-With "$vcpkg does not exist" 3 }
     # vcpkg does nothing for packages that are installed already.
-    Invoke-Checked 'vcpkg install' $vcpkg (@('install', '--triplet', $Triplet) + $Packages)
+    Invoke-Checked 'vcpkg install' $vcpkg @('install', '--triplet', $Triplet, 'highway', 'gtest', 'pkgconf')
 }
 
-function Build-Native([string[]]$Options) {
+function Build-Native {
     $toolchain = Join-Path $env:VCPKG_ROOT 'scripts/buildsystems/vcpkg.cmake'
     $pkgconf = Join-Path $env:VCPKG_ROOT "installed/$Triplet/tools/pkgconf/pkgconf.exe"
     $list = @('-S', $Root, '-B', $Native, '-G', 'Ninja', '-DCMAKE_CXX_COMPILER=clang-cl', '-DCMAKE_C_COMPILER=clang-cl', '-DCMAKE_BUILD_TYPE=Release',
         "-DCMAKE_TOOLCHAIN_FILE=$toolchain", "-DVCPKG_TARGET_TRIPLET=$Triplet", "-DPKG_CONFIG_EXECUTABLE=$pkgconf")
-    Invoke-Checked 'configure' 'cmake' ($list + $Options)
+    Invoke-Checked 'configure' 'cmake' $list
     Invoke-Checked 'build native' 'ninja' @('-C', $Native)
 }
 
@@ -70,51 +84,89 @@ function Build-Managed {
     try { Invoke-Checked 'build managed' 'dotnet' @('build', 'CudaMoE.sln', '-c', 'Release', '-v', 'quiet') } finally { Pop-Location }
 }
 
-$BuildPackages = @('highway', 'gtest', 'pkgconf')
+function Build-All {
+    Build-Native
+    Build-Managed
+}
+
+# Runs the tool in the root of the repository, where its default paths lead.
+function Invoke-Tool([string[]]$List) {
+    Push-Location $Root
+    try { & dotnet $Tool @List } finally { Pop-Location }
+}
+
+# The executor of the kernels, the sanitizers and gcov are for Linux.
+function Invoke-OnLinux([string[]]$List) {
+    if (-not (Get-Command wsl -ErrorAction SilentlyContinue)) {
+        Stop-With "$($List -join ' ') runs on Linux only; install the Windows Subsystem for Linux (wsl --install) or use a Linux machine" 3
+    }
+    Push-Location $Root
+    try { & wsl ./build.sh @List } finally { Pop-Location }
+    exit $LASTEXITCODE
+}
+
+# The first argument where it is one of the options, which is taken off the list.
+function Read-Option([string[]]$List, [string[]]$Options, [string]$Of) {
+    if ($List.Count -eq 0) { return '' }
+    if ($List[0] -notin $Options) { Stop-Usage "$Of takes $($Options -join ' or '), not `"$($List[0])`"" }
+    return $List[0]
+}
+
+$Command, $Arguments = $args
+if ($null -eq $Command) { $Command = 'help' }
+$Arguments = @($Arguments | Where-Object { $null -ne $_ })
 
 switch ($Command) {
     'build' {
-        Assert-Prerequisites $BuildPackages
-        Build-Native @()
-        Build-Managed
+        if ($Arguments.Count -gt 0) { Stop-Usage 'build takes no arguments' }
+        Assert-Prerequisites
+        Build-All
     }
     'run' {
-        Assert-Prerequisites $BuildPackages
-        Build-Native @()
-        Build-Managed
+        Assert-Prerequisites
+        Build-All
         if ($Arguments.Count -eq 0) { $Arguments = @('train', 'models/census-mmoe.json') }
-        Push-Location $Root
-        try { & dotnet $Tool @Arguments } finally { Pop-Location }
+        Invoke-Tool $Arguments
         exit $LASTEXITCODE
     }
     'test' {
-        Assert-Prerequisites $BuildPackages
-        Build-Native @()
-        Build-Managed
-        & ctest --test-dir $Native --output-on-failure --no-tests=error
-        $nativeStatus = $LASTEXITCODE
-        & dotnet test (Join-Path $Root 'CudaMoE.sln') -c Release --no-build
-        if ($nativeStatus -ne 0 -or $LASTEXITCODE -ne 0) { Stop-With 'tests failed' }
+        if ($Arguments.Count -gt 1) { Stop-Usage 'test takes one option' }
+        $only = Read-Option $Arguments @('--native', '--managed') 'test'
+        Assert-Prerequisites
+        Build-Native
+        $failed = $false
+        if ($only -ne '--managed') {
+            & ctest --test-dir $Native --output-on-failure --no-tests=error
+            $failed = $LASTEXITCODE -ne 0
+        }
+        if ($only -ne '--native') {
+            Build-Managed
+            & dotnet test (Join-Path $Root 'CudaMoE.sln') -c Release --no-build
+            $failed = $failed -or $LASTEXITCODE -ne 0
+        }
+        if ($failed) { Stop-With 'tests failed' }
     }
     'bench' {
-        Assert-Prerequisites ($BuildPackages + @('benchmark', 'openblas', 'onednn'))
-        Build-Native @('-DCUDAMOE_BENCHMARKS=ON')
-        Build-Managed
-        Invoke-Checked 'native benchmarks' (Join-Path $Native 'native/bench/cudamoe_bench.exe') $Arguments
-        foreach ($config in Get-ChildItem (Join-Path $Root 'benchmarks/configs') -Filter '*.json') {
-            Invoke-Checked "benchmark $($config.Name)" 'dotnet' @($Tool, 'bench', 'model', '--config', $config.FullName)
+        if ($Arguments.Count -gt 0 -and $Arguments[0] -in '--native', '--peers') { Invoke-OnLinux (@('bench') + $Arguments) }
+        $only = Read-Option $Arguments @('--model', '--managed') 'bench'
+        $rest = @($Arguments | Select-Object -Skip 1)
+        Assert-Prerequisites
+        Build-All
+        if ($only -ne '--managed') {
+            foreach ($config in Get-ChildItem (Join-Path $Root 'benchmarks/configs') -Filter '*.json') {
+                Invoke-Checked "benchmark $($config.Name)" 'dotnet' (@($Tool, 'bench', 'model', '--config', $config.FullName) + $rest)
+            }
         }
-        Invoke-Checked 'managed benchmarks' 'dotnet' @('run', '--project', (Join-Path $Root 'benchmarks/CudaMoE.Benchmarks'), '-c', 'Release', '--no-build', '--', '--filter', '*')
+        if ($only -ne '--model') {
+            if ($rest.Count -eq 0) { $rest = @('--filter', '*') }
+            $project = Join-Path $Root 'benchmarks/CudaMoE.Benchmarks'
+            Invoke-Checked 'managed benchmarks' 'dotnet' (@('run', '--project', $project, '-c', 'Release', '--no-build', '--') + $rest)
+        }
     }
-    { $_ -in 'cuda-report', 'cuda-ptx', 'gpu-check', 'profile' } {
-        if (-not (Get-Command wsl -ErrorAction SilentlyContinue)) { Stop-With "$Command needs the Windows Subsystem for Linux" 3 }
-        Push-Location $Root
-        try { & wsl ./build.sh $Command @Arguments } finally { Pop-Location }
-        exit $LASTEXITCODE
-    }
+    { $_ -in 'cuda', 'cuda-report', 'cuda-ptx', 'gpu-check', 'profile', 'sanitize', 'coverage', 'soak' } { Invoke-OnLinux (@($Command) + $Arguments) }
     'format' {
-        if ($Arguments.Count -gt 0 -and $Arguments[0] -ne '--check') { Stop-With "format takes --check, not $($Arguments[0])" 2 }
-        $check = $Arguments -contains '--check'
+        if ($Arguments.Count -gt 1) { Stop-Usage 'format takes one option' }
+        $check = (Read-Option $Arguments @('--check') 'format') -eq '--check'
         Push-Location $Root
         try {
             $sources = git ls-files --cached --others --exclude-standard -- '*.cpp' '*.h' '*.c' '*.cu' '*.cuh'
@@ -130,11 +182,13 @@ switch ($Command) {
         finally { Pop-Location }
     }
     'clean' {
+        if ($Arguments.Count -gt 0) { Stop-Usage 'clean takes no arguments' }
         Remove-Item -Recurse -Force -ErrorAction SilentlyContinue (Join-Path $Root 'build')
         foreach ($folder in 'src', 'tests', 'benchmarks', 'samples') {
             Get-ChildItem (Join-Path $Root $folder) -Recurse -Directory -Include 'bin', 'obj', 'TestResults' |
                 Remove-Item -Recurse -Force -ErrorAction SilentlyContinue
         }
     }
-    'help' { Get-Help $PSCommandPath -Full }
+    { $_ -in 'help', '-h', '--help' } { Show-Usage }
+    default { Stop-Usage "`"$Command`" is not a command" }
 }
