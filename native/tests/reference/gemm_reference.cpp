@@ -69,6 +69,13 @@ double forward_product(const GemmRow& row, int64_t j, int64_t k, const Operand& 
   return sum;
 }
 
+double squares_of_terms(const GemmRow& row, int64_t j, int64_t k, const Operand& x, const Operand& w) {
+  const double *const x_row = x.row(row.group, row.source), *const w_row = w.row(row.group, j);
+  double sum = 0;
+  for (int64_t t = 0; t < k; ++t) sum += x_row[t] * w_row[t] * x_row[t] * w_row[t];
+  return sum;
+}
+
 double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Operand& dz, const Operand& w) {
   const double *const dz_row = dz.row(row.group, row.row), *const w_column = w.row(row.group, 0) + t;
   double sum = 0;

@@ -27,6 +27,8 @@ std::vector<GemmRow> gemm_rows(int64_t groups, int64_t rows, const std::vector<i
 
 // sum over t of x[row, t] * w[j, t].
 double forward_product(const GemmRow& row, int64_t j, int64_t k, const Operand& x, const Operand& w);
+// sum over t of (x[row, t] * w[j, t])^2.
+double squares_of_terms(const GemmRow& row, int64_t j, int64_t k, const Operand& x, const Operand& w);
 // sum over j of dz[row, j] * w[j, t].
 double dgrad_product(const GemmRow& row, int64_t t, int64_t n, const Operand& dz, const Operand& w);
 // sum over the rows of `group` of dz[row, j] * x[source, t]; x null: of dz[row, j].

@@ -1,6 +1,7 @@
 // Comparison of results with a reference.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -9,9 +10,10 @@
 namespace cudamoe::test {
 
 // |result - reference| / |reference| in the Frobenius norm, |result| when the reference is zero, infinity when the sizes differ.
-// NaN when either holds a NaN, so that EXPECT_LE fails.
+// NaN when either holds a NaN, so that EXPECT_LE fails. `least_norm` replaces |reference| when it is greater: a few sums may all be small
+// beside their terms, and their rounding errors are not.
 template <class T, class R>
-double relative_error(const std::vector<T>& result, const std::vector<R>& reference) {
+double relative_error(const std::vector<T>& result, const std::vector<R>& reference, double least_norm = 0) {
   if (result.size() != reference.size()) return std::numeric_limits<double>::infinity();
   double difference = 0, norm = 0;
   for (size_t i = 0; i < result.size(); ++i) {
@@ -19,6 +21,7 @@ double relative_error(const std::vector<T>& result, const std::vector<R>& refere
     difference += (have - want) * (have - want);
     norm += want * want;
   }
+  norm = std::max(norm, least_norm * least_norm);
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
 
