@@ -1,7 +1,9 @@
 // What the cpu device asks of the operating system. One implementation a platform, system_<platform>.cpp.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <thread>
 
 namespace cudamoe::cpu {
 
@@ -15,5 +17,29 @@ int64_t physical_memory();
 // pages where the system has such a request; it changes speed only.
 void* allocate_aligned(int64_t bytes, int64_t alignment, bool huge_pages);
 void release_aligned(void* memory);
+
+// The processor that the calling thread runs on, or -1.
+int current_processor();
+
+// Nanoseconds of processor time that a thread of this process has had, or -1. That of a thread that waits for a processor stands still.
+int64_t processor_time(std::thread& thread);
+
+// The processors that a thread may use.
+struct ThreadAffinity {
+  alignas(8) std::byte bits[128];
+};
+// Makes the calling thread's processor the only one of another thread of this process, which moves there at once. False: nothing was done.
+bool bring_here(std::thread& thread, ThreadAffinity* before);
+// Moves a thread to that processor and gives it back its affinity.
+void send_back(std::thread& thread, int processor, const ThreadAffinity& before);
+
+// A processor that a thread avoids, and the affinity that this left it.
+struct Avoidance {
+  int processor = -1;
+  ThreadAffinity left;
+};
+// The calling thread leaves `processor` and stays away from it, and may use again the one that it avoided before. Nothing happens when it
+// may use no other.
+void avoid_processor(int processor, Avoidance* avoidance);
 
 }  // namespace cudamoe::cpu

@@ -1,9 +1,12 @@
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "cpu/system.h"
@@ -40,5 +43,49 @@ void* allocate_aligned(int64_t bytes, int64_t alignment, bool huge_pages) {
 }
 
 void release_aligned(void* memory) { std::free(memory); }
+
+int current_processor() { return sched_getcpu(); }
+
+int64_t processor_time(std::thread& thread) {
+  clockid_t clock;
+  timespec time;
+  if (pthread_getcpuclockid(thread.native_handle(), &clock) != 0 || clock_gettime(clock, &time) != 0) return -1;
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+bool bring_here(std::thread& thread, ThreadAffinity* before) {
+  const int processor = current_processor();
+  cpu_set_t allowed, here;
+  if (processor < 0 || processor >= CPU_SETSIZE || pthread_getaffinity_np(thread.native_handle(), sizeof allowed, &allowed) != 0)
+    return false;
+  static_assert(sizeof allowed <= sizeof before->bits);
+  std::memcpy(before->bits, &allowed, sizeof allowed);
+  CPU_ZERO(&here);
+  CPU_SET(processor, &here);
+  return pthread_setaffinity_np(thread.native_handle(), sizeof here, &here) == 0;
+}
+
+void avoid_processor(int processor, Avoidance* avoidance) {
+  cpu_set_t allowed;
+  if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  // An affinity that somebody else has set since is theirs.
+  const bool ours = avoidance->processor >= 0 && std::memcmp(&allowed, avoidance->left.bits, sizeof allowed) == 0;
+  if (ours) CPU_SET(avoidance->processor, &allowed);
+  CPU_CLR(processor, &allowed);
+  if (CPU_COUNT(&allowed) == 0 || sched_setaffinity(0, sizeof allowed, &allowed) != 0) return;
+  avoidance->processor = processor;
+  std::memcpy(avoidance->left.bits, &allowed, sizeof allowed);
+}
+
+void send_back(std::thread& thread, int processor, const ThreadAffinity& before) {
+  cpu_set_t allowed, there;
+  std::memcpy(&allowed, before.bits, sizeof allowed);
+  if (processor >= 0 && processor < CPU_SETSIZE) {
+    CPU_ZERO(&there);
+    CPU_SET(processor, &there);
+    pthread_setaffinity_np(thread.native_handle(), sizeof there, &there);
+  }
+  pthread_setaffinity_np(thread.native_handle(), sizeof allowed, &allowed);
+}
 
 }  // namespace cudamoe::cpu

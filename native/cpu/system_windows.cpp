@@ -31,4 +31,11 @@ void* allocate_aligned(int64_t bytes, int64_t alignment, bool) {
 
 void release_aligned(void* memory) { _aligned_free(memory); }
 
+// The scheduler is left to itself here.
+int current_processor() { return -1; }
+int64_t processor_time(std::thread&) { return -1; }
+bool bring_here(std::thread&, ThreadAffinity*) { return false; }
+void send_back(std::thread&, int, const ThreadAffinity&) {}
+void avoid_processor(int, Avoidance*) {}
+
 }  // namespace cudamoe::cpu

@@ -4,8 +4,6 @@
 #include <new>
 #include <system_error>
 
-#include "cpu/system.h"
-
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -24,6 +22,8 @@ constexpr auto kSpin = std::chrono::microseconds(100);
 // How long a caller whose tiles have run out waits actively for the last tiles of others. It then sleeps, so that the system can
 // give its core to a thread that was interrupted in the middle of a tile.
 constexpr auto kCallerSpin = std::chrono::microseconds(50);
+// A thread whose processor time stands still for so long was interrupted.
+constexpr auto kInterrupted = std::chrono::microseconds(10);
 
 // state_: bits 0..14 threads inside, bit 15 open, bits 16..31 how many more may join, bits 32..63 the loop's number.
 constexpr uint64_t kInside = 0x7fff;
@@ -60,7 +60,9 @@ bool spin(std::chrono::nanoseconds time, Done&& done) {
 
 // More threads than processors gain nothing from waiting actively: they would keep the one from running that they wait for.
 ThreadTeam::ThreadTeam(int threads)
-    : threads_(threads), spin_(threads <= usable_processors() ? std::chrono::nanoseconds(kSpin) : std::chrono::nanoseconds(0)) {}
+    : threads_(threads),
+      spin_(threads <= usable_processors() ? std::chrono::nanoseconds(kSpin) : std::chrono::nanoseconds(0)),
+      whereabouts_(new Whereabouts[static_cast<size_t>(threads)]) {}
 
 ThreadTeam::~ThreadTeam() {
   stopping_.store(true);
@@ -81,6 +83,7 @@ void ThreadTeam::run(Loop& loop, double nanoseconds) {
   const bool call = awake < loop.places && worth_waking(nanoseconds);
   if (call || awake > 0) {
     loop_ = &loop;
+    loop.processor = current_processor();
     const uint64_t number = number_of(state_.load(std::memory_order_relaxed)) + 1;
     state_.store(number << kNumberShift | static_cast<uint64_t>(loop.places) * kPlace | kOpen);
     if (call) wake(loop.places - awake);
@@ -109,7 +112,7 @@ void ThreadTeam::start_threads() {
   started_ = true;
   try {
     others_.reserve(static_cast<size_t>(threads_ - 1));
-    for (int i = 1; i < threads_; ++i) others_.emplace_back([this] { serve(); });
+    for (int i = 1; i < threads_; ++i) others_.emplace_back([this, i] { serve(i - 1); });
   } catch (const std::system_error&) {
     // The system has no more threads to give: the loops run on those that there are.
   } catch (const std::bad_alloc&) {
@@ -128,37 +131,65 @@ void ThreadTeam::wake(int most) {
 void ThreadTeam::wait_until_left() {
   state_.fetch_and(~kOpen, std::memory_order_acq_rel);
   const auto left = [this] { return (state_.load(std::memory_order_acquire) & kInside) == 0; };
-  while (!spin(kCallerSpin, left)) {
+  if (spin(kCallerSpin, left)) return;
+  const int interrupted = find_interrupted();
+  ThreadAffinity before;
+  const bool guest = interrupted >= 0 && bring_here(others_[static_cast<size_t>(interrupted)], &before);
+  do {
     caller_asleep_.store(1);
     if ((state_.load() & kInside) != 0) caller_asleep_.wait(1);
     caller_asleep_.store(0);
-  }
+  } while (!spin(kCallerSpin, left));
+  if (guest) send_back(others_[static_cast<size_t>(interrupted)], whereabouts_[static_cast<size_t>(interrupted)].processor, before);
 }
 
-bool ThreadTeam::join(uint64_t& last) {
+int ThreadTeam::find_interrupted() {
+  if (spin_.count() == 0) return -1;
+  for (size_t i = 0; i < others_.size(); ++i) {
+    const auto outside = [&] { return !whereabouts_[i].inside.load(); };
+    if (outside() || whereabouts_[i].processor == current_processor()) continue;
+    const int64_t time = processor_time(others_[i]);
+    if (time < 0 || spin(kInterrupted, outside)) continue;
+    if (processor_time(others_[i]) == time) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+bool ThreadTeam::join(int number, uint64_t& last, Avoidance& avoidance) {
   uint64_t state = state_.load(std::memory_order_relaxed);
   for (;;) {
     if ((state & kOpen) == 0 || (state & kPlaces) == 0 || number_of(state) == last) return false;
     if (state_.compare_exchange_weak(state, state - kPlace + 1, std::memory_order_acquire, std::memory_order_relaxed)) break;
   }
   last = number_of(state);
+  Whereabouts& whereabouts = whereabouts_[static_cast<size_t>(number)];
+  int processor = current_processor();
+  if (processor == loop_->processor && spin_.count() > 0) {
+    avoid_processor(processor, &avoidance);
+    processor = current_processor();
+  }
+  whereabouts.processor.store(processor, std::memory_order_relaxed);
+  whereabouts.inside.store(true, std::memory_order_relaxed);
   loop_->work(loop_->places - static_cast<int>((state & kPlaces) / kPlace) + 1);
+  whereabouts.inside.store(false, std::memory_order_relaxed);
   const uint64_t before = state_.fetch_sub(1);
   if ((before & kOpen) == 0 && (before & kInside) == 1 && caller_asleep_.load() == 1) {
     caller_asleep_.store(0);
     caller_asleep_.notify_one();
+    std::this_thread::yield();  // it may be waiting for this processor
   }
   return true;
 }
 
-void ThreadTeam::serve() {
+void ThreadTeam::serve(int number) {
   uint64_t last = 0;
+  Avoidance avoidance;
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (spin(spin_, [&] { return join(last) || stopping_.load(std::memory_order_relaxed); })) continue;
+    if (spin(spin_, [&] { return join(number, last, avoidance) || stopping_.load(std::memory_order_relaxed); })) continue;
     // Counted as asleep before the last look, so that a caller either sees the sleeper or is seen.
     const uint32_t bell = bell_.load();
     asleep_.fetch_add(1);
-    const bool joined = join(last);
+    const bool joined = join(number, last, avoidance);
     if (!joined && !stopping_.load()) bell_.wait(bell);
     asleep_.fetch_sub(1);
   }

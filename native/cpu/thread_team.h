@@ -3,15 +3,21 @@
 // The calling thread starts a loop at once and the others join it while it runs: nobody waits for a thread to begin, so a core that is
 // busy with another program costs its share of the work and no more. Threads that wait do so actively for a short time only, because the
 // next loop of a model is a few microseconds away, and waking a sleeping thread costs more than a small loop.
-// A general task scheduler does not leave these two choices to its user; that is why this is not oneTBB.
+// A thread that finds itself on the caller's processor leaves it: systems put both there when another program keeps the other processors
+// busy. When the system has interrupted a thread in the middle of a tile for another program, the caller gives it its own processor for the
+// rest of the tile, for which all would otherwise wait several milliseconds. A general task scheduler does not leave these choices to its
+// user; that is why this is not oneTBB.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
+
+#include "cpu/system.h"
 
 namespace cudamoe::cpu {
 
@@ -39,7 +45,8 @@ class ThreadTeam {
   struct Loop {
     int64_t tiles;
     std::function<void(int64_t, int)> body;
-    int places = 0;  // for other threads; they are workers 1 .. places
+    int places = 0;      // for other threads; they are workers 1 .. places
+    int processor = -1;  // where its caller was when it began
     std::atomic<int64_t> next{0};
 
     void work(int worker) {
@@ -52,13 +59,21 @@ class ThreadTeam {
   void start_threads();
   void wake(int most);
   void wait_until_left();
-  void serve();
+  // The number of a thread that is inside and was interrupted, or -1.
+  int find_interrupted();
+  void serve(int number);
   // Joins the open loop if it has a place and is not number `last`, where this thread has been; true when it has worked on it.
-  bool join(uint64_t& last);
+  bool join(int number, uint64_t& last, Avoidance& avoidance);
 
   const int threads_;
   const std::chrono::nanoseconds spin_;
   std::vector<std::thread> others_;
+  // What the caller needs to know of each of the others.
+  struct alignas(64) Whereabouts {
+    std::atomic<bool> inside{false};
+    std::atomic<int> processor{-1};  // where it was when it joined
+  };
+  const std::unique_ptr<Whereabouts[]> whereabouts_;
 
   // Which caller has the team. The next four belong to it.
   std::atomic_flag taken_;

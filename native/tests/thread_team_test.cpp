@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include <chrono>
 #include <numeric>
 #include <vector>
@@ -81,6 +85,51 @@ TEST(ThreadTeam, SumsIntoPartsOfAWorkSpace) {
     ASSERT_EQ(std::accumulate(sums.begin(), sums.end(), int64_t{0}), 999 * 1000 / 2);
   }
 }
+
+#if defined(__linux__)
+// Another program on one of two processors: threads leave the caller's processor and borrow it, and get back what they may use.
+TEST(ThreadTeam, KeepsItsPromisesBesideABusyProcessor) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  std::vector<int> processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &allowed)) processors.push_back(i);
+  }
+  if (processors.size() < 2) GTEST_SKIP() << "needs two processors";
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processors[1], &one);
+    sched_setaffinity(0, sizeof one, &one);
+    while (!stop) {
+    }
+  });
+  ThreadTeam team(2);
+  std::atomic<int> wrong{0};
+  for (int loop = 0; loop < 200; ++loop) {
+    std::vector<int> calls(8, 0);
+    team.run(8, kWakes, [&](int64_t tile, int) {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
+      while (std::chrono::steady_clock::now() < end) {
+      }
+      ++calls[static_cast<size_t>(tile)];
+    });
+    for (const int count : calls) ASSERT_EQ(count, 1);
+  }
+  stop = true;
+  busy.join();
+  team.run(64, kWakes, [&](int64_t, int worker) {
+    cpu_set_t mine, common;
+    if (sched_getaffinity(0, sizeof mine, &mine) != 0) ++wrong;
+    CPU_AND(&common, &mine, &allowed);
+    const int kept = worker == 0 ? CPU_COUNT(&allowed) : CPU_COUNT(&allowed) - 1;
+    if (!CPU_EQUAL(&common, &mine) || CPU_COUNT(&mine) < kept) ++wrong;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  });
+  EXPECT_EQ(wrong, 0);
+}
+#endif
 
 TEST(ThreadTeam, EndsWithoutEverHavingRun) {
   const ThreadTeam never_used(64);
