@@ -298,7 +298,11 @@ TEST(Graph, SumsOverTheTransposedMatrixAreTheBackward) {
 // The good edges sorted by neighbour, those of one neighbour as they came.
 Graph transposed_reference(const Graph& graph, bool mean) {
   std::vector<int64_t> edges, row_of(graph.edges());
-  for (int64_t r = 0; r < graph.rows; ++r) std::fill(row_of.begin() + graph.offsets[r], row_of.begin() + graph.offsets[r + 1], r);
+  std::vector<float> factors;
+  for (int64_t r = 0; r < graph.rows; ++r) {
+    std::fill(row_of.begin() + graph.offsets[r], row_of.begin() + graph.offsets[r + 1], r);
+    factors.push_back(static_cast<float>(graph.factor(r, mean)));
+  }
   for (int64_t e = 0; e < graph.edges(); ++e)
     if (graph.good(e)) edges.push_back(e);
   std::stable_sort(edges.begin(), edges.end(), [&](int64_t a, int64_t b) { return graph.neighbours[a] < graph.neighbours[b]; });
@@ -306,7 +310,7 @@ Graph transposed_reference(const Graph& graph, bool mean) {
   for (const int64_t e : edges) {
     ++result.offsets[graph.neighbours[e] + 1];
     result.neighbours.push_back(static_cast<int32_t>(row_of[e]));
-    result.weights.push_back(static_cast<float>(graph.factor(row_of[e], mean)) * static_cast<float>(graph.weight(e)));
+    result.weights.push_back(factors[row_of[e]] * static_cast<float>(graph.weight(e)));
   }
   for (int64_t c = 0; c < graph.columns; ++c) result.offsets[c + 1] += result.offsets[c];
   return result;
