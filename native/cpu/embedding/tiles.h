@@ -86,8 +86,11 @@ class RowPrefetch {
   template <int kLocality>
   static void lines(uintptr_t address, int64_t bytes) {
     const uintptr_t end = address + static_cast<uintptr_t>(bytes);
-    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64)
+    for (uintptr_t line = address & ~uintptr_t{63}; line < end; line += 64) {
       __builtin_prefetch(reinterpret_cast<const void*>(line), 0, kLocality);
+      // GCC 12 and 13 drop calls of functions that do nothing but prefetch, as if they had no effect (GCC bug 109985).
+      __asm__ volatile("");
+    }
   }
 
   const float* gradient_;
