@@ -22,6 +22,8 @@ constexpr auto kSpin = std::chrono::microseconds(100);
 // How long a caller whose tiles have run out waits actively for the last tiles of others. It then sleeps, so that the system can
 // give its core to a thread that was interrupted in the middle of a tile.
 constexpr auto kCallerSpin = std::chrono::microseconds(50);
+// How often it looks for one that was interrupted before it sleeps: who is at work at the first look may be interrupted after it.
+constexpr int kLooks = 20;
 // A thread whose processor time stands still for so long was interrupted.
 constexpr auto kInterrupted = std::chrono::microseconds(10);
 
@@ -131,8 +133,11 @@ void ThreadTeam::wake(int most) {
 void ThreadTeam::wait_until_left() {
   state_.fetch_and(~kOpen, std::memory_order_acq_rel);
   const auto left = [this] { return (state_.load(std::memory_order_acquire) & kInside) == 0; };
-  if (spin(kCallerSpin, left)) return;
-  const int interrupted = find_interrupted();
+  int interrupted = -1;
+  for (int look = 0; look < kLooks && interrupted < 0; ++look) {
+    if (spin(kCallerSpin, left)) return;
+    interrupted = find_interrupted();
+  }
   ThreadAffinity before;
   const bool guest = interrupted >= 0 && bring_here(others_[static_cast<size_t>(interrupted)], &before);
   do {
