@@ -34,6 +34,9 @@ constexpr uint64_t kPlace = uint64_t{1} << 16;
 constexpr uint64_t kPlaces = uint64_t{0xffff} << 16;
 constexpr int kNumberShift = 32;
 
+// The first tile of a part of a loop that `parts` threads share.
+int64_t part_begin(int64_t tiles, int part, int parts) { return tiles / parts * part + std::min<int64_t>(tiles % parts, part); }
+
 uint64_t number_of(uint64_t state) { return state >> kNumberShift; }
 
 void pause() {
@@ -64,7 +67,8 @@ bool spin(std::chrono::nanoseconds time, Done&& done) {
 ThreadTeam::ThreadTeam(int threads)
     : threads_(threads),
       spin_(threads <= usable_processors() ? std::chrono::nanoseconds(kSpin) : std::chrono::nanoseconds(0)),
-      whereabouts_(new Whereabouts[static_cast<size_t>(threads)]) {}
+      whereabouts_(new Whereabouts[static_cast<size_t>(threads)]),
+      cursors_(new Cursor[static_cast<size_t>(threads)]) {}
 
 ThreadTeam::~ThreadTeam() {
   stopping_.store(true);
@@ -75,7 +79,7 @@ ThreadTeam::~ThreadTeam() {
 
 void ThreadTeam::run(Loop& loop, double nanoseconds) {
   if (threads_ == 1 || loop.tiles <= 1 || taken_.test_and_set(std::memory_order_acquire)) {
-    loop.work(0);
+    loop.work_alone();
     return;
   }
   if (!started_) start_threads();
@@ -86,15 +90,29 @@ void ThreadTeam::run(Loop& loop, double nanoseconds) {
   if (call || awake > 0) {
     loop_ = &loop;
     loop.processor = current_processor();
+    const int parts = loop.places + 1;
+    for (int part = 0; part < parts; ++part) {
+      cursors_[static_cast<size_t>(part)].next.store(part_begin(loop.tiles, part, parts), std::memory_order_relaxed);
+    }
     const uint64_t number = number_of(state_.load(std::memory_order_relaxed)) + 1;
     state_.store(number << kNumberShift | static_cast<uint64_t>(loop.places) * kPlace | kOpen);
     if (call) wake(loop.places - awake);
-    loop.work(0);
+    work(loop, 0, 0);
     wait_until_left();
   } else {
-    loop.work(0);
+    loop.work_alone();
   }
   taken_.clear(std::memory_order_release);
+}
+
+void ThreadTeam::work(Loop& loop, int home, int worker) {
+  const int parts = loop.places + 1;
+  for (int i = 0; i < parts; ++i) {
+    const int part = (home + i) % parts;
+    std::atomic<int64_t>& next = cursors_[static_cast<size_t>(part)].next;
+    const int64_t end = part_begin(loop.tiles, part + 1, parts);
+    for (int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < end;) loop.body(tile, worker);
+  }
 }
 
 bool ThreadTeam::worth_waking(double nanoseconds) {
@@ -175,7 +193,7 @@ bool ThreadTeam::join(int number, uint64_t& last, Avoidance& avoidance) {
   }
   whereabouts.processor.store(processor, std::memory_order_relaxed);
   whereabouts.inside.store(true, std::memory_order_relaxed);
-  loop_->work(loop_->places - static_cast<int>((state & kPlaces) / kPlace) + 1);
+  work(*loop_, 1 + number % loop_->places, loop_->places - static_cast<int>((state & kPlaces) / kPlace) + 1);
   whereabouts.inside.store(false, std::memory_order_relaxed);
   const uint64_t before = state_.fetch_sub(1);
   if ((before & kOpen) == 0 && (before & kInside) == 1 && caller_asleep_.load() == 1) {

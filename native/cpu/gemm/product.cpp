@@ -408,15 +408,17 @@ cudamoe_status run_product(Stream& stream, const Product& product, float* worksp
   const RowBlocks blocks(groups, shape.rows, plan.block_tiles);
   const int64_t panels = divide_up(product.columns, shape.columns), column_tasks = divide_up(panels, plan.task_panels);
   const auto all_rows = static_cast<double>(groups.offsets == nullptr ? groups.groups * groups.rows : groups.offsets[groups.groups]);
-  constexpr double kFlopsANanosecond = 100;
-  const double cost = 2 * all_rows * static_cast<double>(product.columns) * static_cast<double>(product.depth) / kFlopsANanosecond;
+  // Few rows take as long as their weights need to come from the L2 cache.
+  constexpr double kFlopsANanosecond = 100, kBytesANanosecond = 40;
+  const double weights = static_cast<double>(product.columns) * static_cast<double>(product.depth);
+  const double weight_bytes = weights * static_cast<double>(groups.groups) * (product.packed_bf16 ? 2 : 4);
+  const double cost = std::max(2 * all_rows * weights / kFlopsANanosecond, all_rows > 0 ? weight_bytes / kBytesANanosecond : 0);
   const auto run = HWY_DYNAMIC_DISPATCH(product_task);
   device.for_tiles(blocks.count() * column_tasks, cost, [&](int64_t task, int worker) {
     const RowBlocks::Block block = blocks.block(task / column_tasks);
     if (block.tiles == 0) return;
     const int64_t part = task % column_tasks;
-    // The other threads will have taken the blocks in between.
-    const int64_t next = task / column_tasks + divide_up(plan.workers, column_tasks);
+    const int64_t next = task / column_tasks + 1;
     run(product, plan, block, next < blocks.count() ? blocks.block(next) : RowBlocks::Block{}, part_begin(panels, column_tasks, part),
         part_begin(panels, column_tasks, part + 1), stream, workspace + worker * plan.worker_floats());
   });

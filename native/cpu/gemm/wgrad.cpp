@@ -450,8 +450,7 @@ WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& p
 void wgrad_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, int64_t tasks,
                 Stream& stream, float* workspace) {
   const WgradBlock block = block_of_task(args, plan, groups, task, stream, workspace);
-  // The other threads will have taken the tasks in between.
-  const int64_t next = task + plan.workers;
+  const int64_t next = task + 1;
   if (next < tasks) {
     const WgradBlock next_block = block_of_task(args, plan, groups, next, stream, workspace);
     block.run(&next_block);
