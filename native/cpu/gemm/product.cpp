@@ -116,7 +116,8 @@ void finish_tile(const Product& product, const float* sums, int64_t sums_stride,
 Finish finish_in_registers(const Product& product) {
   if (product.y_bf16 || product.preactivation != nullptr) return Finish::kRaw;
   if (product.derivative && product.below != nullptr) {
-    return product.activation == CUDAMOE_ACTIVATION_RELU && !product.accumulate ? Finish::kReluMask : Finish::kRaw;
+    if (product.activation != CUDAMOE_ACTIVATION_RELU) return Finish::kRaw;
+    return product.accumulate ? Finish::kAccumulateReluMask : Finish::kReluMask;
   }
   if (product.accumulate) return Finish::kAccumulate;
   if (product.derivative || product.activation == CUDAMOE_ACTIVATION_NONE) return Finish::kBias;
@@ -290,7 +291,7 @@ struct ProductTask {
           static_cast<float*>(product.y) + (strided() ? block.group * product.y_group_stride : 0) + row * product.y_row_stride + column;
       args.c_stride = product.y_row_stride;
       args.bias = product.bias == nullptr ? nullptr : product.bias + block.group * product.bias_group_stride + column;
-      if (finish == Finish::kReluMask) {
+      if (product.below != nullptr) {
         args.below = static_cast<const float*>(product.below) + (strided() ? block.group * product.below_group_stride : 0) +
                      row * product.below_row_stride + column;
         args.below_stride = product.below_row_stride;

@@ -50,7 +50,7 @@ constexpr int panels_at_once(int rows) {
 }
 
 // What happens to a finished tile in registers. `raw` stores the sums; the others need f32 outputs.
-enum class Finish { kRaw, kBias, kBiasRelu, kAccumulate, kReluMask };
+enum class Finish { kRaw, kBias, kBiasRelu, kAccumulate, kReluMask, kAccumulateReluMask };
 
 // Cache lines that will be read soon, fetched into the L2 cache one by one while tiles multiply: copying rows that lie in memory or in a
 // far cache would otherwise stall every tile.
@@ -113,7 +113,7 @@ struct TileArgs {
   int64_t c_stride;
   int64_t columns;     // that c has, of the vectors of this tile
   const float* bias;   // kBias, kBiasRelu, kAccumulate: [columns] or null
-  const float* below;  // kReluMask: [rows, columns]
+  const float* below;  // kReluMask, kAccumulateReluMask: [rows, columns]
   int64_t below_stride;
 };
 
@@ -233,11 +233,13 @@ HWY_INLINE void finish_as(F32 d, const TileArgs<B>& args, const Accumulators<kRo
       if (args.bias != nullptr) bias = read(args.bias + j);
     }
     float* c = args.c + j;
-    [[maybe_unused]] const float* below = kFinish == Finish::kReluMask ? args.below + j : nullptr;
+    constexpr bool kMask = kFinish == Finish::kReluMask || kFinish == Finish::kAccumulateReluMask;
+    [[maybe_unused]] const float* below = kMask ? args.below + j : nullptr;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i, c += args.c_stride) {
       VecF32 value = acc.value[i][v];
-      if constexpr (kFinish == Finish::kReluMask) {
+      if constexpr (kFinish == Finish::kAccumulateReluMask) value = read(c) + value;
+      if constexpr (kMask) {
         value = value * hn::IfThenZeroElse(read(below) <= hn::Zero(d), hn::Set(d, 1.0f));
         below += args.below_stride;
       } else if constexpr (kFinish != Finish::kRaw) {
@@ -267,6 +269,8 @@ HWY_INLINE void finish_tile_in_registers(F32 d, const TileArgs<B>& args, const A
       return finish_as<Finish::kAccumulate, kWhole>(d, args, acc);
     case Finish::kReluMask:
       return finish_as<Finish::kReluMask, kWhole>(d, args, acc);
+    case Finish::kAccumulateReluMask:
+      return finish_as<Finish::kAccumulateReluMask, kWhole>(d, args, acc);
   }
 }
 
