@@ -16,8 +16,8 @@ internal sealed class DevicesCommand : CliCommand
     public override int Run(ParseResult arguments, CliContext context, CancellationToken cancellation)
     {
         BackendReport report = BackendReport.Query();
-        if (report.LibraryPath is null)
-            throw new NativeLibraryException("the native library could not be loaded. Tried:\n" + string.Join('\n', report.Attempts.Select(a => "  " + a)));
+        if (report.Failure is { } failure)
+            throw new NativeLibraryException(failure);
         DevicesResult result = new() { Backends = [.. report.Backends.Select(Open)] };
         if (context.Format == OutputFormat.Json)
         {

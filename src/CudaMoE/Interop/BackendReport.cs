@@ -17,6 +17,9 @@ public sealed record BackendStatus(string Name, bool Usable, string Library, str
 /// <param name="Backends">The backends; empty when the library could not be loaded.</param>
 public sealed record BackendReport(string? LibraryPath, string? Version, IReadOnlyList<string> Attempts, IReadOnlyList<BackendStatus> Backends)
 {
+    /// <summary>Why the native library could not be loaded, and what builds it; null when it is loaded.</summary>
+    public string? Failure { get; init; }
+
     /// <summary>Looks; it never throws because something is missing.</summary>
     public static unsafe BackendReport Query()
     {
@@ -24,9 +27,9 @@ public sealed record BackendReport(string? LibraryPath, string? Version, IReadOn
         {
             NativeLibraryLoader.EnsureLoaded();
         }
-        catch (NativeLibraryException)
+        catch (NativeLibraryException e)
         {
-            return new(null, null, NativeLibraryLoader.Tried, []);
+            return new(null, null, NativeLibraryLoader.Tried, []) { Failure = e.Message };
         }
 
         List<BackendStatus> backends = [];
