@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using CudaMoE.Benchmarking;
 using CudaMoE.Cli.Experiments;
 using CudaMoE.Graphs;
 using CudaMoE.Training;
@@ -23,6 +24,9 @@ namespace CudaMoE.Cli;
 [JsonSerializable(typeof(ImportResult))]
 [JsonSerializable(typeof(TrainResult))]
 [JsonSerializable(typeof(ExperimentResult))]
+[JsonSerializable(typeof(ExperimentCellsResult))]
+[JsonSerializable(typeof(RollbackResult))]
+[JsonSerializable(typeof(BalancerCostResult))]
 [JsonSerializable(typeof(Streaming.StreamResult))]
 [JsonSerializable(typeof(Encoders.EncodeAnswer))]
 [JsonSerializable(typeof(EvaluateResult))]
@@ -56,6 +60,27 @@ internal sealed record CliError
 internal sealed record DevicesResult
 {
     public required IReadOnlyList<BackendResult> Backends { get; init; }
+}
+
+/// <summary>Answer of <c>experiment --list</c>.</summary>
+internal sealed record ExperimentCellsResult
+{
+    public required IReadOnlyList<string> Cells { get; init; }
+}
+
+/// <summary>Answer of <c>stream --rollback</c>.</summary>
+internal sealed record RollbackResult
+{
+    public required string Folder { get; init; }
+
+    /// <summary>The last window that is left; 0 = none.</summary>
+    public required int Window { get; init; }
+}
+
+/// <summary>Answer of <c>bench balancers</c>.</summary>
+internal sealed record BalancerCostResult
+{
+    public required IReadOnlyList<BalancerCost> Costs { get; init; }
 }
 
 /// <summary>A backend and, where one can be opened, its default device.</summary>

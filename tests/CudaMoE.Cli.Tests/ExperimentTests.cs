@@ -19,6 +19,8 @@ public sealed class ExperimentTests : IDisposable
     {
         WriteExperiment();
         Assert.Equal(string.Concat(Cells.Select(cell => cell + "\n")), Run(0, "--list").Output.ReplaceLineEndings("\n"));
+        using (JsonDocument listed = JsonDocument.Parse(Run(0, "--list", "--output", "json").Output))
+            Assert.Equal(Cells, listed.RootElement.GetProperty("cells").EnumerateArray().Select(cell => cell.GetString()!));
         Assert.False(Directory.Exists(Path.Combine(_folder.Path, "experiments")));
 
         // Cancelled before the third cell, the first two stand and there is a report of them.

@@ -41,7 +41,7 @@ public sealed class StreamTests : IDisposable
         Assert.Equal(0, ToolProcess.RunHere("stream", file, "--to", run, "--until", "2").ExitCode);
         Assert.Equal(2, Directory.GetDirectories(Path.Combine(run, "windows")).Length);
         Dictionary<string, string> before = Weights(run);
-        Assert.Equal(0, ToolProcess.RunHere("stream", file, "--to", run, "--rollback", "1").ExitCode);
+        Assert.Equal(1, (int)JsonNode.Parse(ToolProcess.RunHere("stream", file, "--to", run, "--rollback", "1", "--output", "json").Output)!["window"]!);
         Assert.Single(Directory.GetDirectories(Path.Combine(run, "windows")));
         ToolResult again = ToolProcess.RunHere("stream", file, "--to", run, "--until", "2");
         Assert.Equal(0, again.ExitCode);

@@ -42,6 +42,18 @@ public sealed class ToolTests : IDisposable
         Assert.Equal("sm_80", simt.GetProperty("level").GetString());
     }
 
+    [Fact]
+    public void BenchBalancers_AnswersAsJson()
+    {
+        string config = Path.Combine(Repository.Root, "benchmarks", "configs", "mmoe.json");
+
+        ToolResult result = ToolProcess.RunHere("bench", "balancers", "--config", config, "--batch", "16", "--rounds", "3", "--steps", "1", "--tasks", "2", "--output", "json");
+
+        using JsonDocument document = JsonDocument.Parse(result.Output);
+        JsonElement equal = document.RootElement.GetProperty("costs")[0];
+        Assert.Equal((2, 1.0), (equal.GetProperty("tasks").GetInt32(), equal.GetProperty("ratio").GetDouble()));
+    }
+
     [Theory]
     [InlineData("devices")]
     [InlineData("doctor")]
@@ -53,6 +65,7 @@ public sealed class ToolTests : IDisposable
 
         Assert.Equal(3, result.ExitCode);
         Assert.Contains("nothing-here", result.Output + result.Error, StringComparison.Ordinal);
+        Assert.Contains("./build.sh build", result.Output + result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
     }
 

@@ -68,7 +68,10 @@ internal sealed class BenchBalancersCommand : CliCommand
             throw new UsageException($"--config: its model is {config.Model}; balancers are compared on mmoe", null);
         IReadOnlyList<BalancerCost> costs = BalancerBenchmark.Run(
             config, new() { Device = arguments.GetRequiredValue(_device), Tasks = tasks, Batch = batch, Rounds = rounds, Steps = steps });
-        context.WriteRaw(BalancerCostReport.Markdown(costs));
+        if (context.Format == OutputFormat.Json)
+            context.WriteJson(new() { Costs = costs }, CliJson.Default.BalancerCostResult);
+        else
+            context.WriteRaw(BalancerCostReport.Markdown(costs));
         if (arguments.GetValue(_html) is { } path)
             AtomicFile.Write(path, Encoding.UTF8.GetBytes(BalancerCostReport.Html(costs, $"Cost of balancing, {config.Name}, batch {batch ?? config.Batch}")));
         return ExitCodes.Ok;

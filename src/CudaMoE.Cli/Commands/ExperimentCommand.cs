@@ -45,7 +45,10 @@ internal sealed class ExperimentCommand : CliCommand
         IReadOnlyList<ExperimentCell> cells = file.Cells(path);
         if (arguments.GetValue(_list))
         {
-            context.WriteRaw(string.Concat(cells.Select(cell => cell.Name + "\n")));
+            if (context.Format == OutputFormat.Json)
+                context.WriteJson(new() { Cells = [.. cells.Select(cell => cell.Name)] }, CliJson.Default.ExperimentCellsResult);
+            else
+                context.WriteRaw(string.Concat(cells.Select(cell => cell.Name + "\n")));
             return ExitCodes.Ok;
         }
 

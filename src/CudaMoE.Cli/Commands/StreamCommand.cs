@@ -74,7 +74,10 @@ internal sealed class StreamCommand : CliCommand
         if (arguments.GetValue(_rollback) is { } window)
         {
             StreamTrainer.RollBack(description, folder, window);
-            context.Note($"{folder} is rolled back to window {window}");
+            if (context.Format == OutputFormat.Json)
+                context.WriteJson(new() { Folder = folder, Window = window }, CliJson.Default.RollbackResult);
+            else
+                context.Note($"{folder} is rolled back to window {window}");
             return ExitCodes.Ok;
         }
 
