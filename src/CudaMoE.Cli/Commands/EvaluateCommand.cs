@@ -79,6 +79,8 @@ internal sealed class EvaluateCommand : CliCommand
             loaded.Encoders,
             p => view.OnDataProgress(new(p.Stage.ToString().ToLowerInvariant(), p.File, p.Rows, p.Length == 0 ? 1 : (double)p.BytesRead / p.Length)),
             cancellation);
+        foreach (string notice in data.Notices)
+            view.OnNotice(notice);
         DatasetSplit? split = name switch
         {
             "train" => data.Train,

@@ -80,6 +80,8 @@ internal sealed class InspectCommand : CliCommand
             encoders: null,
             p => view.OnDataProgress(new(p.Stage.ToString().ToLowerInvariant(), p.File, p.Rows, p.Length == 0 ? 1 : (double)p.BytesRead / p.Length)),
             cancellation));
+        foreach (string notice in data.Notices)
+            view.OnNotice(notice);
         return ModelShape.Of(description, data.Encoders);
     }
 

@@ -6,6 +6,7 @@ namespace CudaMoE.Cli.Rendering;
 /// <summary>Shows an experiment on standard error: in a terminal a bar of the cells and one of the run that goes on; a line at the end of each cell everywhere.</summary>
 internal sealed class CellProgress(CliContext context, int cells) : ITrainingObserver
 {
+    private readonly HashSet<string> _notices = [];
     private ProgressTask? _all;
     private ProgressTask? _cell;
     private int _done;
@@ -39,6 +40,13 @@ internal sealed class CellProgress(CliContext context, int cells) : ITrainingObs
         if (_all is not null)
             _all.Value = _done;
         context.Note($"{_done}/{cells} {name}: {status}{(message is null ? "" : $", {message}")}");
+    }
+
+    public void OnNotice(string notice)
+    {
+        // Cells of the same data have the same ones.
+        if (_notices.Add(notice))
+            context.Note($"notice: {notice}");
     }
 
     public void OnProgress(in TrainingProgress progress)

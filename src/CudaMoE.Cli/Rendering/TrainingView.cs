@@ -64,6 +64,8 @@ internal sealed class TrainingView : ITrainingObserver
         _phase = text;
     }
 
+    public void OnNotice(string notice) => _context.Note($"notice: {notice}");
+
     public void OnStarted(string runFolder, RunStartedEvent started) => Begin(runFolder, started, step: 0, resumed: "");
 
     public void OnResumed(string runFolder, RunStartedEvent started, RunResumedEvent resumed) =>

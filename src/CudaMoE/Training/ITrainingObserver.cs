@@ -11,6 +11,11 @@ public interface ITrainingObserver
     {
     }
 
+    /// <summary>Something about the data that a user should know though it is no error, see <see cref="Data.Dataset.Notices"/>; when the data is open.</summary>
+    void OnNotice(string notice)
+    {
+    }
+
     /// <summary>The run folder stands and training begins.</summary>
     void OnStarted(string runFolder, RunStartedEvent started)
     {

@@ -65,9 +65,10 @@ public static class Trainer
         return run.Resume(checkpoint, cancellation);
     }
 
-    /// <summary>Opens the data of a description and reports the building of its cache.</summary>
-    internal static Dataset OpenData(ModelDescription description, string baseFolder, FittedEncoders? encoders, ITrainingObserver observer, CancellationToken cancellation) =>
-        Dataset.Open(
+    /// <summary>Opens the data of a description and reports the building of its cache and the notices.</summary>
+    internal static Dataset OpenData(ModelDescription description, string baseFolder, FittedEncoders? encoders, ITrainingObserver observer, CancellationToken cancellation)
+    {
+        Dataset data = Dataset.Open(
             description,
             baseFolder,
             encoders,
@@ -77,6 +78,10 @@ public static class Trainer
                 progress.Rows,
                 progress.Length == 0 ? 1 : (double)progress.BytesRead / progress.Length)),
             cancellation);
+        foreach (string notice in data.Notices)
+            observer.OnNotice(notice);
+        return data;
+    }
 
     /// <summary>The description with full paths, so that a checkpoint can be used from any folder.</summary>
     internal static ModelDescription Rooted(ModelDescription description, string baseFolder)
