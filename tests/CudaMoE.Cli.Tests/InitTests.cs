@@ -93,6 +93,50 @@ public sealed class InitTests : IDisposable
     }
 
     [Theory]
+    [InlineData("a,a,y\n1,2,0\n3,4,1\n", "same name")]
+    [InlineData(",a,y\n0,p,1\n1,q,0\n", "column 1 of the header has no name")]
+    public void Header_AboveNumbers_IsTakenAsOneAlsoWhenItIsWrong(string csv, string reason)
+    {
+        ToolResult result = ToolProcess.RunHere("init", _folder.Write("x.csv", csv), "--to", Model);
+
+        Assert.Equal(2, result.ExitCode);
+        Assert.Contains(reason, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Encodings_ThatTheReaderKnows_AreGuessedFromToo()
+    {
+        const string Text = "a;b;y\r1,5;x;0\r2,5;y;1\r";
+        string wide = Path.Combine(_folder.Path, "wide.csv");
+        File.WriteAllText(wide, Text, Encoding.Unicode);
+        string packed = Path.Combine(_folder.Path, "packed.csv");
+        using (StreamWriter writer = new(new GZipStream(File.Create(packed), CompressionLevel.Fastest)))
+            writer.Write(Text);
+
+        foreach (string path in new[] { wide, packed })
+        {
+            ModelDescription model = Init(path, "--force");
+
+            Assert.Equal((";", true), (model.Data!.Format.Separator, model.Data.Format.Header));
+            Assert.Equal(["a", "b"], model.Features.Select(f => f.Name));
+        }
+    }
+
+    [Theory]
+    [InlineData("red", "blue", "10", 3, true)]
+    [InlineData("9", "-1.5", "10", 3, true)]
+    [InlineData("red", "blue", "10", 2, false)]
+    public void Classes_AreListedWhereTheSampleIsTheWholeFile(string first, string second, string third, int sample, bool listed)
+    {
+        string data = _folder.Write("x.csv", $"a,y\n1.5,{first}\n2.5,{second}\n3.5,{third}\n");
+
+        ModelDescription model = Init(data, "--task", "y:multiclass", "--sample", $"{sample}");
+
+        string[] sorted = first == "9" ? [second, first, third] : [third, second, first];
+        Assert.Equal(listed ? sorted : null, model.Tasks[0].Classes);
+    }
+
+    [Theory]
     [InlineData("a;b;y\n1,5;x;0\n2,5;y;1\n", ";")]
     [InlineData("a\tb\ty\n1\tx\t0\n2\ty\t1\n", "\t")]
     [InlineData("a|b|y\n1|x|0\n2|y|1\n", "|")]

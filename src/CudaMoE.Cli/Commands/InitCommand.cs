@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text;
+using CudaMoE.Checkpoints;
 using CudaMoE.Cli.Starter;
 using CudaMoE.Data;
 using CudaMoE.Description;
@@ -62,12 +63,12 @@ internal sealed class InitCommand : CliCommand
         if (arguments.GetValue(_rows) < 1)
             throw new UsageException($"--sample is {arguments.GetValue(_rows)}; it must be at least 1");
         FileFormat format = TextLayout.Detect(data, Separator(arguments.GetValue(_separator)), arguments.GetValue(_header), arguments.GetValue(_columns)?.Split(','));
-        ColumnSample[] columns = Sample(data, format, arguments.GetValue(_rows), cancellation);
-        StarterContent content = Guess(arguments, columns, format, data, to);
+        ColumnSample[] columns = Sample(data, format, arguments.GetValue(_rows), out bool whole, cancellation);
+        StarterContent content = Guess(arguments, columns, whole, format, data, to);
         string text = StarterFile.Write(content);
         // The file must be right as it stands; a guess that is not is a defect of the guesser, and is not written.
         DescriptionJson.Parse(text);
-        File.WriteAllText(to, text, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false));
+        AtomicFile.Write(to, Encoding.UTF8.GetBytes(text));
         Answer(context, content, to);
         return ExitCodes.Ok;
     }
@@ -80,7 +81,7 @@ internal sealed class InitCommand : CliCommand
         _ => throw new UsageException($"--separator is \"{given}\"; it must be one character, or 'tab'"),
     };
 
-    private static ColumnSample[] Sample(string path, FileFormat format, int rows, CancellationToken cancellation)
+    private static ColumnSample[] Sample(string path, FileFormat format, int rows, out bool whole, CancellationToken cancellation)
     {
         using DelimitedReader reader = new(path, format);
         ColumnSample[] columns = [.. reader.Columns.Select(name => new ColumnSample(name))];
@@ -93,13 +94,14 @@ internal sealed class InitCommand : CliCommand
                 columns[i].Add(reader.Field(i));
         }
 
-        return reader.Rows > 0 ? columns : throw new DataException("the file has no rows beside its header", path);
+        whole = !reader.Read();
+        return columns[0].Rows > 0 ? columns : throw new DataException("the file has no rows beside its header", path);
     }
 
-    private StarterContent Guess(ParseResult arguments, ColumnSample[] columns, FileFormat format, string data, string to)
+    private StarterContent Guess(ParseResult arguments, ColumnSample[] columns, bool whole, FileFormat format, string data, string to)
     {
         string[] named = arguments.GetValue(_tasks) ?? [];
-        TaskGuess[] tasks = named.Length > 0 ? [.. named.Select(t => NamedTask(t, columns))] : [StarterGuess.Task(StarterGuess.LikelyLabel(columns), type: null, positive: null)];
+        TaskGuess[] tasks = named.Length > 0 ? [.. named.Select(t => NamedTask(t, columns, whole))] : [StarterGuess.Task(StarterGuess.LikelyLabel(columns), type: null, positive: null, whole)];
         if (tasks.Select(t => t.Column).Distinct().Count() != tasks.Length)
             throw new UsageException("--task names a column twice");
         ColumnSample[] ignored = [.. (arguments.GetValue(_ignore) ?? []).Select(name => Find(columns, name))];
@@ -123,17 +125,17 @@ internal sealed class InitCommand : CliCommand
         };
     }
 
-    private static TaskGuess NamedTask(string given, ColumnSample[] columns)
+    private static TaskGuess NamedTask(string given, ColumnSample[] columns, bool whole)
     {
         // A column's own name may hold ':' or '='.
         if (Array.Exists(columns, c => c.Name == given))
-            return StarterGuess.Task(Find(columns, given), type: null, positive: null);
+            return StarterGuess.Task(Find(columns, given), type: null, positive: null, whole);
         int equals = given.IndexOf('=', StringComparison.Ordinal);
         if (equals > 0)
-            return StarterGuess.Task(Find(columns, given[..equals]), TaskType.Binary, given[(equals + 1)..].Trim());
+            return StarterGuess.Task(Find(columns, given[..equals]), TaskType.Binary, given[(equals + 1)..].Trim(), whole);
         int colon = given.LastIndexOf(':');
         if (colon <= 0)
-            return StarterGuess.Task(Find(columns, given), type: null, positive: null);
+            return StarterGuess.Task(Find(columns, given), type: null, positive: null, whole);
         TaskType type = given[(colon + 1)..] switch
         {
             "binary" => TaskType.Binary,
@@ -141,7 +143,7 @@ internal sealed class InitCommand : CliCommand
             "multiclass" => TaskType.Multiclass,
             string other => throw new UsageException($"--task {given}: \"{other}\" is not a type of task", "types are binary, regression and multiclass"),
         };
-        return StarterGuess.Task(Find(columns, given[..colon]), type, positive: null);
+        return StarterGuess.Task(Find(columns, given[..colon]), type, positive: null, whole);
     }
 
     private static ColumnSample Find(ColumnSample[] columns, string name) =>

@@ -178,6 +178,8 @@ internal static class StarterFile
             keys.Add($"\"column\": {Quote(task.Column)}");
         if (task.Positive is { } positive)
             keys.Add($"\"positive\": [{string.Join(", ", positive.Select(Quote))}]");
+        if (task.Classes is { } classes)
+            keys.Add($"\"classes\": [{string.Join(", ", classes.Select(Quote))}]");
         if (task.Transform != LabelTransform.None)
             keys.Add($"\"transform\": {Name(task.Transform)}");
         return $"{{ {string.Join(", ", keys)} }}";

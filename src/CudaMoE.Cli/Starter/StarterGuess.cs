@@ -1,3 +1,4 @@
+using System.Globalization;
 using CudaMoE.Description;
 
 namespace CudaMoE.Cli.Starter;
@@ -38,8 +39,9 @@ internal static class StarterGuess
     /// <param name="column">The column.</param>
     /// <param name="type">The type that the user gave; null = the one that fits.</param>
     /// <param name="positive">The text that counts as 1, if the user gave it.</param>
+    /// <param name="whole">Whether the sample is all rows, so that its classes are all there are.</param>
     /// <exception cref="UsageException">The column cannot be such a task.</exception>
-    public static TaskGuess Task(ColumnSample column, TaskType? type, string? positive)
+    public static TaskGuess Task(ColumnSample column, TaskType? type, string? positive, bool whole)
     {
         if (column.Distinct < 2)
             throw new UsageException($"column \"{column.Name}\" has {(column.Distinct == 0 ? "no values" : "one value only")} in the sample, so there is nothing to learn from it");
@@ -57,7 +59,8 @@ internal static class StarterGuess
             default:
                 if (column.Distinct > MaxClasses)
                     throw new UsageException($"column \"{column.Name}\" has {column.Distinct} different values, too many for classes", $"--task {column.Name}=VALUE makes a binary task of one value");
-                return new(column, task, Facts(column));
+                // A class of few rows may be in the validation rows only.
+                return new(column, whole ? task with { Classes = [.. SortedClasses(column)] } : task, Facts(column));
         }
     }
 
@@ -88,6 +91,11 @@ internal static class StarterGuess
         string chosen = column.Counts.Keys.FirstOrDefault(k => PositiveTexts.Contains(k.ToLowerInvariant())) ?? column.Counts.MinBy(p => p.Value).Key;
         return new(column, task with { Positive = [chosen] }, $"{Share(column.Counts[chosen], column)} of the sample are 1; if the other value should be 1, swap it");
     }
+
+    // In the order in which training sorts the classes that it learns.
+    private static IEnumerable<string> SortedClasses(ColumnSample column) => column.IsNumeric
+        ? column.Counts.Keys.OrderBy(text => double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture)).ThenBy(text => text, StringComparer.Ordinal)
+        : column.Counts.Keys.Order(StringComparer.Ordinal);
 
     private static FeatureDescription ListFeature(ColumnSample column, char separator, int parts, bool numbers)
     {

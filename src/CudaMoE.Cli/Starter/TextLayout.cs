@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.IO.Compression;
 using System.Text;
 using CudaMoE.Data;
 using CudaMoE.Description;
@@ -9,7 +8,6 @@ namespace CudaMoE.Cli.Starter;
 /// <summary>Finds out how a delimited file is written, from its first lines.</summary>
 internal static class TextLayout
 {
-    private const int HeadBytes = 1 << 18;
     private const int HeadLines = 50;
     private static readonly char[] Separators = [',', '\t', ';', '|'];
 
@@ -24,7 +22,7 @@ internal static class TextLayout
         List<string> lines = Head(path);
         char chosen = separator ?? GuessSeparator(lines);
         string[] first = Split(lines[0], chosen);
-        if (header ?? (columns is null && LooksLikeNames(first)))
+        if (header ?? (columns is null && (LooksLikeNames(first) || StandsAboveNumbers(first, lines, chosen))))
             return new() { Separator = chosen.ToString() };
         if (columns is not null && columns.Count != first.Length)
             throw new UsageException($"--columns names {columns.Count} columns, but the first line of {path} has {first.Length} fields");
@@ -50,7 +48,7 @@ internal static class TextLayout
     /// <summary>Whether the fields of a first line are names rather than values: all given, all different, none a number.</summary>
     public static bool LooksLikeNames(IReadOnlyList<string> fields) =>
         fields.Distinct().Count() == fields.Count
-        && fields.All(f => f.Length > 0 && !ColumnSample.IsMissingMark(f) && !double.TryParse(f, NumberStyles.Float, CultureInfo.InvariantCulture, out _));
+        && fields.All(f => f.Length > 0 && !ColumnSample.IsMissingMark(f) && !IsNumber(f));
 
     /// <summary>The fields of a line, trimmed and without their quotes.</summary>
     public static string[] Split(string line, char separator)
@@ -77,23 +75,23 @@ internal static class TextLayout
         return [.. fields];
     }
 
+    // Names may repeat or be missing by mistake; the reader of the file says so. Nothing but names stands above a column of numbers.
+    private static bool StandsAboveNumbers(string[] fields, List<string> lines, char separator)
+    {
+        string[][] rows = [.. lines.Skip(1).Select(line => Split(line, separator))];
+        return rows.Length > 0 && !Array.Exists(fields, IsNumber)
+            && Enumerable.Range(0, fields.Length).Any(i => fields[i].Length > 0 && !ColumnSample.IsMissingMark(fields[i]) && Array.TrueForAll(rows, row => i < row.Length && IsNumber(row[i])));
+    }
+
+    private static bool IsNumber(string text) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out _);
+
     private static List<string> Head(string path)
     {
-        try
-        {
-            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-            using Stream text = path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? new GZipStream(file, CompressionMode.Decompress) : file;
-            byte[] head = new byte[HeadBytes];
-            int length = text.ReadAtLeast(head, head.Length, throwOnEndOfStream: false);
-            string[] lines = Encoding.UTF8.GetString(head, 0, length).TrimStart('\ufeff').Split('\n');
-            // The last line may be cut by the end of the head.
-            int whole = length == head.Length && lines.Length > 1 ? lines.Length - 1 : lines.Length;
-            List<string> filled = [.. lines.Take(whole).Select(l => l.TrimEnd('\r')).Where(l => l.Trim().Length > 0).Take(HeadLines)];
-            return filled.Count > 0 ? filled : throw new DataException("the file is empty", path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
-        {
-            throw new DataException($"{path}: cannot be read: {e.Message}", e);
-        }
+        // With a separator that text does not have, a row is a line, decompressed and decoded as data is.
+        using DelimitedReader reader = new(path, new() { Separator = "\u001E", Quote = null, Header = false, Columns = ["line"] });
+        List<string> lines = [];
+        while (lines.Count < HeadLines && reader.Read())
+            lines.Add(Encoding.UTF8.GetString(reader.Field(0)));
+        return lines.Any(l => l.Length > 0) ? lines : throw new DataException("the file is empty", path);
     }
 }
