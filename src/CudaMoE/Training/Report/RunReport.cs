@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using CudaMoE.Checkpoints;
 
 namespace CudaMoE.Training;
 
@@ -28,11 +29,9 @@ public static class RunReport
     {
         ArgumentNullException.ThrowIfNull(folder);
         string html = Build(RunLogReader.Read(folder.MetricsPath), transfer);
-        string temporary = path + ".tmp";
         try
         {
-            File.WriteAllText(temporary, html, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false));
-            File.Move(temporary, path, overwrite: true);
+            AtomicFile.Write(path, Encoding.UTF8.GetBytes(html));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
