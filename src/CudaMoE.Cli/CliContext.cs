@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -89,6 +90,7 @@ internal sealed class CliContext
     /// <summary>A note for people on standard error.</summary>
     public void Note(string text)
     {
+        text = Visible(text);
         // A terminal may show live progress, which its console moves out of the way; a file or pipe gets the line as it is, not folded.
         if (Log.Profile.Out.IsTerminal)
             Log.WriteLine(text);
@@ -96,9 +98,22 @@ internal sealed class CliContext
             _error.WriteLine(text);
     }
 
+    // Messages quote files, whose control characters would steer the terminal.
+    private static string Visible(string text)
+    {
+        if (!text.Any(IsInvisible))
+            return text;
+        StringBuilder visible = new();
+        foreach (char c in text)
+            _ = IsInvisible(c) ? visible.Append(CultureInfo.InvariantCulture, $"\\u{(int)c:X4}") : visible.Append(c);
+        return visible.ToString();
+
+        static bool IsInvisible(char c) => char.IsControl(c) && c is not ('\n' or '\r' or '\t');
+    }
+
     private static IAnsiConsole Console(TextWriter writer)
     {
-        // NO_COLOR (no-color.org) asks for no colours; bold and cursor movement are left out with them, so that not one escape code is written.
+        // NO_COLOR (no-color.org) asks for no colours; bold and cursor movement are left out with them.
         bool plain = !string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"));
         IAnsiConsole console = AnsiConsole.Create(new()
         {

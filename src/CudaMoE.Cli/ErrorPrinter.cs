@@ -32,6 +32,8 @@ internal static class ErrorPrinter
         DataException e => Usage("data", e.Message, "correct the file, or the data section of the model file"),
         CheckpointFormatException e => Usage("checkpoint", e.Message, "the file is incomplete or was changed; a run folder keeps other checkpoints under checkpoints/"),
         ExportException e => Usage("export", e.Message, null),
+        RunLogException { InnerException: FileNotFoundException or DirectoryNotFoundException } e => Usage("file", e.Message, null),
+        RunLogException { InnerException: IOException or UnauthorizedAccessException } e => new() { Kind = "file", Message = e.Message, ExitCode = ExitCodes.Failed },
         RunLogException e => Usage("run_folder", e.Message, "a run folder is what 'cudamoe train' makes, e.g. runs/census-20260102-030405"),
         NativeLibraryException e => Environmental("native_library", e.Message, "'cudamoe doctor' shows what was looked for and where"),
         NativeArgumentException e => Usage("argument", e.Message, null),

@@ -7,7 +7,7 @@ namespace CudaMoE.Cli;
 /// <summary>Reads model files, with keys replaced from the command line.</summary>
 internal static class ModelFile
 {
-    private static readonly JsonDocumentOptions Lenient = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
+    private static readonly JsonDocumentOptions Lenient = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true, AllowDuplicateProperties = false };
 
     /// <summary>Reads a model file; the overrides win over what it says.</summary>
     /// <param name="path">The file.</param>

@@ -154,6 +154,9 @@ public sealed class EndToEndTests : IDisposable
 
         Assert.Contains("report", result.Error, StringComparison.Ordinal);
         string folder = Assert.Single(Directory.GetDirectories(Path.Combine(_folder.Path, "runs")));
+        Assert.Matches(@"error: step \d+: the loss of task amount is (NaN|-?Infinity); the first tensor that is not finite is the (logits of task amount|parameter \S+)", result.Error);
+        Assert.Contains($"the last good checkpoint is {Path.Combine(folder, "checkpoints", "000001-step-0")}", result.Error, StringComparison.Ordinal);
+        Run(0, "evaluate", folder, "--split", "validation");
         Assert.Contains("Failed after", File.ReadAllText(Path.Combine(folder, "report.html")), StringComparison.Ordinal);
     }
 

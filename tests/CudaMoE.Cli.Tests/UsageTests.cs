@@ -114,6 +114,8 @@ public sealed class UsageTests : IDisposable
             (new CheckpointFormatException("file", "x"), 2, "checkpoint"),
             (new ExportException("x"), 2, "export"),
             (new RunLogException("x"), 2, "run_folder"),
+            (new RunLogException("x", new IOException("y")), 1, "file"),
+            (new RunLogException("x", new DirectoryNotFoundException("y")), 2, "file"),
             (new NativeArgumentException("x"), 2, "argument"),
             (new FileNotFoundException("x"), 2, "file"),
             (new NativeLibraryException("x"), 3, "native_library"),

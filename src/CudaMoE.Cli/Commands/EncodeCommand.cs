@@ -42,9 +42,9 @@ internal sealed class EncodeCommand : CliCommand
 
     private readonly Option<int?> _maxTokens = new("--max-tokens") { HelpName = "N", Description = "Tokens of a text at most. Default: as the folder says" };
 
-    private readonly Option<StateType> _type = new("--type") { HelpName = "TYPE", Description = "States: type of the numbers, f16, f32 or bf16", DefaultValueFactory = _ => StateType.F16 };
+    private readonly Option<StateType?> _type = new("--type") { HelpName = "TYPE", Description = "States: type of the numbers, f16, f32 or bf16. Default: f16" };
 
-    private readonly Option<Precision> _precision = new("--precision") { HelpName = "TYPE", Description = "Operands of the products: f32 or bf16", DefaultValueFactory = _ => Precision.F32 };
+    private readonly Option<Precision> _precision = new("--precision") { HelpName = "TYPE", Description = "Operands of the products: f32 or bf16. Default: f32" };
 
     private readonly Option<int> _batch = new("--batch-tokens") { HelpName = "N", Description = "Tokens of a batch at most", DefaultValueFactory = _ => new EncoderOptions().BatchTokens };
 
@@ -100,7 +100,7 @@ internal sealed class EncodeCommand : CliCommand
         EncodeAnswer answer;
         if (pixels is not null)
         {
-            answer = Pictures(pixels, to, folder, device, options, arguments.GetValue(_type), context, cancellation);
+            answer = Pictures(pixels, to, folder, device, options, arguments.GetValue(_type) ?? StateType.F16, context, cancellation);
         }
         else
         {
@@ -137,7 +137,7 @@ internal sealed class EncodeCommand : CliCommand
         IReadOnlyList<KeyValuePair<string, string>> texts = StateEncoding.ReadTexts(table, format, arguments.GetRequiredValue(_item), arguments.GetValue(_text)!);
         if (texts.Count == 0)
             throw new Data.DataException("no row has a text in the columns of --text", table);
-        new EncodeProgress(context, texts.Count, "items").Show(progress => StateEncoding.Write(to, texts, encoder, arguments.GetValue(_type), done => progress(done), null, cancellation));
+        new EncodeProgress(context, texts.Count, "items").Show(progress => StateEncoding.Write(to, texts, encoder, arguments.GetValue(_type) ?? StateType.F16, done => progress(done), null, cancellation));
         return new() { Items = texts.Count, Layers = encoder.LayerNumbers, Width = encoder.Width, Pooling = encoder.Pooling };
     }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using CudaMoE.Checkpoints;
 using CudaMoE.Cli.Rendering;
 using CudaMoE.Training;
 
@@ -48,15 +49,32 @@ internal abstract class RunCommand : CliCommand
         {
             result = view.Show(() => train(view));
         }
-        catch (Exception e) when (report && view.RunFolder is not null && e is not OperationCanceledException)
+        catch (Exception e) when (view.RunFolder is not null && e is not OperationCanceledException)
         {
-            context.Note($"report {RunReport.Write(RunFolder.Open(view.RunFolder))}");
+            if (report && WriteReport(context, view.RunFolder) is { } path)
+                context.Note($"report {path}");
+            if (e is NonFiniteException && new CheckpointStore(RunFolder.Open(view.RunFolder).CheckpointsPath).OpenLatest() is { } good)
+                context.Note($"the last good checkpoint is {good.Folder}; 'cudamoe train --parameters' starts from its {CheckpointFolder.WeightsFile} with other settings");
             throw;
         }
 
-        string? path = report ? RunReport.Write(RunFolder.Open(result.RunFolder)) : null;
-        Answer(context, result, path);
-        return result.Status == RunStatus.Cancelled ? ExitCodes.Cancelled : ExitCodes.Ok;
+        string? written = report ? WriteReport(context, result.RunFolder) : null;
+        Answer(context, result, written);
+        return result.Status == RunStatus.Cancelled ? ExitCodes.Cancelled : report && written is null ? ExitCodes.Failed : ExitCodes.Ok;
+    }
+
+    // A report that cannot be written must hide neither the results nor why a run failed.
+    private static string? WriteReport(CliContext context, string runFolder)
+    {
+        try
+        {
+            return RunReport.Write(RunFolder.Open(runFolder));
+        }
+        catch (RunLogException e)
+        {
+            context.Note($"error: {e.Message}");
+            return null;
+        }
     }
 
     private static void Answer(CliContext context, TrainingResult result, string? report)
