@@ -220,6 +220,16 @@
 
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
 
+  // A legend of several lines must not take its height from the plot, so the chart grows by what is more than one line.
+  Chart.register({
+    id: 'legendRoom',
+    afterLayout(chart) {
+      if (!chart.options.plugins.legend.display) return;
+      const more = Math.max(0, Math.round(chart.legend.height) - 34);
+      chart.canvas.parentElement.style.height = more > 0 ? `calc(15rem + ${more}px)` : '';
+    },
+  });
+
   function draw(canvas) {
     Chart.getChart(canvas)?.destroy();
     const made = charts[canvas.dataset.chart](Number(canvas.dataset.index));
