@@ -136,11 +136,11 @@ std::vector<float> edge_gradient(TestDevice& device, const Graph& graph, const O
   return dweights.get();
 }
 
-// The transposed matrix; its edges are those that were good.
-Graph transpose(TestDevice& device, const Graph& graph, bool mean, cudamoe_status* status = nullptr) {
+// The transposed matrix; its edges are those that were good. Without its weights, where they are not wanted.
+Graph transpose(TestDevice& device, const Graph& graph, bool mean, cudamoe_status* status = nullptr, bool wants_weights = true) {
   const Buffer<int64_t> offsets(device, graph.offsets), transposed_offsets(device, graph.columns + 1);
   const Buffer<int32_t> neighbours(device, graph.neighbours), transposed_neighbours(device, graph.edges());
-  const Buffer<float> weights(device, graph.weights), transposed_weights(device, graph.edges());
+  const Buffer<float> weights(device, graph.weights), transposed_weights(device, wants_weights ? graph.edges() : 0);
   cudamoe_graph_transpose_args a{};
   fill(a, graph, mean, offsets, neighbours);
   int64_t bytes = -1;
@@ -149,7 +149,7 @@ Graph transpose(TestDevice& device, const Graph& graph, bool mean, cudamoe_statu
   a.weights = graph.weights.empty() ? nullptr : weights.data();
   a.transposed_offsets = transposed_offsets.data();
   a.transposed_neighbours = transposed_neighbours.data();
-  a.transposed_weights = transposed_weights.data();
+  a.transposed_weights = wants_weights ? transposed_weights.data() : nullptr;
   a.workspace = workspace.data();
   a.workspace_bytes = bytes;
   CUDAMOE_EXPECT_OK(cudamoe_graph_transpose(device.stream(), &a));
@@ -164,10 +164,12 @@ Graph transpose(TestDevice& device, const Graph& graph, bool mean, cudamoe_statu
   Graph result{graph.columns, graph.rows, transposed_offsets.get(), transposed_neighbours.get(), transposed_weights.get()};
   for (int64_t e = result.offsets.back(); e < graph.edges(); ++e) {
     EXPECT_EQ(result.neighbours[e], -1);
-    EXPECT_EQ(result.weights[e], 0.0f);
+    if (wants_weights) {
+      EXPECT_EQ(result.weights[e], 0.0f);
+    }
   }
   result.neighbours.resize(result.offsets.back());
-  result.weights.resize(result.offsets.back());
+  if (wants_weights) result.weights.resize(result.offsets.back());
   return result;
 }
 
@@ -339,6 +341,19 @@ TEST(Graph, TransposedMatrixIsThatOfTheReference) {
     EXPECT_EQ(status, CUDAMOE_ERROR_REPORTED);
     EXPECT_NE(last_error().find("cudamoe_graph_transpose: neighbours[4] is"), std::string::npos) << last_error();
   }
+}
+
+TEST(Graph, TransposedMatrixWithoutItsWeights) {
+  TestDevice device(test_device_spec_of("cpu:threads=2", "simt"));
+  Random random(109);
+  for_graphs(random, test_device_is_slow(), [&](Graph graph, const Operand& o) {
+    if (graph.edges() > 3) graph.neighbours[3] = -1;
+    Graph want = transposed_reference(graph, o.mean);
+    want.weights.clear();
+    cudamoe_status status = CUDAMOE_OK;
+    expect_same(transpose(device, graph, o.mean, &status, false), want);
+    EXPECT_EQ(status, graph.edges() > 3 ? CUDAMOE_ERROR_REPORTED : CUDAMOE_OK);
+  });
 }
 
 TEST(Graph, WithoutColumnsEveryEdgeIsLeftOut) {
