@@ -267,7 +267,9 @@ CUDAMOE_DEVICE float gate_short_row(const GateForward& gate, const LaneGroup& gr
   return log_sum;
 }
 
-// The same for any number of experts, which stay in `row`; a lane touches its own but to look up those chosen.
+// The same for any number of experts, which stay in `row`; a lane touches its own but to look up those chosen. Not one function with that
+// above: registers are not indexed by a loop's counter, so its loops are unrolled over a bound, its keys are made once and its choices are
+// bits of a word; here each round makes the keys again and goes on below the last one taken.
 template <class NoiseLogit, class Count>
 CUDAMOE_DEVICE float gate_row(const GateForward& gate, const LaneGroup& group, bool active, int64_t at_row, int at_gate, Shared<float> row,
                               bool wants_probabilities, NoiseLogit&& noise_logit, Count&& count_expert) {
