@@ -1,4 +1,6 @@
 // Gates and routing.
+#include <algorithm>
+
 #include "device/cases.h"
 
 namespace cudamoe::bench {
@@ -79,7 +81,8 @@ Prepared backward(DeviceEngine& engine, int64_t batch) {
       [&engine, args] { require(cudamoe_gate_backward(engine.stream(), &args)); }, {rows * (8 * kColumns + 12 * kGates * kChoices), 0}, {}};
 }
 
-Prepared routing(DeviceEngine& engine, int64_t batch) {
+// Two experts of each sample.
+std::vector<int32_t> choices_of(int64_t batch) {
   std::vector<int32_t> chosen;
   Numbers numbers;
   for (int64_t i = 0; i < batch; ++i) {
@@ -87,12 +90,16 @@ Prepared routing(DeviceEngine& engine, int64_t batch) {
     chosen.push_back(static_cast<int32_t>(first));
     chosen.push_back(static_cast<int32_t>((first + 1 + numbers.below(kExperts - 1)) % kExperts));
   }
+  return chosen;
+}
+
+Prepared routing(DeviceEngine& engine, int64_t batch) {
   cudamoe_routing_args args{};
   args.struct_size = sizeof args;
   args.experts = kExperts;
   args.samples = batch;
   args.choices = kChoices;
-  args.chosen = engine.upload(chosen);
+  args.chosen = engine.upload(choices_of(batch));
   args.offsets = engine.allocate_of<int64_t>(kExperts + 1);
   args.sample_of_slot = engine.allocate_of<int32_t>(batch * kChoices);
   args.pair_of_slot = engine.allocate_of<int32_t>(batch * kChoices);
@@ -102,10 +109,39 @@ Prepared routing(DeviceEngine& engine, int64_t batch) {
   return {[&engine, args] { require(cudamoe_routing(engine.stream(), &args)); }, {16.0 * static_cast<double>(batch * kChoices), 0}, {}};
 }
 
+// Groups of four samples, of which an expert takes one. Only the first run finds slots to take away: those of later ones are gone.
+Prepared group_capacity(DeviceEngine& engine, int64_t batch) {
+  constexpr int64_t kGroup = 4, kPairsOfGroup = kGroup * kChoices;
+  const std::vector<int32_t> chosen = choices_of(batch);
+  const int64_t pairs = batch * kChoices;
+  int64_t dropped = 0;
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const auto group = chosen.begin() + pair / kPairsOfGroup * kPairsOfGroup;
+    dropped += std::find(group, chosen.begin() + pair, chosen[pair]) != chosen.begin() + pair;
+  }
+  cudamoe_group_capacity_args args{};
+  args.struct_size = sizeof args;
+  args.experts = kExperts;
+  args.samples = batch;
+  args.choices = kChoices;
+  args.group = kGroup;
+  args.capacity = 1;
+  args.chosen = engine.upload(chosen);
+  args.slot_of_pair = engine.allocate_of<int32_t>(pairs);
+  args.dropped_pairs = engine.allocate_of<int32_t>(pairs);
+  args.dropped = engine.allocate_of<int64_t>(kExperts);
+  return {[&engine, args] { require(cudamoe_group_capacity(engine.stream(), &args)); },
+          {12.0 * static_cast<double>(pairs) + 4.0 * static_cast<double>(dropped), 0},
+          {}};
+}
+
 }  // namespace
 
 std::vector<Case> gating_cases() {
-  return {{"gates of 3 tasks, training", forward}, {"gates of 3 tasks, backward", backward}, {"routing", routing}};
+  return {{"gates of 3 tasks, training", forward},
+          {"gates of 3 tasks, backward", backward},
+          {"routing", routing},
+          {"capacity within groups of 4", group_capacity}};
 }
 
 }  // namespace cudamoe::bench

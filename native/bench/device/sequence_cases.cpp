@@ -70,6 +70,37 @@ Prepared attention_backward(DeviceEngine& engine, int64_t batch) {
           {}};
 }
 
+Prepared maximum(DeviceEngine& engine, int64_t batch) {
+  cudamoe_sequence_maximum_forward_args args{};
+  args.struct_size = sizeof args;
+  args.sequences = batch / kPositions;
+  args.positions = kPositions;
+  args.width = args.x_row_stride = args.y_row_stride = kModelWidth;
+  args.x = engine.random(batch * kModelWidth);
+  args.y = engine.allocate_of<float>(args.sequences * kModelWidth);
+  args.places = engine.allocate_of<int32_t>(args.sequences * kModelWidth);
+  return {[&engine, args] { require(cudamoe_sequence_maximum_forward(engine.stream(), &args)); },
+          {4 * count((batch + 2 * args.sequences) * kModelWidth), 0},
+          {}};
+}
+
+Prepared maximum_backward(DeviceEngine& engine, int64_t batch) {
+  std::vector<int32_t> places;
+  Numbers numbers;
+  for (int64_t i = 0; i < batch / kPositions * kModelWidth; ++i) places.push_back(static_cast<int32_t>(numbers.below(kPositions)));
+  cudamoe_sequence_maximum_backward_args args{};
+  args.struct_size = sizeof args;
+  args.sequences = batch / kPositions;
+  args.positions = kPositions;
+  args.width = args.dy_row_stride = args.dx_row_stride = kModelWidth;
+  args.places = engine.upload(places);
+  args.dy = engine.random(args.sequences * kModelWidth);
+  args.dx = engine.allocate_of<float>(batch * kModelWidth);
+  return {[&engine, args] { require(cudamoe_sequence_maximum_backward(engine.stream(), &args)); },
+          {4 * count((batch + 2 * args.sequences) * kModelWidth), 0},
+          {}};
+}
+
 // A row a sample, eight neighbours each, rows of 64.
 constexpr int64_t kNeighbours = 8, kNodeWidth = 64;
 
@@ -150,10 +181,9 @@ Prepared transpose(DeviceEngine& engine, int64_t batch) {
 }  // namespace
 
 std::vector<Case> sequence_cases() {
-  return {{"attention of 32 positions", attention},
-          {"attention of 32 positions, backward", attention_backward},
-          {"sums over 8 neighbours", aggregate},
-          {"sums over 8 neighbours, weights' gradient", edge_gradient},
+  return {{"attention of 32 positions", attention},        {"attention of 32 positions, backward", attention_backward},
+          {"maxima over 32 positions", maximum},           {"maxima over 32 positions, backward", maximum_backward},
+          {"sums over 8 neighbours", aggregate},           {"sums over 8 neighbours, weights' gradient", edge_gradient},
           {"graph of 8 neighbours, transposed", transpose}};
 }
 
