@@ -16,7 +16,9 @@ configure() {
 }
 
 build_native() { # CMake options
-  configure "$BUILD/native" -DCUDAMOE_TESTS=ON "$@"
+  local nvcc nvtx=()
+  if nvcc="$(find_nvcc 2>/dev/null)"; then nvtx=("-DCUDAMOE_NVTX=$(dirname "$nvcc")/../include"); fi
+  configure "$BUILD/native" -DCUDAMOE_TESTS=ON "${nvtx[@]}" "$@"
   step "build native" ninja -C "$BUILD/native" -j "$JOBS"
 }
 

@@ -19,7 +19,7 @@ cudamoe_status find_device(const char* options, int* ordinal);
 void leave_device(int ordinal);
 // What is known of a failure beyond the runtime's error, or nothing.
 std::string failure_detail(int ordinal);
-// A named range of the calling thread's time, for profilers; nested. NVTX on a GPU, nothing on the executor.
+// A named range of the calling thread's time, for profilers; nested. NVTX on a GPU (ranges_gpu.cpp), nothing on the executor.
 void range_begin(const char* name);
 void range_end();
 // Whether kernels are tried before they are used where CUDAMOE_TRIALS does not say, and the version of the driver that they run under.

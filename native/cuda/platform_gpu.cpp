@@ -1,6 +1,4 @@
 // GPUs by the CUDA runtime. Options: the ordinal, 0 when there are none.
-#include <nvtx3/nvToolsExt.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -60,26 +58,6 @@ cudamoe_status find_device(const char* options, int* ordinal) {
 void leave_device(int) {}
 
 std::string failure_detail(int) { return ""; }
-
-namespace {
-
-nvtxDomainHandle_t profiler_domain() {
-  static const nvtxDomainHandle_t domain = nvtxDomainCreateA("CudaMoE");
-  return domain;
-}
-
-}  // namespace
-
-void range_begin(const char* name) {
-  nvtxEventAttributes_t attributes{};
-  attributes.version = NVTX_VERSION;
-  attributes.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
-  attributes.messageType = NVTX_MESSAGE_TYPE_ASCII;
-  attributes.message.ascii = name;
-  nvtxDomainRangePushEx(profiler_domain(), &attributes);
-}
-
-void range_end() { nvtxDomainRangePop(profiler_domain()); }
 
 bool tries_kernels() { return true; }
 

@@ -79,10 +79,6 @@ void leave_device(int ordinal) { simt::remove_device(ordinal); }
 
 std::string failure_detail(int ordinal) { return simt::device_failure(ordinal); }
 
-void range_begin(const char*) {}
-
-void range_end() {}
-
 bool tries_kernels() { return false; }
 
 int driver_version() { return 0; }
