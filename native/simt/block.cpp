@@ -122,20 +122,21 @@ void Block::start(Dim3 index) {
     thread.accumulators_fenced = false;
     thread.stores.clear();
     thread.store_group = 0;
-    thread.fiber.start(StackPool::take(), thread_main, &thread);
+    thread.fiber = &FiberPool::take();
+    thread.fiber->start(thread_main, &thread);
     warps_[static_cast<size_t>(rank / kWarpSize)].live |= 1u << lane_of(thread);
     ready_.insert(rank);
   }
 }
 
 void Block::release(void* token) {
-  for (const auto& thread : threads_) thread->fiber.release(token);
+  for (const auto& thread : threads_) thread->fiber->release(token);
 }
 
 void Block::retire() {
   for (const auto& thread : threads_) {
     leave_meeting(*thread);
-    StackPool::give_back(thread->fiber.retire());
+    FiberPool::give_back(*thread->fiber);
   }
   for (Warp& warp : warps_) {
     for (Meeting* meeting : warp.open) free_meetings().push_back(meeting);
@@ -143,7 +144,7 @@ void Block::retire() {
   }
 }
 
-void Block::thread_main(void* argument) {
+Fiber& Block::thread_main(void* argument) {
   const Unwatched unwatched;
   auto* self = static_cast<Thread*>(argument);
   Launch& launch = self->home->launch();
@@ -154,7 +155,7 @@ void Block::thread_main(void* argument) {
   }
   release_token(launch.end_token());
   self->home->exit(*self);
-  launch.leave(*self);
+  return launch.leave(*self);
 }
 
 void Block::wake(Thread& thread) {

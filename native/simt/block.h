@@ -65,7 +65,7 @@ struct BulkCopy {
 
 struct Thread : ThreadView {
   Block* home = nullptr;
-  Fiber fiber;
+  Fiber* fiber = nullptr;
   Waiting waiting = Waiting::kNothing;
   Site site;                   // where it waits
   int barrier = 0;             // id of the barrier that it waits at
@@ -130,7 +130,7 @@ class Block final : public Ordering {
   void start(Dim3 index);
   // Declares what the threads did so far as done before what those do who acquire the token.
   void release(void* token);
-  // Gives the stacks back; every thread has exited, or the launch has failed.
+  // Gives the fibers back; every thread has exited, or the launch has failed.
   void retire();
 
   Launch& launch() { return launch_; }
@@ -166,7 +166,7 @@ class Block final : public Ordering {
   bool fenced(int writer, uint32_t clock) const override { return threads_[static_cast<size_t>(writer)]->proxy_fence > clock; }
 
  private:
-  static void thread_main(void* thread);
+  static Fiber& thread_main(void* thread);
   void complete_barrier(int id);
   void complete_meeting(Warp& warp, int warp_index, Meeting* meeting);
   void leave_meeting(Thread& thread);

@@ -128,45 +128,60 @@ constexpr size_t kStackBytes = size_t{64} << 10;
 
 [[maybe_unused]] constexpr unsigned kNoSynchronisation = 1;  // of __tsan_switch_to_fiber
 
-std::vector<Stack>& free_stacks() {
-  static auto& stacks = *new std::vector<Stack>;
-  return stacks;
+std::vector<Fiber*>& free_fibers() {
+  static auto& fibers = *new std::vector<Fiber*>;
+  return fibers;
 }
 
 }  // namespace
 
-Stack StackPool::take() {
-  std::vector<Stack>& stacks = free_stacks();
-  if (stacks.empty()) {
-    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    void* memory = mmap(nullptr, page + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) throw std::bad_alloc();
-    return {static_cast<char*>(memory) + page, kStackBytes};
+Fiber& FiberPool::take() {
+  std::vector<Fiber*>& fibers = free_fibers();
+  if (!fibers.empty()) {
+    Fiber& fiber = *fibers.back();
+    fibers.pop_back();
+    return fiber;
   }
-  const Stack stack = stacks.back();
-  stacks.pop_back();
-  return stack;
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void* memory = mmap(nullptr, page + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) throw std::bad_alloc();
+  auto& fiber = *new Fiber;
+  fiber.bottom_ = static_cast<char*>(memory) + page;
+  fiber.bytes_ = kStackBytes;
+  return fiber;
 }
 
-void StackPool::give_back(Stack stack) { free_stacks().push_back(stack); }
+void FiberPool::give_back(Fiber& fiber) {
+#if defined(CUDAMOE_SIMT_TSAN)
+  if (fiber.shadow_ != nullptr) __tsan_destroy_fiber(fiber.shadow_);
+  fiber.shadow_ = nullptr;
+#endif
+  free_fibers().push_back(&fiber);
+}
 
-void Fiber::start(Stack stack, void (*entry)(void*), void* argument) {
-  stack_ = stack;
+void Fiber::start(Fiber& (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
+#if defined(CUDAMOE_SIMT_TSAN)
+  // A thread of its own, on memory that is new to ThreadSanitizer, so that what an earlier fiber did on the stack is no race.
+  mmap(bottom_, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  shadow_ = __tsan_create_fiber(0);
+  idle_ = false;
+#endif
+  // An idle fiber takes its next entry where it is: AddressSanitizer's fake stack, which takes long to make, stays with it.
+  if (!idle_) begin();
+  idle_ = false;
+}
+
+// The next switch to the fiber runs enter() from the top of its stack.
+void Fiber::begin() {
 #if defined(__SANITIZE_ADDRESS__)
   // A fiber that was forgotten in the middle of a function has left marks there.
-  __asan_unpoison_memory_region(stack.bottom, stack.bytes);
-  shadow_ = nullptr;
-#endif
-#if defined(CUDAMOE_SIMT_TSAN)
-  // New memory to ThreadSanitizer, so that what an earlier fiber did on the stack is no race.
-  mmap(stack.bottom, stack.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  shadow_ = __tsan_create_fiber(0);
+  __asan_unpoison_memory_region(bottom_, bytes_);
 #endif
 #if CUDAMOE_SIMT_ASSEMBLY_SWITCH
   // The frame that cudamoe_simt_switch pops, below a stack pointer that is aligned to 16 when cudamoe_simt_begin runs.
-  auto** top = reinterpret_cast<void**>(stack.bottom + stack.bytes);
+  auto** top = reinterpret_cast<void**>(bottom_ + bytes_);
   const auto begin = reinterpret_cast<void*>(&cudamoe_simt_begin);
   const auto function = reinterpret_cast<void*>(&Fiber::enter);
 #if defined(__x86_64__)
@@ -183,8 +198,8 @@ void Fiber::start(Stack stack, void (*entry)(void*), void* argument) {
   pointer_ = frame;
 #else
   getcontext(&context_);
-  context_.uc_stack.ss_sp = stack.bottom;
-  context_.uc_stack.ss_size = stack.bytes;
+  context_.uc_stack.ss_sp = bottom_;
+  context_.uc_stack.ss_size = bytes_;
   context_.uc_link = nullptr;
   const auto address = reinterpret_cast<uintptr_t>(this);
   makecontext(&context_, reinterpret_cast<void (*)()>(+[](unsigned high, unsigned low) {
@@ -205,21 +220,14 @@ void Fiber::release([[maybe_unused]] void* token) {
 #endif
 }
 
-Stack Fiber::retire() {
-#if defined(CUDAMOE_SIMT_TSAN)
-  if (shadow_ != nullptr) __tsan_destroy_fiber(shadow_);
-#endif
-  shadow_ = nullptr;
-  const Stack stack = stack_;
-  stack_ = {};
-  return stack;
-}
-
 void Fiber::enter(void* fiber) {
   auto* self = static_cast<Fiber*>(fiber);
   self->arrive();
-  self->entry_(self->argument_);
-  std::abort();  // an entry ends in leave()
+  for (;;) {
+    Fiber& next = self->entry_(self->argument_);
+    self->idle_ = true;
+    switch_to(*self, next);
+  }
 }
 
 // The first thing that runs after a switch, on the stack that was switched to.
@@ -229,15 +237,17 @@ void Fiber::arrive() {
   size_t bytes = 0;
   __sanitizer_finish_switch_fiber(shadow_, &bottom, &bytes);
   // The bounds of a stack that is not ours are known only from here.
-  if (came_from_->entry_ == nullptr) came_from_->stack_ = {static_cast<char*>(const_cast<void*>(bottom)), bytes};
+  if (came_from_->entry_ != nullptr) return;
+  came_from_->bottom_ = static_cast<char*>(const_cast<void*>(bottom));
+  came_from_->bytes_ = bytes;
 #endif
 }
 
-void Fiber::swap(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
+void Fiber::switch_to(Fiber& from, Fiber& to) {
   const Watched watched;  // while `from` does not run
   to.came_from_ = &from;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(last ? nullptr : &from.shadow_, to.stack_.bottom, to.stack_.bytes);
+  __sanitizer_start_switch_fiber(&from.shadow_, to.bottom_, to.bytes_);
 #endif
 #if defined(CUDAMOE_SIMT_TSAN)
   if (from.entry_ == nullptr) from.shadow_ = __tsan_get_current_fiber();
@@ -249,13 +259,6 @@ void Fiber::swap(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
   swapcontext(&from.context_, &to.context_);
 #endif
   from.arrive();
-}
-
-void Fiber::switch_to(Fiber& from, Fiber& to) { swap(from, to, false); }
-
-void Fiber::leave(Fiber& from, Fiber& to) {
-  swap(from, to, true);
-  std::abort();
 }
 
 }  // namespace cudamoe::simt

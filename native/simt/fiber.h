@@ -16,19 +16,6 @@
 
 namespace cudamoe::simt {
 
-// Memory of one fiber, with an inaccessible page below it.
-struct Stack {
-  char* bottom = nullptr;
-  size_t bytes = 0;
-};
-
-// Stacks are made once and used again. Not thread-safe: the executor runs one launch at a time.
-class StackPool {
- public:
-  static Stack take();
-  static void give_back(Stack stack);
-};
-
 class Fiber {
  public:
   // With no stack of its own: stands for the code that calls switch_to first.
@@ -36,26 +23,25 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Makes this a fiber that will run entry(argument), which must end in leave().
-  void start(Stack stack, void (*entry)(void*), void* argument);
+  // Makes this, which has a stack, a fiber that will run entry(argument) and then go on as the fiber that this returns.
+  void start(Fiber& (*entry)(void*), void* argument);
   // ThreadSanitizer: what a fiber that will not run again did happens before what those do who acquire the token.
   void release(void* token);
-  // Forgets what the fiber was doing; gives up the stack.
-  Stack retire();
 
   // Leaves the running fiber `from` and runs `to` until something switches back.
   static void switch_to(Fiber& from, Fiber& to);
-  // The same, and `from` never runs again.
-  [[noreturn]] static void leave(Fiber& from, Fiber& to);
 
  private:
+  friend class FiberPool;
   static void enter(void* fiber);
+  void begin();
   void arrive();
-  static void swap(Fiber& from, Fiber& to, bool last);
 
-  Stack stack_;
-  void (*entry_)(void*) = nullptr;
+  char* bottom_ = nullptr;  // of the stack
+  size_t bytes_ = 0;
+  Fiber& (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
+  bool idle_ = false;  // its entry has returned: it waits for the next
 #if CUDAMOE_SIMT_ASSEMBLY_SWITCH
   void* pointer_ = nullptr;  // of the stack, while the fiber does not run
 #else
@@ -63,6 +49,15 @@ class Fiber {
 #endif
   void* shadow_ = nullptr;      // AddressSanitizer's fake stack or ThreadSanitizer's fiber
   Fiber* came_from_ = nullptr;  // whose stack was left last to run this one
+};
+
+// Fibers with stacks, above an inaccessible page. They are made once and used again, in the order that leaves their memory in the caches.
+// Not thread-safe: the executor runs one launch at a time.
+class FiberPool {
+ public:
+  static Fiber& take();
+  // Forgets what the fiber was doing.
+  static void give_back(Fiber& fiber);
 };
 
 }  // namespace cudamoe::simt

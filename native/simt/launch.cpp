@@ -156,7 +156,7 @@ std::string Launch::execute() {
     }
     const ThreadView* outer = current_thread;
     current_thread = first;
-    Fiber::switch_to(launcher_, first->fiber);
+    Fiber::switch_to(launcher_, *first->fiber);
     current_thread = outer;
     for (size_t i = 0; i < resident_.size();) {
       if (resident_[i]->live() > 0) {
@@ -256,7 +256,7 @@ void Launch::wait(Thread& self) {
   }
   if (next == &self) return;
   current_thread = next;
-  Fiber::switch_to(self.fiber, next->fiber);
+  Fiber::switch_to(*self.fiber, *next->fiber);
 }
 
 void Launch::note_constant_read(const void* address, int bytes, Site site) {
@@ -292,24 +292,25 @@ void Launch::pause(Thread& self) {
     turn -= ready;
     if (next == nullptr) continue;
     current_thread = next;
-    Fiber::switch_to(self.fiber, next->fiber);
+    Fiber::switch_to(*self.fiber, *next->fiber);
     return;
   }
 }
 
-void Launch::leave(Thread& self) {
+Fiber& Launch::leave(Thread& self) {
   // A block that has ended, or a launch in which nobody can go on, is the launcher's business.
   while (ready_threads() == 0 && land_one()) {
   }
   Thread* next = self.home->live() > 0 ? pick() : nullptr;
-  if (next == nullptr) Fiber::leave(self.fiber, launcher_);
+  if (next == nullptr) return launcher_;
   current_thread = next;
-  Fiber::leave(self.fiber, next->fiber);
+  return *next->fiber;
 }
 
 void Launch::fail(Thread& self, const char* text) {
   failure_ = text;
-  Fiber::leave(self.fiber, launcher_);
+  Fiber::switch_to(*self.fiber, launcher_);
+  std::abort();
 }
 
 }  // namespace cudamoe::simt

@@ -40,8 +40,8 @@ class Launch {
 
   // The running thread gives way: it goes on when it is ready and picked. Reports a deadlock when no thread is ready.
   void wait(Thread& self);
-  // The running thread has exited.
-  [[noreturn]] void leave(Thread& self);
+  // The running thread has exited; who goes on.
+  Fiber& leave(Thread& self);
   // Ends the launch with `text`. Called by the running thread, which is forgotten where it is: nothing on its stack may own memory.
   [[noreturn]] void fail(Thread& self, const char* text);
   // The running thread waits in a loop: another one, any, goes on.
