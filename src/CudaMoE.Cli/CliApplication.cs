@@ -50,7 +50,9 @@ internal static class CliApplication
         }
 
         ParseResult parsed = root.Parse(arguments);
-        bool json = parsed.Errors.Count == 0 ? parsed.GetValue(OutputOption) == JsonFormat : arguments.Contains(JsonFormat);
+        // Of a wrong command line nothing may have been parsed.
+        string[] asJson = [JsonFormat, $"{OutputOption.Name}={JsonFormat}", $"{OutputOption.Name}:{JsonFormat}"];
+        bool json = parsed.Errors.Count == 0 ? parsed.GetValue(OutputOption) == JsonFormat : arguments.Intersect(asJson).Any();
         CliContext context = new(output, error, json ? OutputFormat.Json : OutputFormat.Text, arguments.Contains(VerboseOption.Name));
         try
         {

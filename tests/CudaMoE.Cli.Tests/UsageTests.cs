@@ -91,9 +91,12 @@ public sealed class UsageTests : IDisposable
         Assert.Contains("/does/not/exist", error.GetProperty("message").GetString(), StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void Error_OfAWrongCommandLineAsJson_IsJsonToo() =>
-        Assert.Equal("usage", JsonDocument.Parse(ToolProcess.RunHere("repot", "--output", "json").Output).RootElement.GetProperty("error").GetProperty("kind").GetString());
+    [Theory]
+    [InlineData("repot --output json")]
+    [InlineData("repot --output=json")]
+    [InlineData("--output:json repot")]
+    public void Error_OfAWrongCommandLineAsJson_IsJsonToo(string arguments) =>
+        Assert.Equal("usage", JsonDocument.Parse(ToolProcess.RunHere(arguments.Split(' ')).Output).RootElement.GetProperty("error").GetProperty("kind").GetString());
 
     [Fact]
     public void Error_ShowsAStackTraceOnlyWhenVerbose()
