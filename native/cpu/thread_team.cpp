@@ -4,6 +4,8 @@
 #include <new>
 #include <system_error>
 
+#include "cpu/common/parts.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -33,9 +35,6 @@ constexpr uint64_t kOpen = uint64_t{1} << 15;
 constexpr uint64_t kPlace = uint64_t{1} << 16;
 constexpr uint64_t kPlaces = uint64_t{0xffff} << 16;
 constexpr int kNumberShift = 32;
-
-// The first tile of a part of a loop that `parts` threads share.
-int64_t part_begin(int64_t tiles, int part, int parts) { return tiles / parts * part + std::min<int64_t>(tiles % parts, part); }
 
 uint64_t number_of(uint64_t state) { return state >> kNumberShift; }
 
@@ -92,7 +91,7 @@ void ThreadTeam::run(Loop& loop, double nanoseconds) {
     loop.processor = current_processor();
     const int parts = loop.places + 1;
     for (int part = 0; part < parts; ++part) {
-      cursors_[static_cast<size_t>(part)].next.store(part_begin(loop.tiles, part, parts), std::memory_order_relaxed);
+      cursors_[static_cast<size_t>(part)].next.store(part_begin(loop.tiles, parts, part), std::memory_order_relaxed);
     }
     const uint64_t number = number_of(state_.load(std::memory_order_relaxed)) + 1;
     state_.store(number << kNumberShift | static_cast<uint64_t>(loop.places) * kPlace | kOpen);
@@ -110,7 +109,7 @@ void ThreadTeam::work(Loop& loop, int home, int worker) {
   for (int i = 0; i < parts; ++i) {
     const int part = (home + i) % parts;
     std::atomic<int64_t>& next = cursors_[static_cast<size_t>(part)].next;
-    const int64_t end = part_begin(loop.tiles, part + 1, parts);
+    const int64_t end = part_begin(loop.tiles, parts, part + 1);
     for (int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < end;) loop.body(tile, worker);
   }
 }

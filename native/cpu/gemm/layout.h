@@ -1,9 +1,9 @@
 // Sizes that the packing and the products of the gemm family agree on.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
+#include "cpu/common/parts.h"
 #include "cpu/device.h"
 
 namespace cudamoe::cpu {
@@ -14,12 +14,6 @@ inline constexpr int64_t kDepthBlock = 256;
 inline constexpr int64_t kRowScratchStride = kDepthBlock + 16;
 // Row stride of a tile's columns of dz in a weight gradient.
 inline constexpr int64_t kColumnScratchStride = 16;
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-
-// Part `i` of `parts` nearly equal parts of `total` begins here.
-inline int64_t part_begin(int64_t total, int64_t parts, int64_t i) { return total / parts * i + std::min(total % parts, i); }
 
 // The register tile at the level in use: its rows, and the columns of a packed panel.
 struct TileShape {
