@@ -1,6 +1,7 @@
 // What the cpu device asks of the operating system. One implementation a platform, system_<platform>.cpp.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
@@ -20,6 +21,12 @@ void release_aligned(void* memory);
 
 // The processor that the calling thread runs on, or -1.
 int current_processor();
+
+// Sleeps while `word` holds `value`. Who changes the word wakes one of its sleepers, or all. The system's own calls, as those of
+// std::atomic are not everywhere: libstdc++ makes them of a condition variable on Windows, and version 12 loses wake-ups.
+void sleep_while(const std::atomic<uint32_t>& word, uint32_t value);
+void wake_one(std::atomic<uint32_t>& word);
+void wake_all(std::atomic<uint32_t>& word);
 
 // Nanoseconds of processor time that a thread of this process has had, or -1. That of a thread that waits for a processor stands still.
 int64_t processor_time(std::thread& thread);

@@ -44,6 +44,10 @@ void* allocate_aligned(int64_t bytes, int64_t alignment, bool huge_pages) {
 
 void release_aligned(void* memory) { std::free(memory); }
 
+void sleep_while(const std::atomic<uint32_t>& word, uint32_t value) { word.wait(value); }
+void wake_one(std::atomic<uint32_t>& word) { word.notify_one(); }
+void wake_all(std::atomic<uint32_t>& word) { word.notify_all(); }
+
 int current_processor() { return sched_getcpu(); }
 
 int64_t processor_time(std::thread& thread) {

@@ -31,6 +31,14 @@ void* allocate_aligned(int64_t bytes, int64_t alignment, bool) {
 
 void release_aligned(void* memory) { _aligned_free(memory); }
 
+void sleep_while(const std::atomic<uint32_t>& word, uint32_t value) {
+  static_assert(sizeof word == sizeof value && std::atomic<uint32_t>::is_always_lock_free);
+  // It may return without a wake-up.
+  while (word.load() == value) WaitOnAddress(const_cast<std::atomic<uint32_t>*>(&word), &value, sizeof value, INFINITE);
+}
+void wake_one(std::atomic<uint32_t>& word) { WakeByAddressSingle(&word); }
+void wake_all(std::atomic<uint32_t>& word) { WakeByAddressAll(&word); }
+
 // The scheduler is left to itself here.
 int current_processor() { return -1; }
 int64_t processor_time(std::thread&) { return -1; }

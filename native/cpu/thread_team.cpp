@@ -72,7 +72,7 @@ ThreadTeam::ThreadTeam(int threads)
 ThreadTeam::~ThreadTeam() {
   stopping_.store(true);
   bell_.fetch_add(1);
-  bell_.notify_all();
+  wake_all(bell_);
   for (std::thread& other : others_) other.join();
 }
 
@@ -141,9 +141,9 @@ void ThreadTeam::start_threads() {
 void ThreadTeam::wake(int most) {
   bell_.fetch_add(1);
   if (most >= static_cast<int>(others_.size())) {
-    bell_.notify_all();
+    wake_all(bell_);
   } else {
-    for (int i = 0; i < most; ++i) bell_.notify_one();
+    for (int i = 0; i < most; ++i) wake_one(bell_);
   }
 }
 
@@ -159,7 +159,7 @@ void ThreadTeam::wait_until_left() {
   const bool guest = interrupted >= 0 && bring_here(others_[static_cast<size_t>(interrupted)], &before);
   do {
     caller_asleep_.store(1);
-    if ((state_.load() & kInside) != 0) caller_asleep_.wait(1);
+    if ((state_.load() & kInside) != 0) sleep_while(caller_asleep_, 1);
     caller_asleep_.store(0);
   } while (!spin(kCallerSpin, left));
   if (guest) send_back(others_[static_cast<size_t>(interrupted)], whereabouts_[static_cast<size_t>(interrupted)].processor, before);
@@ -197,7 +197,7 @@ bool ThreadTeam::join(int number, uint64_t& last, Avoidance& avoidance) {
   const uint64_t before = state_.fetch_sub(1);
   if ((before & kOpen) == 0 && (before & kInside) == 1 && caller_asleep_.load() == 1) {
     caller_asleep_.store(0);
-    caller_asleep_.notify_one();
+    wake_one(caller_asleep_);
     std::this_thread::yield();  // it may be waiting for this processor
   }
   return true;
@@ -212,7 +212,7 @@ void ThreadTeam::serve(int number) {
     const uint32_t bell = bell_.load();
     asleep_.fetch_add(1);
     const bool joined = join(number, last, avoidance);
-    if (!joined && !stopping_.load()) bell_.wait(bell);
+    if (!joined && !stopping_.load()) sleep_while(bell_, bell);
     asleep_.fetch_sub(1);
   }
 }

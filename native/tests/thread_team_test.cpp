@@ -131,6 +131,43 @@ TEST(ThreadTeam, KeepsItsPromisesBesideABusyProcessor) {
 }
 #endif
 
+// A thread looks for work for 100 microseconds: teams end before, while and after it falls asleep.
+TEST(ThreadTeam, EndsWhileItsThreadsFallAsleep) {
+  for (int microseconds = 0; microseconds < 400; ++microseconds) {
+    ThreadTeam team(2);
+    std::atomic<int> arrived{0};
+    team.run(2, kWakes, [&](int64_t, int) {
+      ++arrived;
+      while (arrived < 2) std::this_thread::yield();
+    });
+    const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  }
+}
+
+// The word changes before, while and after another thread falls asleep over it: a wake-up that is lost stops both.
+TEST(ThreadTeam, SleepersOfAWordAreWoken) {
+  constexpr uint32_t kRounds = 4000;
+  std::atomic<uint32_t> word{0}, ready{0};
+  std::thread sleeper([&] {
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      ready.store(round + 1);
+      sleep_while(word, round);
+    }
+  });
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    while (ready.load() <= round) std::this_thread::yield();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(10 * round);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+    word.store(round + 1);
+    round % 2 == 0 ? wake_one(word) : wake_all(word);
+  }
+  sleeper.join();
+  EXPECT_EQ(word, kRounds);
+}
+
 TEST(ThreadTeam, EndsWithoutEverHavingRun) {
   const ThreadTeam never_used(64);
   ThreadTeam used(64);
