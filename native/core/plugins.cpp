@@ -17,7 +17,7 @@ Plugin load(const std::string& name) {
     plugin.backend = &cpu_backend();
     return plugin;
   }
-  plugin.library = own_folder() + "/" + plugin_file_name(name);
+  plugin.library = plugin_path(name);
   void* library = open_library(plugin.library, plugin.reason);
   if (library == nullptr) return plugin;
   const auto entry = reinterpret_cast<BackendEntry>(find_symbol(library, "cudamoe_backend_entry"));

@@ -5,11 +5,8 @@
 
 namespace cudamoe {
 
-// The folder of the library (or program) that this code is in; "." when it cannot be told.
-std::string own_folder();
-
-// "libcudamoe_<backend>.so", or what a shared library of that name is called on this platform.
-std::string plugin_file_name(const std::string& backend);
+// Where a backend's plug-in is looked for: beside the library (or program) that this code is in. All file names here are UTF-8.
+std::string plugin_path(const std::string& backend);
 
 // Opens the library for the rest of the process's life. Null on failure; then `reason` says why, with the file's name.
 void* open_library(const std::string& file, std::string& reason);

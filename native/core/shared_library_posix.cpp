@@ -4,6 +4,7 @@
 #include "cudamoe.h"
 
 namespace cudamoe {
+namespace {
 
 std::string own_folder() {
   Dl_info info;
@@ -13,7 +14,9 @@ std::string own_folder() {
   return slash == std::string::npos ? "." : file.substr(0, slash);
 }
 
-std::string plugin_file_name(const std::string& backend) { return "libcudamoe_" + backend + ".so"; }
+}  // namespace
+
+std::string plugin_path(const std::string& backend) { return own_folder() + "/libcudamoe_" + backend + ".so"; }
 
 void* open_library(const std::string& file, std::string& reason) {
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 
 namespace CudaMoE.Cli.Tests;
@@ -67,6 +68,17 @@ public sealed class ToolTests : IDisposable
         Assert.Contains("nothing-here", result.Output + result.Error, StringComparison.Ordinal);
         Assert.Contains("./build.sh build", result.Output + result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void LibraryThatIsNotOurs_IsAnErrorOfTheEnvironment()
+    {
+        string other = Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), OperatingSystem.IsWindows() ? "clrjit.dll" : OperatingSystem.IsMacOS() ? "libclrjit.dylib" : "libclrjit.so");
+
+        ToolResult result = ToolProcess.Run(_folder.Path, new Dictionary<string, string> { ["CUDAMOE_NATIVE_PATH"] = other }, "devices");
+
+        Assert.Equal(3, result.ExitCode);
+        Assert.Contains($"{other}: does not export cudamoe_abi_version", result.Error, StringComparison.Ordinal);
     }
 
     [Theory]

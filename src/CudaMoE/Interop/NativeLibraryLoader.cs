@@ -13,6 +13,8 @@ internal static class NativeLibraryLoader
 {
     public const string PathVariable = "CUDAMOE_NATIVE_PATH";
 
+    private const string AbiVersionExport = "cudamoe_abi_version";
+
     private static readonly Lock Gate = new();
     private static readonly List<string> Attempts = [];
     private static nint _library;
@@ -33,8 +35,9 @@ internal static class NativeLibraryLoader
         }
     }
 
+    // Not cudamoe.dll on Windows: names of files have no case there, and CudaMoE.dll is this assembly.
     private static string FileName =>
-        OperatingSystem.IsWindows() ? "cudamoe.dll" : OperatingSystem.IsMacOS() ? "libcudamoe.dylib" : "libcudamoe.so";
+        OperatingSystem.IsWindows() ? "libcudamoe.dll" : OperatingSystem.IsMacOS() ? "libcudamoe.dylib" : "libcudamoe.so";
 
     /// <summary>Loads the library and compares its ABI version.</summary>
     /// <exception cref="NativeLibraryException">It could not be loaded, or is of another version.</exception>
@@ -62,7 +65,15 @@ internal static class NativeLibraryLoader
 
                 try
                 {
-                    _library = NativeLibrary.Load(candidate);
+                    nint library = NativeLibrary.Load(candidate);
+                    if (!NativeLibrary.TryGetExport(library, AbiVersionExport, out _))
+                    {
+                        NativeLibrary.Free(library);
+                        Attempts.Add($"{candidate}: does not export {AbiVersionExport}; it is another library");
+                        continue;
+                    }
+
+                    _library = library;
                     _loadedFrom = candidate;
                     Attempts.Add($"{candidate}: loaded");
                     break;
