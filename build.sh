@@ -20,7 +20,7 @@ Usage: ./build.sh <command> [options]
   cuda-report [--update]
                       compare registers, instructions and bytes of every kernel with what was accepted;
                       --update writes that and docs/cuda-report.md
-  cuda-ptx            write a PTX file for each kernel, with classic instructions only
+  cuda-ptx            write a PTX file for each kernel, with classic instructions only; another fails
   gpu-check [--device SPEC] [--no-build]
                       on a machine with a GPU: test, sanitize and measure everything on it; one report;
                       --no-build takes what was built elsewhere

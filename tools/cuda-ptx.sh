@@ -1,6 +1,7 @@
 # Writes one readable PTX file for each kernel of sm_80, for programs that compare or interpret PTX: build/ptx/FILE.KERNEL.ptx. Asynchronous copies
-# are plain ones there, and functions that are approximated are calls of one external function (CUDAMOE_PLAIN in kernels/common). A file begins
-# with a launch of the kernel at a small shape, as the tests of the executor make it: grid, block, shared memory, parameters.
+# are plain ones there, and functions that are approximated are calls of one external function (CUDAMOE_PLAIN in kernels/common); another
+# instruction than those of tools/CudaReport/ClassicInstructions.cs fails. A file begins with a launch of the kernel at a small shape, as the tests of
+# the executor make it: grid, block, shared memory, parameters.
 
 . tools/cuda-report.sh
 
@@ -21,8 +22,9 @@ cuda_ptx() {
   step "assemble each file" assemble_files "$(dirname "$nvcc")/ptxas" "$folder"
 }
 
+# Each is whole; what it becomes is of no interest, and -O0 takes a third of the time.
 assemble_files() { # ptxas folder
-  find "$2" -maxdepth 1 -name '*.ptx' -print0 | xargs -0 -P "$JOBS" -I {} "$1" -c -arch=sm_80 {} -o /dev/null
+  find "$2" -maxdepth 1 -name '*.ptx' -print0 | xargs -0 -P "$JOBS" -I {} "$1" -c -O0 -arch=sm_80 {} -o /dev/null
 }
 
 # -rdc=true: the external function is defined elsewhere.

@@ -83,6 +83,52 @@ public sealed class PtxTests
         Assert.Equal(
             "// k()\n// A launch: grid (2,1,1), block (64,1,1), 128 bytes of dynamic shared memory.\n// buffer0: 256 bytes of global memory\n" +
             "// parameter 0, words: buffer0+16 7\n// parameter 1, words: 3f800000 and zeros\n",
-            PtxSplitter.Describe("k()", launches));
+            PtxSplitter.Describe("k()", PtxSplitter.Smallest("k()", launches)));
+    }
+
+    [Fact]
+    public void Split_ModulesOfKernels_WritesThoseThatDoSomethingAndNamesWhatIsWrong()
+    {
+        string input = Directory.CreateTempSubdirectory("cudamoe-").FullName, output = Path.Combine(input, "files");
+        try
+        {
+            File.WriteAllText(Path.Combine(input, "family-file.ptx"), """
+                .version 8.4
+                .target sm_80
+                .address_size 64
+                .entry _Z4goodv() { ret; bar.sync 0; }
+                .entry _Z5asyncv()
+                {
+                	cp.async.commit_group;
+                	cp.async.wait_all;
+                	ret;
+                }
+                .entry _Z5laterv() { ret; }
+                .entry _Z5emptyv() { ret; }
+                .entry _Z7nobodysv() { bar.sync 0; }
+                """);
+            var launches = new LaunchLog();
+            foreach ((string kernel, int architecture) in new[] { ("good()", 80), ("async()", 80), ("later()", 90), ("empty()", 80), ("empty()", 90) })
+                launches.Add(kernel, new LaunchLog.Launch("op", architecture, "32,1,1", 0, 1, "1,1,1", "", ""));
+            PtxSplitter.Result result = PtxSplitter.Split(input, output, launches);
+            Assert.Equal((4, 1), (result.Files, result.Elsewhere));
+            Assert.Equal(
+                ["family-file.async.ptx", "family-file.empty.ptx", "family-file.good.ptx", "family-file.nobodys.ptx"],
+                Directory.GetFiles(output).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+            string[] lines = File.ReadAllLines(Path.Combine(output, "family-file.async.ptx"));
+            int Line(string operation) => Array.FindIndex(lines, l => l.Contains(operation, StringComparison.Ordinal)) + 1;
+            Assert.Equal(
+                [
+                    $"family-file.async.ptx:{Line("cp.async.commit_group")}: cp.async.commit_group is not a classic instruction (1 times)",
+                    $"family-file.async.ptx:{Line("cp.async.wait_all")}: cp.async.wait_all is not a classic instruction (1 times)",
+                    "family-file.empty.ptx does nothing",
+                    "no test launches nobodys",
+                ],
+                result.Failures);
+        }
+        finally
+        {
+            Directory.Delete(input, recursive: true);
+        }
     }
 }

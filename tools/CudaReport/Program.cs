@@ -6,8 +6,8 @@ const string usage = """
                      [--costs FILE --expected-costs FILE --batch N] [--update]
       Compares what nvcc made of each kernel with what was expected of it, and what it must keep. --update writes the expected figures and the report.
     CudaReport ptx   --input FOLDER --output FOLDER --launches FILE --executor libcudamoe_simt.so
-      Takes the modules that nvcc -ptx wrote apart: one file for each kernel, with a small launch of it.
-    Exit codes: 0 done, 1 a kernel is worse, not listed or broken, 2 usage.
+      Takes the modules that nvcc -ptx wrote apart: one file for each kernel, with a small launch of it and classic instructions only.
+    Exit codes: 0 done, 1 a kernel is worse, not listed or broken, or has another instruction, 2 usage.
     """;
 
 if (args.Length == 0 || args[0] is not ("check" or "ptx"))
@@ -33,10 +33,10 @@ LaunchLog launches = LaunchLog.Read(options["launches"], options["executor"]);
 if (args[0] == "ptx")
 {
     PtxSplitter.Result result = PtxSplitter.Split(options["input"], options["output"], launches);
-    Console.WriteLine($"{result.Files} files in {options["output"]}");
-    foreach (string kernel in result.WithoutLaunch)
-        Console.Error.WriteLine($"error: no test launches {kernel}, so its file tells none");
-    return result.WithoutLaunch.Count == 0 ? 0 : 1;
+    foreach (string failure in result.Failures)
+        Console.Error.WriteLine($"error: {failure}");
+    Console.WriteLine($"{result.Files} files in {options["output"]}, {result.Elsewhere} kernels of other architectures only, {result.Failures.Count} failures");
+    return result.Failures.Count == 0 ? 0 : 1;
 }
 return Check();
 

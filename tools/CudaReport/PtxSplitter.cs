@@ -10,38 +10,48 @@ namespace CudaMoE.CudaReport;
 /// </summary>
 internal static partial class PtxSplitter
 {
-    /// <summary>What was written: the number of files, and the kernels among them that no test launches.</summary>
-    internal sealed record Result(int Files, IReadOnlyList<string> WithoutLaunch);
+    /// <summary>The number of files that were written, of kernels that other architectures only have, and what is wrong with the files.</summary>
+    internal sealed record Result(int Files, int Elsewhere, IReadOnlyList<string> Failures);
 
-    /// <summary>Writes a file for each kernel of the modules in a folder.</summary>
+    /// <summary>Writes a file for each kernel of the modules in a folder that does something.</summary>
     public static Result Split(string input, string output, LaunchLog launches)
     {
         Directory.CreateDirectory(output);
         foreach (string old in Directory.GetFiles(output, "*.ptx"))
             File.Delete(old);
-        int files = 0;
-        var withoutLaunch = new List<string>();
+        int files = 0, elsewhere = 0;
+        var failures = new List<string>();
         foreach (string path in Directory.GetFiles(input, "*.ptx").Order(StringComparer.Ordinal))
         {
             PtxModule module = PtxModule.Parse(File.ReadAllText(path));
             Dictionary<string, string> names = KernelNames.Demangle(module.Entries.Select(e => e.Name).ToList());
             foreach (PtxModule.Part entry in module.Entries)
             {
-                string kernel = names[entry.Name];
-                string name = Path.GetFileNameWithoutExtension(path) + "." + FileName(KernelNames.WithoutParameters(kernel)) + ".ptx";
-                File.WriteAllText(Path.Combine(output, name), Describe(kernel, launches) + module.WithOnly(entry));
+                string kernel = names[entry.Name], shortName = KernelNames.WithoutParameters(kernel);
+                LaunchLog.Launch? small = Smallest(kernel, launches);
+                if (small is null)
+                    failures.Add($"no test launches {shortName}");
+                bool empty = ClassicInstructions.Statements(entry.Text).All(s => s.Text == "ret");
+                if (empty && small?.Architecture > 80)
+                {
+                    elsewhere++;
+                    continue;
+                }
+                string name = $"{Path.GetFileNameWithoutExtension(path)}.{FileName(shortName)}.ptx";
+                string text = Describe(kernel, small) + module.WithOnly(entry);
+                File.WriteAllText(Path.Combine(output, name), text);
                 files++;
-                if (Smallest(kernel, launches) is null)
-                    withoutLaunch.Add(KernelNames.WithoutParameters(kernel));
+                if (empty)
+                    failures.Add($"{name} does nothing");
+                failures.AddRange(ClassicInstructions.Others(text).Select(o => $"{name}:{o.Line}: {o.Name} is not a classic instruction ({o.Count} times)"));
             }
         }
-        return new Result(files, withoutLaunch);
+        return new Result(files, elsewhere, failures);
     }
 
-    internal static string Describe(string kernel, LaunchLog launches)
+    internal static string Describe(string kernel, LaunchLog.Launch? small)
     {
         var text = new StringBuilder($"// {kernel}\n");
-        LaunchLog.Launch? small = Smallest(kernel, launches);
         if (small is null)
             return text.ToString();
         text.Append(CultureInfo.InvariantCulture, $"// A launch: grid ({small.Grid}), block ({small.Block}), {small.DynamicSharedBytes} bytes of dynamic shared memory.\n");
@@ -55,7 +65,7 @@ internal static partial class PtxSplitter
     }
 
     // Some kernels are the choice of other architectures only, where they run as they would on sm_80.
-    private static LaunchLog.Launch? Smallest(string kernel, LaunchLog launches) =>
+    internal static LaunchLog.Launch? Smallest(string kernel, LaunchLog launches) =>
         launches.Of(kernel).OrderBy(l => l.Architecture != 80).ThenBy(l => l.Blocks).FirstOrDefault();
 
     // Zeros at the end go without saying, and are most of a table of tensors.
