@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text;
 using CudaMoE.Checkpoints;
+using CudaMoE.Cli.Rendering;
 using CudaMoE.Cli.Starter;
 using CudaMoE.Data;
 using CudaMoE.Description;
@@ -183,6 +184,6 @@ internal sealed class InitCommand : CliCommand
         context.WriteRaw($"{to}: {features} features, tasks {string.Join(", ", content.Tasks.Select(t => $"{t.Task.Name} ({t.Task.Type.ToString().ToLowerInvariant()})"))}\n");
         if (content.TasksGuessed)
             context.Note("The task was guessed; --task COLUMN names it.");
-        context.Note($"Read the file through, then: cudamoe train {Path.GetRelativePath(Environment.CurrentDirectory, to)}");
+        context.Note($"Read the file through, then: cudamoe train {Texts.Argument(Path.GetRelativePath(Environment.CurrentDirectory, to))}");
     }
 }

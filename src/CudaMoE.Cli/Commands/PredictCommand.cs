@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text;
+using CudaMoE.Checkpoints;
 using CudaMoE.Cli.Rendering;
 using CudaMoE.Data;
 using CudaMoE.Serving;
@@ -80,19 +81,12 @@ internal sealed class PredictCommand : CliCommand
     // A file that was cut short by an error or a cancellation would look like an answer, so it gets its name when it is whole.
     private static long WriteFile(string path, Func<TextWriter, long> write)
     {
-        string temporary = path + ".tmp";
-        try
+        long rows = 0;
+        AtomicFile.Write(path, stream =>
         {
-            long rows;
-            using (StreamWriter writer = new(temporary, append: false, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false), bufferSize: 1 << 16))
-                rows = write(writer);
-            File.Move(temporary, path, overwrite: true);
-            return rows;
-        }
-        catch
-        {
-            File.Delete(temporary);
-            throw;
-        }
+            using StreamWriter writer = new(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false), bufferSize: 1 << 16, leaveOpen: true) { NewLine = "\n" };
+            rows = write(writer);
+        });
+        return rows;
     }
 }

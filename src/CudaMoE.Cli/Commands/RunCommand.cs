@@ -98,7 +98,7 @@ internal abstract class RunCommand : CliCommand
         if (result.Test.Count > 0)
             MetricsTable.Write(context, result.Test);
         if (result.Status == RunStatus.Cancelled)
-            context.Note($"cancelled after {Texts.Count(result.Steps)} steps; go on with: cudamoe resume {result.RunFolder}");
+            context.Note($"cancelled after {Texts.Count(result.Steps)} steps; go on with: cudamoe resume {Texts.Argument(result.RunFolder)}");
         if (result.CheckpointPath is not null)
             context.WriteRaw($"checkpoint {result.CheckpointPath}\n");
         if (report is not null)

@@ -11,6 +11,9 @@ internal static class Texts
     public static string Version { get; } =
         typeof(Texts).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
 
+    /// <summary>A path as it is typed on a command line: between quotation marks when it holds a blank.</summary>
+    public static string Argument(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"\"{path}\"" : path;
+
     /// <summary>A whole number with blanks between thousands: "1 234 567".</summary>
     public static string Count(long value) => value.ToString("#,0", Blanks);
 

@@ -57,7 +57,7 @@ internal static class StarterFile
         WriteFeatures(text, content);
         WriteTasks(text, content);
         WriteRest(text, content);
-        return text.ToString();
+        return text.ToString().ReplaceLineEndings("\n");
     }
 
     private static void WriteFeatures(StringBuilder text, StarterContent content)

@@ -53,7 +53,7 @@ public static class AtomicFile
                 file.Flush(flushToDisk: true);
             }
 
-            File.Move(temporary, full, overwrite: true);
+            FileNames.MoveFile(temporary, full);
             return digest;
         }
         catch

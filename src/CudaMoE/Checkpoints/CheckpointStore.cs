@@ -64,7 +64,7 @@ public sealed partial class CheckpointStore
             Directory.CreateDirectory(temporary);
             CheckpointFolder.WriteInto(temporary, content, Stage);
             Stage("rename");
-            Directory.Move(temporary, final);
+            FileNames.MoveFolder(temporary, final);
         }
         catch
         {
@@ -116,7 +116,7 @@ public sealed partial class CheckpointStore
             if (Path.GetFileName(path) == best)
                 File.Delete(Path.Combine(Folder, BestFile));
             string deleting = Path.Combine(Folder, ".deleting-" + Path.GetFileName(path));
-            Directory.Move(path, deleting);
+            FileNames.MoveFolder(path, deleting);
             TryDelete(deleting);
         }
     }
@@ -177,7 +177,8 @@ public sealed partial class CheckpointStore
         string path = Path.Combine(Folder, pointer);
         try
         {
-            string name = File.ReadAllText(path).TrimEnd('\n');
+            string name = string.Empty;
+            FileNames.WhileHeld(() => name = File.ReadAllText(path).TrimEnd('\n'));
             return Sequence(name) > 0 && Path.GetFileName(name) == name
                 ? name
                 : throw new CheckpointFormatException(path, $"holds \"{name[..Math.Min(name.Length, 80)]}\"; it must hold the name of a checkpoint such as 000001-step-1000");

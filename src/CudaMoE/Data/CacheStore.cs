@@ -1,3 +1,5 @@
+using CudaMoE.Checkpoints;
+
 namespace CudaMoE.Data;
 
 /// <summary>
@@ -42,7 +44,7 @@ internal sealed class CacheStore(string root, string key)
             try
             {
                 build(temporary, key);
-                Directory.Move(temporary, Folder);
+                FileNames.MoveFolder(temporary, Folder);
             }
             catch
             {

@@ -350,6 +350,7 @@ internal sealed record EncodersDocument
 
 [JsonSourceGenerationOptions(
     WriteIndented = true,
+    NewLine = "\n",
     IndentSize = 1,
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,

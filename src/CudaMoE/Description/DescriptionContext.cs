@@ -12,6 +12,7 @@ namespace CudaMoE.Description;
     RespectNullableAnnotations = true,
     AllowDuplicateProperties = false,
     WriteIndented = true,
+    NewLine = "\n",
     Converters = [
         typeof(SnakeCaseEnumConverter<ModelType>), typeof(SnakeCaseEnumConverter<GateSharing>), typeof(SnakeCaseEnumConverter<ScoreMode>),
         typeof(SnakeCaseEnumConverter<RoutingOrder>), typeof(SnakeCaseEnumConverter<ActivationKind>), typeof(SnakeCaseEnumConverter<Precision>),

@@ -14,7 +14,7 @@ public static class DescriptionSchema
     private const string ResourceName = "model.schema.json";
     private const string StreamResourceName = "stream.schema.json";
 
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>The published schema of model files, with descriptions, as it is in <c>docs/model.schema.json</c>.</summary>
     public static string Published => Resource(ResourceName);

@@ -1,3 +1,5 @@
+using CudaMoE.Checkpoints;
+
 namespace CudaMoE.Graphs;
 
 /// <summary>A folder beside a file that is being made; what is left in it goes away with it, and the file appears whole or not at all.</summary>
@@ -19,7 +21,7 @@ internal sealed class GraphWorkFolder : IDisposable
     public string File => System.IO.Path.Combine(Path, "graph");
 
     /// <summary>Gives the file its name.</summary>
-    public void Publish() => System.IO.File.Move(File, _target, overwrite: true);
+    public void Publish() => FileNames.MoveFile(File, _target);
 
     public void Dispose() => Directory.Delete(Path, recursive: true);
 }
