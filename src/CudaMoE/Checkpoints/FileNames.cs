@@ -17,10 +17,12 @@ internal static class FileNames
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(10);
 
     /// <summary>Renames a file; one that has the name already is replaced.</summary>
-    public static void MoveFile(string from, string to) => WhileHeld(() => File.Move(from, to, overwrite: true));
+    /// <exception cref="IOException">It cannot be moved; the message names the target.</exception>
+    public static void MoveFile(string from, string to) => Move(to, () => File.Move(from, to, overwrite: true));
 
     /// <summary>Renames a folder.</summary>
-    public static void MoveFolder(string from, string to) => WhileHeld(() => Directory.Move(from, to));
+    /// <exception cref="IOException">It cannot be moved; the message names the target.</exception>
+    public static void MoveFolder(string from, string to) => Move(to, () => Directory.Move(from, to));
 
     /// <summary>Calls until no other program's hold on a file prevents it.</summary>
     /// <exception cref="IOException">It was still prevented after <see cref="Patience"/>, or another error came.</exception>
@@ -38,6 +40,19 @@ internal static class FileNames
             {
                 Thread.Sleep(Pause);
             }
+        }
+    }
+
+    // What the system says of a held file names no file.
+    private static void Move(string to, Action move)
+    {
+        try
+        {
+            WhileHeld(move);
+        }
+        catch (Exception error) when (IsHeld(error))
+        {
+            throw new IOException($"{to} cannot be written: another program has it open, or it may not be changed ({error.Message})", error);
         }
     }
 

@@ -9,7 +9,8 @@ namespace CudaMoE.Checkpoints;
 /// </summary>
 /// <remarks>
 /// Safe for use by several threads until it is disposed; spans are valid until then. The file must not be shortened in place while it
-/// is open; <see cref="SafetensorsWriter"/> never does that, it writes a new file and renames it.
+/// is open; <see cref="SafetensorsWriter"/> never does that, it writes a new file and renames it. On Windows nobody can give an open file's name to another; the
+/// writer then says so.
 /// </remarks>
 public sealed unsafe class SafetensorsReader : IDisposable
 {

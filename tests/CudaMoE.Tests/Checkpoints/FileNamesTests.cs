@@ -40,6 +40,20 @@ public sealed class FileNamesTests : IDisposable
     }
 
     [Fact]
+    public void ATargetThatCannotBeReplaced_IsNamed()
+    {
+        File.WriteAllText(_folder["new"], "new");
+        Directory.CreateDirectory(_folder["target"]);
+
+        Exception error = Record.Exception(() => FileNames.MoveFile(_folder["new"], _folder["target"]));
+
+        Assert.IsAssignableFrom<IOException>(error);
+        Assert.True(File.Exists(_folder["new"]));
+        if (OperatingSystem.IsWindows())
+            Assert.StartsWith($"{_folder["target"]} cannot be written", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void AnotherError_IsNotTriedAgain()
     {
         int calls = 0;
