@@ -68,6 +68,33 @@ public sealed class EndToEndTests : IDisposable
     }
 
     [Fact]
+    public void Train_WithParameters_StartsFromThem_AndRefusesOthersBeforeThereIsARun()
+    {
+        WriteData("train.csv", 3000, seed: 1);
+        WriteData("test.csv", 1000, seed: 2);
+        Run(0, "init", "train.csv", "--test", "test.csv", "--task", "big");
+        using JsonDocument first = JsonDocument.Parse(Run(0, "train", "model.json", "--epochs", "4", "--batch-size", "64", "--runs", "first", "--no-report", "--output", "json").Output);
+        string weights = Path.Combine(first.RootElement.GetProperty("checkpoint").GetString()!, "weights.safetensors");
+        string[] hardlyMoved = ["--epochs", "1", "--set", "training.optimizer.learning_rate=1e-12", "--set", "training.embedding_optimizer.learning_rate=1e-12", "--no-report", "--output", "json"];
+
+        using JsonDocument second = JsonDocument.Parse(Run(0, ["train", "model.json", "--parameters", weights, "--runs", "second", .. hardlyMoved]).Output);
+        using JsonDocument drawn = JsonDocument.Parse(Run(0, ["train", "model.json", "--runs", "drawn", .. hardlyMoved]).Output);
+
+        double auc = Metric(first.RootElement.GetProperty("test"), "big", "auc");
+        Assert.Equal(auc, Metric(second.RootElement.GetProperty("test"), "big", "auc"), 1e-6);
+        Assert.NotEqual(auc, Metric(drawn.RootElement.GetProperty("test"), "big", "auc"), 1e-3);
+
+        byte[] bytes = File.ReadAllBytes(weights);
+        File.WriteAllBytes(Path.Combine(_folder.Path, "short.safetensors"), bytes[..^5]);
+        ToolResult cut = Run(2, "train", "model.json", "--parameters", "short.safetensors", "--runs", "none");
+        ToolResult wide = Run(2, "train", "model.json", "--parameters", weights, "--set", "tasks[0].name=large", "--set", "tasks[0].column=big", "--runs", "none");
+
+        Assert.Contains("short.safetensors", cut.Error, StringComparison.Ordinal);
+        Assert.Contains("weights.safetensors", wide.Error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(_folder.Path, "none")));
+    }
+
+    [Fact]
     public void Train_Cancelled_SavesACheckpointThatResumeGoesOnFrom()
     {
         WriteData("train.csv", 2000, seed: 1);

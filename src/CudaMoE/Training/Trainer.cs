@@ -2,6 +2,8 @@ using System.Text;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Graphs;
+using CudaMoE.Models;
 using CudaMoE.Tensors;
 
 namespace CudaMoE.Training;
@@ -32,11 +34,24 @@ public static class Trainer
         DescriptionValidator.Validate(description);
         using Device device = Device.Open(options.Device);
         using Dataset dataset = OpenData(description, baseFolder, encoders: null, observer, cancellation);
+        using MultiTaskModel model = CreateModel(description, dataset, device, options);
+        if (description.Data?.Graph is { } path)
+        {
+            using MacroGraph graph = MacroGraph.Open(path, progress: null, cancellation);
+            model.LoadMacroWeights(graph, dataset.Encoders);
+        }
+
+        if (options.InitialParameters is { } parameters)
+        {
+            using SafetensorsReader weights = SafetensorsReader.Open(parameters);
+            ModelCheckpoint.LoadWeights(model, weights);
+        }
+
+        // All that can be wrong with the input has been seen: what is refused leaves no run behind.
         RunFolder folder = RunFolder.Create(options.RunsFolder, description.Name);
         AtomicFile.Write(folder.ModelPath, Encoding.UTF8.GetBytes(DescriptionJson.Write(description)));
         using RunLog log = RunLog.Create(folder.MetricsPath);
-        using TrainingRun run = new(description, dataset, device, folder, log, options, observer);
-        return run.Start(cancellation);
+        return new TrainingRun(description, dataset, device, model, folder, log, options, observer).Start(cancellation);
     }
 
     /// <summary>Goes on with a run from its latest checkpoint.</summary>
@@ -60,10 +75,18 @@ public static class Trainer
         FittedEncoders encoders = FittedEncoders.Load(checkpoint.EncodersPath ?? throw new CudaMoEException($"{checkpoint.Folder} has no encoders; it was not made by a training run"));
         using Device device = Device.Open(options.Device);
         using Dataset dataset = OpenData(description, folder.Path, encoders, observer, cancellation);
+        using MultiTaskModel model = CreateModel(description, dataset, device, options);
         using RunLog log = RunLog.Resume(folder.MetricsPath, checkpoint.State.Step);
-        using TrainingRun run = new(description, dataset, device, folder, log, options, observer);
-        return run.Resume(checkpoint, cancellation);
+        return new TrainingRun(description, dataset, device, model, folder, log, options, observer).Resume(checkpoint, cancellation);
     }
+
+    private static MultiTaskModel CreateModel(ModelDescription description, Dataset dataset, Device device, TrainerOptions options) => new(
+        device,
+        description,
+        dataset.Layout,
+        [.. dataset.Encoders.Tasks.Select(t => t.Outputs)],
+        Math.Max(description.Training.BatchSize, options.EvaluationBatch),
+        training: true);
 
     /// <summary>Opens the data of a description and reports the building of its cache and the notices.</summary>
     internal static Dataset OpenData(ModelDescription description, string baseFolder, FittedEncoders? encoders, ITrainingObserver observer, CancellationToken cancellation)

@@ -3,7 +3,6 @@ using CudaMoE.Balancing;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
 using CudaMoE.Description;
-using CudaMoE.Graphs;
 using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
@@ -11,7 +10,7 @@ using CudaMoE.Tensors;
 namespace CudaMoE.Training;
 
 /// <summary>One run from its start, or from a checkpoint, to its end.</summary>
-internal sealed class TrainingRun : IDisposable
+internal sealed class TrainingRun
 {
     private const string LossSums = "loss_sums";
     private const string PairSums = "pair_sums";
@@ -37,7 +36,15 @@ internal sealed class TrainingRun : IDisposable
     private int _epoch;
     private long _batch;
 
-    public TrainingRun(ModelDescription description, Dataset dataset, Device device, RunFolder folder, RunLog log, TrainerOptions options, ITrainingObserver observer)
+    public TrainingRun(
+        ModelDescription description,
+        Dataset dataset,
+        Device device,
+        MultiTaskModel model,
+        RunFolder folder,
+        RunLog log,
+        TrainerOptions options,
+        ITrainingObserver observer)
     {
         _description = description;
         _training = description.Training;
@@ -51,13 +58,7 @@ internal sealed class TrainingRun : IDisposable
         _logEvery = options.LogEvery ?? Math.Max(1, _stepsPerEpoch / 50);
         _earlyStopping = _training.EarlyStopping == null ? null : new(_training.EarlyStopping);
         _store = new(folder.CheckpointsPath, options.KeepCheckpoints);
-        _model = new(
-            device,
-            description,
-            dataset.Layout,
-            [.. dataset.Encoders.Tasks.Select(t => t.Outputs)],
-            Math.Max(_training.BatchSize, options.EvaluationBatch),
-            training: true);
+        _model = model;
         _trainingStep = new(_model, _stepsPerEpoch * _training.Epochs);
     }
 
@@ -70,8 +71,6 @@ internal sealed class TrainingRun : IDisposable
         _observer.OnStarted(_folder.Path, started);
         return Guard(() =>
         {
-            LoadGraph(cancellation);
-            LoadInitialParameters();
             SaveCheckpoint(best: false);
             return Loop(cancellation);
         });
@@ -104,24 +103,6 @@ internal sealed class TrainingRun : IDisposable
         _log.Append(resumed);
         _observer.OnResumed(_folder.Path, Started(), resumed);
         return Guard(() => Loop(cancellation));
-    }
-
-    public void Dispose() => _model.Dispose();
-
-    private void LoadInitialParameters()
-    {
-        if (_options.InitialParameters is not { } path)
-            return;
-        using SafetensorsReader weights = SafetensorsReader.Open(path);
-        ModelCheckpoint.LoadWeights(_model, weights);
-    }
-
-    private void LoadGraph(CancellationToken cancellation)
-    {
-        if (_description.Data?.Graph is not { } path)
-            return;
-        using MacroGraph graph = MacroGraph.Open(path, progress: null, cancellation);
-        _model.LoadMacroWeights(graph, _dataset.Encoders);
     }
 
     private TrainingResult Guard(Func<TrainingResult> body)
