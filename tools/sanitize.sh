@@ -18,8 +18,7 @@ build_sanitized() { # folder sanitizers
   step "build $(basename "$1")" ninja -C "$1" -j "$JOBS" cudamoe_tests cudamoe_simt_tests
 }
 
-# Under AddressSanitizer the kernels run on the executor as well, without the cases that take most of the time (native/tests/CMakeLists.txt).
-# Under ThreadSanitizer the executor's own tests run, kernels with races among them.
+# The kernels run on the executor as well, without the cases that take most of the time (native/tests/CMakeLists.txt).
 sanitize_address() {
   build_sanitized "$BUILD/address" address,undefined
   # An allocation that cannot be had must come back as null, as it does without the sanitizer.
@@ -31,7 +30,7 @@ sanitize_address() {
 sanitize_thread() {
   local folder="$BUILD/thread"
   build_sanitized "$folder" thread
-  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" test_native "$folder" "thread " -R '^native_(highest|simt_executor)$'
+  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" test_native "$folder" "thread " -R '^native_(highest|simt|simt_executor)$'
 }
 
 . tools/test.sh

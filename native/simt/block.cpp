@@ -96,6 +96,7 @@ void Block::start(Dim3 index) {
   objects_.clear();
   bulk_copies_.clear();
   for (Warp& warp : warps_) {
+    warp.fibers = &FiberPool::take();
     warp.live = warp.synchronised = 0;
     warp.open.clear();
     warp.pair_clock.reset();
@@ -122,9 +123,10 @@ void Block::start(Dim3 index) {
     thread.accumulators_fenced = false;
     thread.stores.clear();
     thread.store_group = 0;
-    thread.fiber = &FiberPool::take();
+    Warp& warp = warps_[static_cast<size_t>(rank / kWarpSize)];
+    warp.live |= 1u << lane_of(thread);
+    thread.fiber = &warp.fibers->fibers[lane_of(thread)];
     thread.fiber->start(thread_main, &thread);
-    warps_[static_cast<size_t>(rank / kWarpSize)].live |= 1u << lane_of(thread);
     ready_.insert(rank);
   }
 }
@@ -136,9 +138,9 @@ void Block::release(void* token) {
 void Block::retire() {
   for (const auto& thread : threads_) {
     leave_meeting(*thread);
-    FiberPool::give_back(*thread->fiber);
   }
   for (Warp& warp : warps_) {
+    FiberPool::give_back(*warp.fibers);
     for (Meeting* meeting : warp.open) free_meetings().push_back(meeting);
     warp.open.clear();
   }
@@ -247,7 +249,7 @@ Exchange Block::meet(Thread& self, uint32_t mask, WarpOperation operation, const
     meeting->bytes = bytes;
     meeting->site = site;
     meeting->references = 0;
-    meeting->token = new_token();
+    meeting->token = new_lane_token();
     warp.open.push_back(meeting);
   } else if (meeting->operation != operation || meeting->bytes != bytes) {
     report(Finding::kWarpOperation, site, "%s of %d bytes, while lanes %#010x wait in %s of %d bytes at %s:%d", operation_name(operation),

@@ -115,6 +115,7 @@ struct Barrier {
 };
 
 struct Warp {
+  FiberGroup* fibers = nullptr;
   uint32_t live = 0;                       // lanes
   uint32_t synchronised = 0;               // clock of the last meeting of all its lanes
   std::vector<Meeting*> open;              // that wait for lanes

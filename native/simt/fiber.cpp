@@ -5,8 +5,8 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <deque>
 #include <new>
-#include <vector>
 
 #include "simt/tsan.h"
 
@@ -128,46 +128,120 @@ constexpr size_t kStackBytes = size_t{64} << 10;
 
 [[maybe_unused]] constexpr unsigned kNoSynchronisation = 1;  // of __tsan_switch_to_fiber
 
-std::vector<Fiber*>& free_fibers() {
-  static auto& fibers = *new std::vector<Fiber*>;
-  return fibers;
+std::deque<FiberGroup*>& free_groups() {
+  static auto& groups = *new std::deque<FiberGroup*>;
+  return groups;
 }
+
+#if defined(CUDAMOE_SIMT_TSAN)
+
+// How many threads of ThreadSanitizer there are before one is used again. To make one takes a millisecond; what is known to it stays known,
+// so that a race between two blocks of a launch that have it is not seen. Each costs all others time when they synchronise.
+constexpr int kShadows = 512;
+
+// Fibers that are one thread to ThreadSanitizer.
+int lanes_of_shadow() {
+  static const int lanes = [] {
+    const char* text = std::getenv("CUDAMOE_SIMT_TSAN_LANES");
+    return text != nullptr && std::atoi(text) == FiberGroup::kFibers ? FiberGroup::kFibers : 1;
+  }();
+  return lanes;
+}
+
+#endif
 
 }  // namespace
 
-Fiber& FiberPool::take() {
-  std::vector<Fiber*>& fibers = free_fibers();
-  if (!fibers.empty()) {
-    Fiber& fiber = *fibers.back();
-    fibers.pop_back();
-    return fiber;
-  }
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  void* memory = mmap(nullptr, page + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) throw std::bad_alloc();
-  auto& fiber = *new Fiber;
-  fiber.bottom_ = static_cast<char*>(memory) + page;
-  fiber.bytes_ = kStackBytes;
-  return fiber;
+#if defined(CUDAMOE_SIMT_TSAN)
+
+void set_watching(bool on) {
+  static void* const executor = [] {
+    void* self = __tsan_get_current_fiber();
+    void* made = __tsan_create_fiber(0);
+    __tsan_switch_to_fiber(made, kNoSynchronisation);
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    __tsan_switch_to_fiber(self, kNoSynchronisation);
+    return made;
+  }();
+  static void* watched = nullptr;
+  if (!on) watched = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(on ? watched : executor, kNoSynchronisation);
 }
 
-void FiberPool::give_back(Fiber& fiber) {
-#if defined(CUDAMOE_SIMT_TSAN)
-  if (fiber.shadow_ != nullptr) __tsan_destroy_fiber(fiber.shadow_);
-  fiber.shadow_ = nullptr;
+void* new_lane_token() { return lanes_of_shadow() == 1 ? new_token() : nullptr; }
+
+#else
+
+void* new_lane_token() { return nullptr; }
+
 #endif
-  free_fibers().push_back(&fiber);
+
+FiberGroup& FiberPool::take() {
+  std::deque<FiberGroup*>& groups = free_groups();
+#if defined(CUDAMOE_SIMT_TSAN)
+  static int made = 0;
+  if (made * FiberGroup::kFibers < kShadows * lanes_of_shadow() || groups.empty()) {
+    ++made;
+    return make();
+  }
+  FiberGroup& group = *groups.front();
+  groups.pop_front();
+#else
+  if (groups.empty()) return make();
+  FiberGroup& group = *groups.back();
+  groups.pop_back();
+#endif
+  return group;
+}
+
+FiberGroup& FiberPool::make() {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t each = page + kStackBytes;
+  void* memory = mmap(nullptr, FiberGroup::kFibers * each, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  auto& group = *new FiberGroup;
+  for (int i = 0; i < FiberGroup::kFibers; ++i) {
+    char* guard = static_cast<char*>(memory) + static_cast<size_t>(i) * each;
+    if (mprotect(guard, page, PROT_NONE) != 0) throw std::bad_alloc();
+    group.fibers[i].bottom_ = guard + page;
+    group.fibers[i].bytes_ = kStackBytes;
+  }
+  name_threads(group);
+  return group;
+}
+
+// Gives ThreadSanitizer new threads for fibers that were forgotten in the middle of a function: its stack of calls has no way back.
+void FiberPool::name_threads([[maybe_unused]] FiberGroup& group) {
+#if defined(CUDAMOE_SIMT_TSAN)
+  for (int i = 0; i < FiberGroup::kFibers; ++i) {
+    void*& shadow = group.fibers[i].shadow_;
+    if (i % lanes_of_shadow() != 0) {
+      shadow = group.fibers[i - 1].shadow_;
+      continue;
+    }
+    if (shadow != nullptr) __tsan_destroy_fiber(shadow);
+    shadow = __tsan_create_fiber(0);
+  }
+#endif
+}
+
+void FiberPool::give_back(FiberGroup& group) {
+#if defined(CUDAMOE_SIMT_TSAN)
+  bool forgotten = false;
+  for (Fiber& fiber : group.fibers) {
+    if (fiber.entry_ == nullptr || fiber.idle_) continue;
+    fiber.entry_ = nullptr;
+    forgotten = true;
+  }
+  if (forgotten) name_threads(group);
+#endif
+  free_groups().push_back(&group);
 }
 
 void Fiber::start(Fiber& (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
-#if defined(CUDAMOE_SIMT_TSAN)
-  // A thread of its own, on memory that is new to ThreadSanitizer, so that what an earlier fiber did on the stack is no race.
-  mmap(bottom_, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  shadow_ = __tsan_create_fiber(0);
-  idle_ = false;
-#endif
   // An idle fiber takes its next entry where it is: AddressSanitizer's fake stack, which takes long to make, stays with it.
   if (!idle_) begin();
   idle_ = false;
@@ -251,7 +325,7 @@ void Fiber::switch_to(Fiber& from, Fiber& to) {
 #endif
 #if defined(CUDAMOE_SIMT_TSAN)
   if (from.entry_ == nullptr) from.shadow_ = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(to.shadow_, kNoSynchronisation);
+  if (to.shadow_ != from.shadow_) __tsan_switch_to_fiber(to.shadow_, kNoSynchronisation);
 #endif
 #if CUDAMOE_SIMT_ASSEMBLY_SWITCH
   cudamoe_simt_switch(&from.pointer_, to.pointer_);

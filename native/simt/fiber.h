@@ -1,8 +1,9 @@
 // Fibers: stacks that are switched between by hand. Each CUDA thread of a running block is one.
 //
 // A switch saves the callee-saved registers and the stack pointer (about 10 ns); on processors without an assembly switch it is
-// swapcontext. AddressSanitizer is told of every change of stack; ThreadSanitizer takes every fiber for a thread, and a switch for no
-// synchronisation, so that only what the executor declares (barriers, warp operations) orders the accesses of two CUDA threads.
+// swapcontext. AddressSanitizer is told of every change of stack; ThreadSanitizer takes every fiber for a thread (or, where that takes too
+// long, those of a warp for one: CUDAMOE_SIMT_TSAN_LANES=32), and a switch for no synchronisation, so that only what the executor declares
+// (barriers, warp operations) orders the accesses of two CUDA threads.
 #pragma once
 
 #include <cstddef>
@@ -51,13 +52,24 @@ class Fiber {
   Fiber* came_from_ = nullptr;  // whose stack was left last to run this one
 };
 
-// Fibers with stacks, above an inaccessible page. They are made once and used again, in the order that leaves their memory in the caches.
-// Not thread-safe: the executor runs one launch at a time.
+// As many as a warp has lanes.
+struct FiberGroup {
+  static constexpr int kFibers = 32;
+  Fiber fibers[kFibers];
+};
+
+// Fibers with stacks, each above an inaccessible page. They are made once and used again, in the order that leaves their memory in the
+// caches; under ThreadSanitizer in turn, so that blocks that follow each other are different threads to it. Not thread-safe: the executor
+// runs one launch at a time.
 class FiberPool {
  public:
-  static Fiber& take();
-  // Forgets what the fiber was doing.
-  static void give_back(Fiber& fiber);
+  static FiberGroup& take();
+  // Forgets what the fibers were doing.
+  static void give_back(FiberGroup& group);
+
+ private:
+  static FiberGroup& make();
+  static void name_threads(FiberGroup& group);
 };
 
 }  // namespace cudamoe::simt
