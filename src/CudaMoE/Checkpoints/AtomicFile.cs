@@ -72,10 +72,12 @@ public static class AtomicFile
 
     private static void DeleteLeftovers(string folder, string prefix)
     {
-        foreach (string path in Directory.EnumerateFiles(folder, prefix + "*" + Suffix))
+        foreach (string path in Directory.EnumerateFiles(folder))
         {
-            ReadOnlySpan<char> unique = Path.GetFileName(path.AsSpan())[prefix.Length..^Suffix.Length];
-            if (!Guid.TryParseExact(unique, "N", out _) || DateTime.UtcNow - File.GetLastWriteTimeUtc(path) < LeftoverAge)
+            ReadOnlySpan<char> name = Path.GetFileName(path.AsSpan());
+            if (!name.StartsWith(prefix, StringComparison.Ordinal) || !name.EndsWith(Suffix, StringComparison.Ordinal) || name.Length < prefix.Length + Suffix.Length)
+                continue;
+            if (!Guid.TryParseExact(name[prefix.Length..^Suffix.Length], "N", out _) || DateTime.UtcNow - File.GetLastWriteTimeUtc(path) < LeftoverAge)
                 continue;
             try
             {

@@ -216,7 +216,7 @@ public sealed partial class CheckpointStore
 
     private void DeleteLeftovers()
     {
-        foreach (string path in Directory.EnumerateDirectories(Folder, ".*"))
+        foreach (string path in Directory.EnumerateDirectories(Folder))
         {
             if (LeftoverPattern().IsMatch(Path.GetFileName(path)))
                 TryDelete(path);

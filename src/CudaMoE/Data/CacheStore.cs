@@ -82,7 +82,11 @@ internal sealed class CacheStore(string root, string key)
     // Whoever holds the lock is the only builder: temporary folders of this key are those of builders that were killed.
     private void RemoveAbandoned()
     {
-        foreach (string folder in Directory.EnumerateDirectories(root, $"{_name}.*.tmp"))
-            Directory.Delete(folder, recursive: true);
+        foreach (string folder in Directory.EnumerateDirectories(root))
+        {
+            string name = Path.GetFileName(folder);
+            if (name.StartsWith($"{_name}.", StringComparison.Ordinal) && name.EndsWith(".tmp", StringComparison.Ordinal))
+                Directory.Delete(folder, recursive: true);
+        }
     }
 }
