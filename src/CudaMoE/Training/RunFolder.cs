@@ -1,4 +1,5 @@
 using System.Globalization;
+using CudaMoE.Checkpoints;
 
 namespace CudaMoE.Training;
 
@@ -39,14 +40,30 @@ public sealed class RunFolder
                 string path = attempt == 1 ? stem : $"{stem}-{attempt}";
                 if (Directory.Exists(path) || File.Exists(path))
                     continue;
-                RunFolder folder = new(path);
-                Directory.CreateDirectory(folder.CheckpointsPath);
-                return folder;
+                if (Claim(path) is { } folder)
+                    return folder;
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
             throw new RunLogException($"cannot create the run folder {stem}: {e.Message}", e);
+        }
+    }
+
+    // A folder with something in it takes the name of no other, so of two runs that begin at once one gets it; null for the other.
+    private static RunFolder? Claim(string path)
+    {
+        RunFolder made = new($"{path}.{Guid.NewGuid():N}");
+        Directory.CreateDirectory(made.CheckpointsPath);
+        try
+        {
+            FileNames.MoveFolder(made.Path, path);
+            return new(path);
+        }
+        catch (IOException) when (Directory.Exists(path) || File.Exists(path))
+        {
+            Directory.Delete(made.Path, recursive: true);
+            return null;
         }
     }
 

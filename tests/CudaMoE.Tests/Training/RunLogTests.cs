@@ -218,6 +218,19 @@ public sealed class RunLogTests : IDisposable
     }
 
     [Fact]
+    public void Folder_CreatedAtOnce_GivesEachRunAFolderOfItsOwn()
+    {
+        FixedClock clock = new(new(2026, 3, 4, 5, 6, 7, TimeSpan.Zero));
+        string[] paths = new string[48];
+
+        Parallel.For(0, paths.Length, i => paths[i] = RunFolder.Create(_folder, "census", clock).Path);
+
+        Assert.Equal(paths.Length, paths.Distinct().Count());
+        Assert.Equal(paths.Order(StringComparer.Ordinal), Directory.GetDirectories(_folder).Order(StringComparer.Ordinal));
+        Assert.All(paths, path => Assert.True(Directory.Exists(Path.Combine(path, "checkpoints"))));
+    }
+
+    [Fact]
     public void Folder_RootIsAFile_SaysSo()
     {
         string file = Path.Combine(_folder, "file");
