@@ -3,6 +3,7 @@
 
 #include "combine/combine.h"
 #include "common/kernel.cuh"
+#include "common/ptx/convert.cuh"
 
 namespace cudamoe::kernels {
 
@@ -38,7 +39,7 @@ CUDAMOE_DEVICE void store_floats(T* to, const Floats<N>& values) {
     if constexpr (sizeof(T) == 2 && kAccess > 1) {
       Vector<uint32_t, kAccess / 2> pairs;
       CUDAMOE_UNROLL
-      for (int j = 0; j < kAccess / 2; ++j) pairs[j] = pack_bf16(values[i + 2 * j], values[i + 2 * j + 1]);
+      for (int j = 0; j < kAccess / 2; ++j) pairs[j] = ptx::pack_bf16(values[i + 2 * j], values[i + 2 * j + 1]);
       store(reinterpret_cast<uint32_t*>(to + i), pairs);
     } else {
       Vector<T, kAccess> part;

@@ -41,15 +41,6 @@ CUDAMOE_DEVICE T atomic_compare_exchange(T* p, T expected, T value) {
   return static_cast<T>(atomicCAS(detail::atomic_cast(p), expected, value));
 }
 
-// A flag between blocks: what was written before the release is seen after the acquire that reads its value.
-CUDAMOE_DEVICE uint32_t load_acquire(const uint32_t* p) {
-  uint32_t value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
-  return value;
-}
-CUDAMOE_DEVICE void store_release(uint32_t* p, uint32_t value) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
-}
 // Counts a block in; whether it is the last of `blocks`, which then sees what the callers of all of them have written before.
 CUDAMOE_DEVICE bool arrive_last(uint32_t* counter, uint32_t blocks) {
   __threadfence();
@@ -125,15 +116,6 @@ T atomic_compare_exchange(P p, std::type_identity_t<T> expected, std::type_ident
   return detail::atomic_update(detail::atomic_address(p, site), [=](T old) { return old == expected ? value : old; });
 }
 
-CUDAMOE_DEVICE uint32_t load_acquire(const uint32_t* p) {
-  simt::may_switch();
-  return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-CUDAMOE_DEVICE void store_release(uint32_t* p, uint32_t value) {
-  __atomic_store_n(p, value, __ATOMIC_RELEASE);
-  simt::made_progress();
-  simt::may_switch();
-}
 CUDAMOE_DEVICE bool arrive_last(uint32_t* counter, uint32_t blocks) {
   simt::may_switch();
   const bool last = __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL) == blocks - 1;

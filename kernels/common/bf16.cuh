@@ -19,16 +19,7 @@ CUDAMOE_DEVICE Bf16 to_bf16(float x) {
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-// Two of them in a register: `low` in the lower half, as tensor-core operands want them.
-CUDAMOE_DEVICE uint32_t pack_bf16(float low, float high) {
-#if defined(__CUDACC__)
-  uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-#else
-  return static_cast<uint32_t>(to_bf16(low).bits) | static_cast<uint32_t>(to_bf16(high).bits) << 16;
-#endif
-}
+// The halves of two in a register (ptx/convert.cuh).
 CUDAMOE_DEVICE float low_bf16(uint32_t packed) { return float_of_bits(packed << 16); }
 CUDAMOE_DEVICE float high_bf16(uint32_t packed) { return float_of_bits(packed & 0xFFFF0000u); }
 

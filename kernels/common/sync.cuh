@@ -13,9 +13,6 @@ CUDAMOE_DEVICE void sync_block() { __syncthreads(); }
 CUDAMOE_DEVICE int sync_block_count(int value) { return __syncthreads_count(value); }
 CUDAMOE_DEVICE bool sync_block_and(bool value) { return __syncthreads_and(value) != 0; }
 CUDAMOE_DEVICE bool sync_block_or(bool value) { return __syncthreads_or(value) != 0; }
-// Barrier `id` (1 .. 15) of `threads` threads: part of a block, whole warps.
-CUDAMOE_DEVICE void sync_part(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
-CUDAMOE_DEVICE void arrive_part(int id, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 // Writes before the fence are seen by the block, by the device, before those after it.
 CUDAMOE_DEVICE void fence_block() { __threadfence_block(); }
 CUDAMOE_DEVICE void fence_device() { __threadfence(); }
@@ -28,8 +25,6 @@ CUDAMOE_DEVICE void sync_block(CUDAMOE_ONLY_SITE) { simt::sync_block(site); }
 CUDAMOE_DEVICE int sync_block_count(int value CUDAMOE_SITE) { return simt::sync_block(site, simt::BarrierReduction::kCount, value); }
 CUDAMOE_DEVICE bool sync_block_and(bool value CUDAMOE_SITE) { return simt::sync_block(site, simt::BarrierReduction::kAnd, value) != 0; }
 CUDAMOE_DEVICE bool sync_block_or(bool value CUDAMOE_SITE) { return simt::sync_block(site, simt::BarrierReduction::kOr, value) != 0; }
-CUDAMOE_DEVICE void sync_part(int id, int threads CUDAMOE_SITE) { simt::named_barrier_sync(id, threads, site); }
-CUDAMOE_DEVICE void arrive_part(int id, int threads CUDAMOE_SITE) { simt::named_barrier_arrive(id, threads, site); }
 CUDAMOE_DEVICE void fence_block() {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   simt::may_switch();

@@ -8,6 +8,7 @@
 
 #include "common/activation.cuh"
 #include "common/kernel.cuh"
+#include "common/ptx/convert.cuh"
 #include "common/ptx/ldmatrix.cuh"
 #include "common/ptx/mma.cuh"
 #include "expert/expert.h"
@@ -65,7 +66,8 @@ CUDAMOE_DEVICE void second_layer(const FragmentSums<kSliceTiles>& hidden, Shared
   for (int t = 0; t < kSliceTiles; t += 2) {
     const float(&low)[4] = hidden.value[t];
     const float(&high)[4] = hidden.value[t + 1];
-    const uint32_t a[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]), pack_bf16(high[2], high[3])};
+    const uint32_t a[4] = {ptx::pack_bf16(low[0], low[1]), ptx::pack_bf16(low[2], low[3]), ptx::pack_bf16(high[0], high[1]),
+                           ptx::pack_bf16(high[2], high[3])};
     CUDAMOE_UNROLL
     for (int j = 0; j < kTiles; j += 2) {
       uint32_t b[4];
@@ -118,7 +120,7 @@ CUDAMOE_DEVICE void activate_sums(Activation activation, float slope, FragmentSu
 // Two neighbouring elements from p on, p aligned to both.
 CUDAMOE_DEVICE void store_two(float* p, float left, float right) { store(p, Vector<float, 2>{left, right}); }
 CUDAMOE_DEVICE void store_two(Bf16* p, float left, float right) {
-  store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 1>{pack_bf16(left, right)});
+  store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 1>{ptx::pack_bf16(left, right)});
 }
 
 // Writes columns first .. first + 8 kTiles - 1, those below `columns`, of the warp's rows. rows[h] is where row lane / 4 + 8 h begins, null
@@ -176,7 +178,7 @@ CUDAMOE_DEVICE void store_sums_wide(Bf16* const (&rows)[2], int first, int colum
     for (int j = 0; j < kTiles; j += 4) {
       uint32_t words[4];
       CUDAMOE_UNROLL
-      for (int i = 0; i < 4; ++i) words[i] = pack_bf16(sum.value[j + i][2 * h], sum.value[j + i][2 * h + 1]);
+      for (int i = 0; i < 4; ++i) words[i] = ptx::pack_bf16(sum.value[j + i][2 * h], sum.value[j + i][2 * h + 1]);
       transpose_of_four(words);
       const int column = own + 8 * j;
       if (rows[h] != nullptr && column < columns)

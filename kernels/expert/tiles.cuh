@@ -1,6 +1,7 @@
 // The copies of the kernel by warps into shared memory: rows of x, each warp its own, and units of weights, all warps together.
 #pragma once
 
+#include "common/ptx/barrier.cuh"
 #include "expert/expert.h"
 #include "expert/layers.cuh"
 #include "expert/walk.cuh"
@@ -10,7 +11,7 @@ namespace cudamoe::kernels {
 
 // The lanes of a warp meet. As a barrier of the block's, it costs no registers where the compiler cannot tell that they are together, which
 // sync_warp and shuffles do: about a hundred, for lanes that might go other ways.
-CUDAMOE_DEVICE void meet_warp() { sync_part(1 + warp_id(), kWarp); }
+CUDAMOE_DEVICE void meet_warp() { ptx::sync_part(1 + warp_id(), kWarp); }
 
 inline constexpr int kExpertWarps = kExpertRows / 16, kExpertThreads = kExpertWarps * kWarp;
 

@@ -15,6 +15,7 @@
 // Order of sums: as expert.cuh: one accumulator an element over ascending depth in steps of 16, in both layers.
 #pragma once
 
+#include "common/ptx/convert.cuh"
 #include "common/ptx/wgmma.cuh"
 #include "expert/outputs.cuh"
 #include "expert/passes.cuh"
@@ -167,7 +168,7 @@ class ExpertConsumer {
     for (int t = 0; t < kSlice / 16; ++t) {
       CUDAMOE_UNROLL
       for (int e = 0; e < 4; ++e)
-        left[t][e] = pack_bf16(hidden.value[2 * t + e / 2][e % 2 * 2], hidden.value[2 * t + e / 2][e % 2 * 2 + 1]);
+        left[t][e] = ptx::pack_bf16(hidden.value[2 * t + e / 2][e % 2 * 2], hidden.value[2 * t + e / 2][e % 2 * 2 + 1]);
     }
     if (kOneSlice) output.clear();
     ptx::wgmma_fence();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "common/kernel.cuh"
+#include "common/ptx/convert.cuh"
 
 namespace cudamoe::kernels {
 
@@ -60,7 +61,7 @@ CUDAMOE_DEVICE RowFragment fragment_of(const Vector<uint32_t, 4>& words) {
 CUDAMOE_DEVICE void store_whole(Bf16* row, const RowFragment& fragment, bool inside) {
   uint32_t word[4];
   CUDAMOE_UNROLL
-  for (int j = 0; j < 4; ++j) word[j] = pack_bf16(fragment.value[j][0], fragment.value[j][1]);
+  for (int j = 0; j < 4; ++j) word[j] = ptx::pack_bf16(fragment.value[j][0], fragment.value[j][1]);
   exchange_words(word);
   if (inside) store(reinterpret_cast<uint32_t*>(row) + lane_id() % 4 * 4, Vector<uint32_t, 4>{word[0], word[1], word[2], word[3]});
 }
@@ -120,7 +121,7 @@ CUDAMOE_DEVICE RowFragment load_fragment(const float* row, int columns, bool ins
 CUDAMOE_DEVICE void store_fragment(Bf16* row, const RowFragment& fragment, int columns, bool inside, bool aligned) {
   uint32_t word[4];
   CUDAMOE_UNROLL
-  for (int j = 0; j < 4; ++j) word[j] = pack_bf16(fragment.value[j][0], fragment.value[j][1]);
+  for (int j = 0; j < 4; ++j) word[j] = ptx::pack_bf16(fragment.value[j][0], fragment.value[j][1]);
   exchange_words(word);
   const int column = lane_id() % 4 * 8;
   if (!inside || column >= columns) return;

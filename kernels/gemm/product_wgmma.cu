@@ -10,6 +10,7 @@
 // Shared memory: 4 * 128 * (tile rows + tile columns) bytes, at most 192 KiB; both operands have the swizzle of 128 bytes.
 // Order of sums: an element is one accumulator over ascending depth, 16 at a time.
 #include "common/first_offender.cuh"
+#include "common/ptx/barrier.cuh"
 #include "gemm/fragment_finish.cuh"
 #include "gemm/row_walk.cuh"
 #include "gemm/wgmma_block.cuh"
@@ -124,8 +125,8 @@ CUDAMOE_DEVICE void copy_weights(const GemmWgmmaProduct& p, int32_t first_group,
 // Lets one warp-group multiply while the other finishes its sums, from the first tile on: together they would leave the tensor cores idle.
 // Only where the ring holds the weights of a tile: else the one would wait for slabs that the other has not come to.
 // The barriers 1 and 2 of the block are the turns of group 0 and 1.
-CUDAMOE_DEVICE void wait_for_turn(int group) { sync_part(1 + group, kMultipliers); }
-CUDAMOE_DEVICE void pass_turn(int group) { arrive_part(2 - group, kMultipliers); }
+CUDAMOE_DEVICE void wait_for_turn(int group) { ptx::sync_part(1 + group, kMultipliers); }
+CUDAMOE_DEVICE void pass_turn(int group) { ptx::arrive_part(2 - group, kMultipliers); }
 
 // The products of a warp-group, half of the rows of each tile.
 template <class Tile, int kRowBlocks, int kColumns>

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "common/kernel.cuh"
+#include "common/ptx/convert.cuh"
 
 namespace cudamoe::kernels {
 
@@ -71,7 +72,7 @@ template <class T>
 CUDAMOE_DEVICE void store_four(T* p, const Vector<float, 4>& v, int n, bool aligned) {
   if (aligned && n == 4) {
     if constexpr (std::is_same_v<T, Bf16>) {
-      return store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 2>{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])});
+      return store(reinterpret_cast<uint32_t*>(p), Vector<uint32_t, 2>{ptx::pack_bf16(v[0], v[1]), ptx::pack_bf16(v[2], v[3])});
     } else {
       return store(p, v);
     }

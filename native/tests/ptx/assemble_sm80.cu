@@ -1,6 +1,9 @@
 // Every PTX wrapper of the sm_80 path in a kernel, so that nvcc and ptxas have seen it. What they compute is tested on the executor
 // (native/tests/simt/ptx_sm80_test.cpp).
 #include "common/kernel.cuh"
+#include "common/ptx/acquire_release.cuh"
+#include "common/ptx/barrier.cuh"
+#include "common/ptx/convert.cuh"
 #include "common/ptx/cp_async.cuh"
 #include "common/ptx/ldmatrix.cuh"
 #include "common/ptx/mma.cuh"
@@ -39,7 +42,7 @@ template __global__ void assemble_ldmatrix<2, true>(const Bf16*, uint32_t*);
 template __global__ void assemble_ldmatrix<4, true>(const Bf16*, uint32_t*);
 
 CUDAMOE_KERNEL(32, 1) assemble_mma(const uint32_t* in, float* out) {
-  const uint32_t a[4] = {in[0], in[1], ptx::to_tf32(out[8]), pack_bf16(out[9], out[10])}, b[2] = {in[4], in[5]};
+  const uint32_t a[4] = {in[0], in[1], ptx::to_tf32(out[8]), ptx::pack_bf16(out[9], out[10])}, b[2] = {in[4], in[5]};
   float d[4] = {};
   ptx::mma_m16n8k16_bf16(d, a, b);
   ptx::mma_m16n8k8_tf32(d, a, b);
@@ -60,14 +63,14 @@ CUDAMOE_KERNEL(128, 1) assemble_language(uint32_t* out, const float* in, int64_t
   atomic_exchange(out + 3, t);
   atomic_compare_exchange(out + 4, t, t + 1);
   store(all + 4 * t, load_constant<4>(in + 4 * t));
-  sync_part(1, 64);
-  arrive_part(2, 128);
+  ptx::sync_part(1, 64);
+  ptx::arrive_part(2, 128);
   const int count = sync_block_count(t > 3);
   const bool every = sync_block_and(t > 3), none = sync_block_or(t > 3);
   fence_block();
   fence_device();
-  while (load_acquire(out + 5) == 0) pause_thread();
-  store_release(out + 6, 1);
+  while (ptx::load_acquire(out + 5) == 0) pause_thread();
+  ptx::store_release(out + 6, 1);
   const uint32_t mask = match_any(kFullWarp, t / 4) ^ ballot(kFullWarp, every);
   out[8 + t] = counter[0] + static_cast<uint32_t>(count) + (none ? 1u : 0u) + mask + reduce_add(kFullWarp, t) + reduce_min(kFullWarp, t) +
                reduce_max(kFullWarp, t) + shuffle(kFullWarp, t, 1) + shuffle_up(kFullWarp, t, 1) + shuffle_down(kFullWarp, t, 1) +

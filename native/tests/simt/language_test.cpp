@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "common/block_reduce.cuh"
+#include "common/ptx/barrier.cuh"
 #include "simt/harness.h"
 
 namespace cudamoe::test {
@@ -146,11 +147,11 @@ CUDAMOE_KERNEL(128, 1) parts_kernel(int* out) {
   const int t = thread_x();
   if (t < 64) {
     box[t] = 100 + t;
-    arrive_part(1, 128);
-    sync_part(3, 64);
+    ptx::arrive_part(1, 128);
+    ptx::sync_part(3, 64);
     out[t] = t;
   } else {
-    sync_part(1, 128);
+    ptx::sync_part(1, 128);
     out[t] = box[127 - t];
   }
   const int some = sync_block_count(t % 3 == 0);

@@ -1,4 +1,5 @@
 // The layout of each PTX wrapper of the sm_80 path as a table, against plain matrices; and copies that land early or late.
+#include "common/ptx/convert.cuh"
 #include "common/ptx/cp_async.cuh"
 #include "common/ptx/ldmatrix.cuh"
 #include "common/ptx/mma.cuh"
@@ -51,7 +52,7 @@ TEST(SimtPtx, LdmatrixGivesEachLaneItsElements) {
 
 CUDAMOE_KERNEL(32, 1) mma_bf16_kernel(const float* a, const float* b, float* d) {
   const int g = lane_id() / 4, t = lane_id() % 4;
-  const auto pair = [](const float* low, const float* high) { return pack_bf16(*low, *high); };
+  const auto pair = [](const float* low, const float* high) { return ptx::pack_bf16(*low, *high); };
   uint32_t fragment_a[4], fragment_b[2];
   for (int i = 0; i < 4; ++i) {
     const float* at = a + (g + i % 2 * 8) * 16 + 2 * t + i / 2 * 8;
@@ -105,7 +106,7 @@ TEST(SimtPtx, MmaTf32MultipliesTheMatricesOfItsFragments) { expect_product(mma_t
 CUDAMOE_KERNEL(1, 1) round_kernel(const float* in, uint32_t* out, int count) {
   for (int i = 0; i < count; ++i) {
     out[i] = ptx::to_tf32(in[i]);
-    out[count + i] = pack_bf16(in[i], -in[i]);
+    out[count + i] = ptx::pack_bf16(in[i], -in[i]);
   }
 }
 

@@ -1,5 +1,6 @@
 // Kernels with a defect in their synchronisation. The executor names each, under every schedule; a kernel that it lets through is a defect
 // of the executor.
+#include "common/ptx/acquire_release.cuh"
 #include "common/ptx/cp_async.cuh"
 #include "simt/broken/expect_named.h"
 
@@ -95,7 +96,7 @@ TEST(SimtBroken, Deadlock) {
 }
 
 CUDAMOE_KERNEL(32, 1) livelock_kernel(const uint32_t* flag) {
-  while (load_acquire(flag) == 0) pause_thread();
+  while (ptx::load_acquire(flag) == 0) pause_thread();
 }
 
 TEST(SimtBroken, Livelock) {
