@@ -2,6 +2,7 @@ using CudaMoE.Data;
 using CudaMoE.Description;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
+using CudaMoE.Tests.Support;
 using Xunit.Abstractions;
 
 namespace CudaMoE.Tests.Models;
@@ -13,39 +14,39 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
 
     private static readonly Dictionary<string, (ArchitectureDescription Architecture, IReadOnlyList<TaskDescription> Tasks)> Architectures = List();
 
-    public static TheoryData<string> Cases { get; } = [.. Architectures.Keys];
+    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
 
-    public static TheoryData<int> Draws { get; } = [.. Enumerable.Range(0, 30)];
+    public static TheoryData<string, int> Draws { get; } = DrawsOnEachDevice();
 
-    /// <summary>Every element of every parameter's gradient.</summary>
+    /// <summary>Every parameter's gradient: on the cpu every element, elsewhere some.</summary>
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string name)
+    public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string device, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
-        Check(architecture, tasks, TestModels.Layout, rows: 13, samples: int.MaxValue, Environment.TickCount);
+        Check(device, architecture, tasks, TestModels.Layout, rows: 13, samples: device == TestDevices.Cpu ? int.MaxValue : 6, Environment.TickCount);
     }
 
     /// <summary>Random models: tasks, units, levels, widths, options, rows; the seed is printed.</summary>
     [Theory]
     [MemberData(nameof(Draws))]
-    public void Model_RandomShape_MatchesReferenceForwardAndBackward(int draw)
+    public void Model_RandomShape_MatchesReferenceForwardAndBackward(string device, int draw)
     {
         int seed = Environment.TickCount + (draw * 7919);
         Random random = new(seed);
         IReadOnlyList<TaskDescription> tasks = [.. Enumerable.Range(0, random.Next(1, 5)).Select(t => new TaskDescription { Name = $"task{t}", Type = TaskType.Binary })];
         ArchitectureDescription architecture = Draw(random);
         output.WriteLine($"{tasks.Count} tasks, {architecture}, {architecture.Experts}, levels {string.Join(" | ", architecture.Experts!.Levels.Select(l => string.Join(',', l)))}");
-        Check(architecture, tasks, TestModels.DenseLayout with { Tasks = tasks.Count }, random.Next(1, 24), samples: 4, seed);
+        Check(device, architecture, tasks, TestModels.DenseLayout with { Tasks = tasks.Count }, random.Next(1, 24), samples: 4, seed);
     }
 
     /// <summary>Operands of 8 bits: within 2^-8 of each factor, over two levels, a projection and a tower.</summary>
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Forward_Bf16_IsNearTheReference(string name)
+    public void Forward_Bf16_IsNearTheReference(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         ModelDescription description = TestModels.Describe(architecture with { Precision = Precision.Bf16 }, tasks);
         using MultiTaskModel model = new(device, description, TestModels.Layout, TestModels.Outputs(tasks), maxRows: 20, training: false);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, tasks, rows: 20, new Random(7));
@@ -54,11 +55,12 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
         Assert.ThrowsAny<Exception>(() => ModelGradientTests.CheckLogits(model, new(model), batch));
     }
 
-    [Fact]
-    public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight()
+    [Theory]
+    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight(string deviceName)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures["adatt, several experts, shared"];
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, tasks), TestModels.Layout, TestModels.Outputs(tasks), maxRows: 8, training: true);
         using Batch none = TestModels.RandomBatch(TestModels.Layout, tasks, rows: 0, new Random(1));
         using Batch some = TestModels.RandomBatch(TestModels.Layout, tasks, rows: 5, new Random(1));
@@ -71,6 +73,30 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
         }
 
         ModelGradientTests.CheckLogits(model, new(model), some);
+    }
+
+    private static TheoryData<string, string> EachOnEachDevice()
+    {
+        TheoryData<string, string> cases = [];
+        foreach (string device in TestDevices.Names)
+        {
+            foreach (string name in Architectures.Keys)
+                cases.Add(device, name);
+        }
+
+        return cases;
+    }
+
+    private static TheoryData<string, int> DrawsOnEachDevice()
+    {
+        TheoryData<string, int> draws = [];
+        foreach (string device in TestDevices.Names)
+        {
+            for (int draw = 0; draw < (device == TestDevices.Cpu ? 30 : 5); draw++)
+                draws.Add(device, draw);
+        }
+
+        return draws;
     }
 
     private static ArchitectureDescription Draw(Random random)
@@ -132,11 +158,11 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
         };
     }
 
-    private void Check(ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout, int rows, int samples, int seed)
+    private void Check(string deviceName, ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout, int rows, int samples, int seed)
     {
         output.WriteLine($"seed {seed}");
         Random random = new(seed);
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         ModelDescription description = TestModels.Describe(architecture, tasks, new() { Seed = (ulong)(uint)seed });
         using MultiTaskModel model = new(device, description, layout, TestModels.Outputs(tasks), maxRows: 40, training: true);
         ModelGradientTests.EnlargeEmbeddings(model, random);

@@ -15,7 +15,10 @@ internal static class TestDevices
     public const string Cuda = "cuda";
 
     /// <summary>The devices of this machine, a GPU among them where one is usable.</summary>
-    public static TheoryData<string> All { get; } = HasGpu() ? [Cpu, Simt, Cuda] : [Cpu, Simt];
+    public static IReadOnlyList<string> Names { get; } = HasGpu() ? [Cpu, Simt, Cuda] : [Cpu, Simt];
+
+    /// <summary><see cref="Names"/> as rows of a theory.</summary>
+    public static TheoryData<string> All { get; } = [.. Names];
 
     private static bool HasGpu()
     {

@@ -19,6 +19,9 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
 
     public static TheoryData<string> Types { get; } = [.. Names];
 
+    // Gradients of shared parameters have tests of their own.
+    private static readonly RepresentationPlace[] Representations = [RepresentationPlace.TowerInput, RepresentationPlace.TrunkInput];
+
     public static TheoryData<string, RepresentationPlace> Places
     {
         get
@@ -26,9 +29,26 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
             TheoryData<string, RepresentationPlace> places = [];
             foreach (string name in Names)
             {
-                // Gradients of shared parameters have tests of their own.
-                foreach (RepresentationPlace place in (RepresentationPlace[])[RepresentationPlace.TowerInput, RepresentationPlace.TrunkInput])
+                foreach (RepresentationPlace place in Representations)
                     places.Add(name, place);
+            }
+
+            return places;
+        }
+    }
+
+    public static TheoryData<string, string, RepresentationPlace> PlacesOnEachDevice
+    {
+        get
+        {
+            TheoryData<string, string, RepresentationPlace> places = [];
+            foreach (string device in TestDevices.Names)
+            {
+                foreach (string name in Names)
+                {
+                    foreach (RepresentationPlace place in Representations)
+                        places.Add(device, name, place);
+                }
             }
 
             return places;
@@ -52,10 +72,10 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(Places))]
-    public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string type, RepresentationPlace place)
+    [MemberData(nameof(PlacesOnEachDevice))]
+    public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string deviceName, string type, RepresentationPlace place)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Model(device, type, place);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(2));
         double[] gram = new double[9];
@@ -72,10 +92,10 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(Places))]
-    public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string type, RepresentationPlace place)
+    [MemberData(nameof(PlacesOnEachDevice))]
+    public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string deviceName, string type, RepresentationPlace place)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Model(device, type, place);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(3));
         double[][] parts = [.. Enumerable.Range(0, 3).Select(t => FeatureGradient(model, batch, [.. Enumerable.Range(0, 3).Select(i => i == t ? 1f : 0f)]))];
@@ -129,7 +149,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
             BackwardTowers(model, batch);
             model.ComputeGram(new double[1]);
             model.BackwardTrunk([1], gramIsFresh: true);
-            return Values(model.TrunkInputGradients);
+            return Values(model, model.TrunkInputGradients);
         })];
         Assert.Contains(gradients[0], v => v != 0);
         for (int i = 0; i < gradients[0].Length; i++)
@@ -209,13 +229,13 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         if (place == RepresentationPlace.TowerInput)
         {
             Tensor all = model.RepresentationGradients;
-            return Values(all.Slice(task * all.Columns / 3, all.Columns / 3));
+            return Values(model, all.Slice(task * all.Columns / 3, all.Columns / 3));
         }
 
         float[] weights = new float[3];
         weights[task] = 1;
         model.BackwardTrunk(weights, gramIsFresh: false);
-        return Values(model.TrunkInputGradients);
+        return Values(model, model.TrunkInputGradients);
     }
 
     private static double[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights)
@@ -224,18 +244,8 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         model.ComputeGram(new double[9]);
         model.BackwardTrunk(weights, gramIsFresh: true);
         // The columns behind the tables belong to dense features, whose gradient nobody needs.
-        return Values(model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
+        return Values(model, model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
     }
 
-    private static unsafe double[] Values(Tensor tensor)
-    {
-        List<double> values = [];
-        for (int row = 0; row < tensor.Rows; row++)
-        {
-            for (int column = 0; column < tensor.Columns; column++)
-                values.Add(((float*)tensor.Pointer)[(row * tensor.RowStride) + column]);
-        }
-
-        return [.. values];
-    }
+    private static double[] Values(MultiTaskModel model, Tensor tensor) => [.. TestDevices.Read(model, tensor).Select(value => (double)value)];
 }

@@ -42,12 +42,13 @@ public sealed class MgoeTrainingTests(ITestOutputHelper output) : IDisposable
         TrainingFixture.CheckResume(description, _folder.Root, output, beforeResume: () => File.Delete(_folder["shop.graph"]), resumeOn: "cpu:threads=3");
     }
 
-    [Fact]
-    public void Weights_OfTheModel_AreThoseOfTheGraph()
+    [Theory]
+    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    public void Weights_OfTheModel_AreThoseOfTheGraph(string deviceName)
     {
         ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, new());
         using Dataset data = Dataset.Open(description, _folder.Root);
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = new(device, description, data.Layout, [1, 1], 8, training: false);
         using MacroGraph graph = MacroGraph.Open(_folder["shop.graph"]);
         model.LoadMacroWeights(graph, data.Encoders);

@@ -12,22 +12,25 @@ namespace CudaMoE.Tests.Training;
 /// <summary>Looks at gradients where the balancer takes none, and what is told of pairs of tasks.</summary>
 public sealed class ObservedGradientsTests
 {
-    public static TheoryData<BalancerType, RepresentationPlace> Cases { get; } = new()
+    public static TheoryData<string, BalancerType, RepresentationPlace> Cases { get; } = new()
     {
-        { BalancerType.Equal, RepresentationPlace.TowerInput },
-        { BalancerType.Equal, RepresentationPlace.TrunkInput },
-        { BalancerType.Equal, RepresentationPlace.SharedParameters },
-        { BalancerType.Static, RepresentationPlace.SharedParameters },
-        { BalancerType.Dwa, RepresentationPlace.TrunkInput },
-        { BalancerType.Uw, RepresentationPlace.SharedParameters },
-        { BalancerType.Famo, RepresentationPlace.TowerInput },
+        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.TowerInput },
+        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.TrunkInput },
+        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.SharedParameters },
+        { TestDevices.Cpu, BalancerType.Static, RepresentationPlace.SharedParameters },
+        { TestDevices.Cpu, BalancerType.Dwa, RepresentationPlace.TrunkInput },
+        { TestDevices.Cpu, BalancerType.Uw, RepresentationPlace.SharedParameters },
+        { TestDevices.Cpu, BalancerType.Famo, RepresentationPlace.TowerInput },
+        { TestDevices.Simt, BalancerType.Equal, RepresentationPlace.SharedParameters },
+        { TestDevices.Simt, BalancerType.Dwa, RepresentationPlace.TrunkInput },
+        { TestDevices.Simt, BalancerType.Famo, RepresentationPlace.TowerInput },
     };
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Run_Observed_LeavesTheBitsOfTheTrainingAndSeesTheCosinesOfABalancer(BalancerType type, RepresentationPlace place)
+    public void Run_Observed_LeavesTheBitsOfTheTrainingAndSeesTheCosinesOfABalancer(string deviceName, BalancerType type, RepresentationPlace place)
     {
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(3));
         using MultiTaskModel plain = BalancedModel.Model(device, new() { Type = type }, new());
         using MultiTaskModel observed = BalancedModel.Model(device, new() { Type = type, ObserveEvery = 3, Place = place }, new());
