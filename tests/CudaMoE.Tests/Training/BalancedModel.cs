@@ -10,7 +10,7 @@ namespace CudaMoE.Tests.Training;
 /// <summary>A small MMoE of three tasks, and the gradients that tests of steps and balancers compare; read by copies, so on any device.</summary>
 internal static class BalancedModel
 {
-    public static MultiTaskModel Model(Device device, BalancerDescription balancer, GateDescription gate)
+    public static MultiTaskModel Model(Device device, BalancerDescription balancer, GateDescription gate, Precision precision = Precision.F32)
     {
         ArchitectureDescription architecture = new()
         {
@@ -20,6 +20,7 @@ internal static class BalancedModel
             Gate = gate,
             Tower = [4],
             Activation = ActivationKind.Tanh,
+            Precision = precision,
         };
         ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, new() { Seed = 9, Balancer = balancer });
         return new(device, description, TestModels.Layout, [1, 1, 1], 64, training: true);

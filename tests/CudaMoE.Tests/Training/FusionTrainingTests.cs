@@ -149,7 +149,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
             BackwardTowers(model, batch);
             model.ComputeGram(new double[1]);
             model.BackwardTrunk([1], gramIsFresh: true);
-            return Values(model, model.TrunkInputGradients);
+            return BalancedModel.Values(model, model.TrunkInputGradients);
         })];
         Assert.Contains(gradients[0], v => v != 0);
         for (int i = 0; i < gradients[0].Length; i++)
@@ -229,13 +229,13 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         if (place == RepresentationPlace.TowerInput)
         {
             Tensor all = model.RepresentationGradients;
-            return Values(model, all.Slice(task * all.Columns / 3, all.Columns / 3));
+            return BalancedModel.Values(model, all.Slice(task * all.Columns / 3, all.Columns / 3));
         }
 
         float[] weights = new float[3];
         weights[task] = 1;
         model.BackwardTrunk(weights, gramIsFresh: false);
-        return Values(model, model.TrunkInputGradients);
+        return BalancedModel.Values(model, model.TrunkInputGradients);
     }
 
     private static double[] FeatureGradient(MultiTaskModel model, Batch batch, float[] weights)
@@ -244,8 +244,6 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         model.ComputeGram(new double[9]);
         model.BackwardTrunk(weights, gramIsFresh: true);
         // The columns behind the tables belong to dense features, whose gradient nobody needs.
-        return Values(model, model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
+        return BalancedModel.Values(model, model.FeatureGradients!.Value.Slice(0, TestModels.Layout.Sparse.Sum(s => s.Dimension)));
     }
-
-    private static double[] Values(MultiTaskModel model, Tensor tensor) => [.. TestDevices.Read(model, tensor).Select(value => (double)value)];
 }

@@ -13,6 +13,21 @@ namespace CudaMoE.Tests.Training;
 /// <summary>What one step promises: no managed memory, and gradients balanced as the balancer says.</summary>
 public sealed class TrainingStepTests
 {
+    public static TheoryData<string, Precision> PrecisionsOnEachDevice
+    {
+        get
+        {
+            TheoryData<string, Precision> cases = [];
+            foreach (string device in TestDevices.Names)
+            {
+                foreach (Precision precision in Enum.GetValues<Precision>())
+                    cases.Add(device, precision);
+            }
+
+            return cases;
+        }
+    }
+
     [Theory]
     [InlineData(TestDevices.Cpu, BalancerType.Equal, false)]
     [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, false)]
@@ -32,6 +47,29 @@ public sealed class TrainingStepTests
         for (int i = steps + 1; i <= 2 * steps; i++)
             step.Run(batch, i);
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    /// <summary>Sparse gates, routing, experts, balancing and updates: on the executor in another order of warps, blocks and copies each time.</summary>
+    [Theory]
+    [MemberData(nameof(PrecisionsOnEachDevice))]
+    public void Run_TwentyTimes_GivesTheSameBits(string deviceName, Precision precision)
+    {
+        int[] Bits(int turn)
+        {
+            using Device device = Device.Open(deviceName == TestDevices.Simt ? $"simt:order=random,copies=random,seed={turn}" : deviceName);
+            using MultiTaskModel model = Model(device, new() { Type = BalancerType.MultiBalance }, new() { TopK = 2, CapacityFactor = 1.25 }, precision);
+            using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(8));
+            TrainingStep step = new(model, 3);
+            for (int i = 1; i <= 3; i++)
+                step.Run(batch, i);
+            step.Finish();
+            float[] values = [.. model.Losses.ToArray().Select(loss => (float)loss), .. model.Parameters.SelectMany(p => TestDevices.Read(model, p))];
+            return [.. values.Select(BitConverter.SingleToInt32Bits)];
+        }
+
+        int[] expected = Bits(1);
+        for (int turn = 2; turn <= 20; turn++)
+            Assert.Equal(expected, Bits(turn));
     }
 
     [Theory]
