@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common/activation.cuh"
+#include "common/expected_fragment.cuh"
 #include "common/kernel.cuh"
 #include "common/ptx/convert.cuh"
 #include "common/ptx/ldmatrix.cuh"
@@ -47,10 +48,13 @@ CUDAMOE_DEVICE void first_layer(Shared<Bf16> x, int x_stride, Shared<Bf16> w, in
   for (int t = 0; t < depth; t += 16) {
     uint32_t a[4];
     ptx::ldmatrix<4, false>(a, x + ((matrix % 2 * 8 + row) * x_stride + t + matrix / 2 * 8));
+    expect_left_bf16(a, [&](int i, int k) -> Bf16 { return x[i * x_stride + t + k]; });
     CUDAMOE_UNROLL
     for (int j = 0; j < kSliceTiles; j += 2) {
       uint32_t b[4];
       ptx::ldmatrix<4, true>(b, w + ((t + matrix % 2 * 8 + row) * kFirstStride + 8 * j + matrix / 2 * 8));
+      expect_right_bf16({b[0], b[1]}, [&](int k, int column) -> Bf16 { return w[(t + k) * kFirstStride + 8 * j + column]; });
+      expect_right_bf16({b[2], b[3]}, [&](int k, int column) -> Bf16 { return w[(t + k) * kFirstStride + 8 * (j + 1) + column]; });
       ptx::mma_m16n8k16_bf16(sum.value[j], a, {b[0], b[1]});
       ptx::mma_m16n8k16_bf16(sum.value[j + 1], a, {b[2], b[3]});
     }
@@ -72,6 +76,8 @@ CUDAMOE_DEVICE void second_layer(const FragmentSums<kSliceTiles>& hidden, Shared
     for (int j = 0; j < kTiles; j += 2) {
       uint32_t b[4];
       ptx::ldmatrix<4, true>(b, w + ((8 * t + matrix % 2 * 8 + row) * kStride + 8 * j + matrix / 2 * 8));
+      expect_right_bf16({b[0], b[1]}, [&](int k, int column) -> Bf16 { return w[(8 * t + k) * kStride + 8 * j + column]; });
+      expect_right_bf16({b[2], b[3]}, [&](int k, int column) -> Bf16 { return w[(8 * t + k) * kStride + 8 * (j + 1) + column]; });
       ptx::mma_m16n8k16_bf16(sum.value[j], a, {b[0], b[1]});
       ptx::mma_m16n8k16_bf16(sum.value[j + 1], a, {b[2], b[3]});
     }

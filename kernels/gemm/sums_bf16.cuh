@@ -4,6 +4,7 @@
 // For each 16 of depth a warp of 32 x 64 reads its fragments with two (left) and four (right) ldmatrix of four matrices, for 16 mma.
 #pragma once
 
+#include "common/expected_fragment.cuh"
 #include "common/ptx/ldmatrix.cuh"
 #include "common/ptx/mma.cuh"
 #include "gemm/fragments.cuh"
@@ -41,11 +42,19 @@ class Bf16Sums {
         } else {
           ptx::ldmatrix<4, false>(a[i], left + ((16 * i + matrix % 2 * 8 + row) * Layout::kLeftStride + t + matrix / 2 * 8));
         }
+        expect_left_bf16(a[i], [&](int r, int k) -> Bf16 {
+          return left[kByColumns ? (t + k) * Layout::kLeftStride + 16 * i + r : (16 * i + r) * Layout::kLeftStride + t + k];
+        });
       }
       CUDAMOE_UNROLL
       for (int j = 0; j < kAcross / 2; ++j) {
         // Columns 0, columns 0 of the next 8 of depth, columns 8, columns 8 of these.
         ptx::ldmatrix<4, true>(b[j], right + ((t + matrix % 2 * 8 + row) * Layout::kRightStride + 16 * j + matrix / 2 * 8));
+        CUDAMOE_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          expect_right_bf16({b[j][2 * half], b[j][2 * half + 1]},
+                            [&](int k, int column) -> Bf16 { return right[(t + k) * Layout::kRightStride + 16 * j + 8 * half + column]; });
+        }
       }
       CUDAMOE_UNROLL
       for (int i = 0; i < kDown; ++i) {

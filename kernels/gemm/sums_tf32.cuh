@@ -9,6 +9,7 @@
 // Fragments are read as single words, without a bank conflict (tile.cuh).
 #pragma once
 
+#include "common/expected_fragment.cuh"
 #include "common/ptx/mma.cuh"
 #include "gemm/fragments.cuh"
 
@@ -53,6 +54,11 @@ class Tf32Sums {
           high[i][e] = pair.high;
           low[i][e] = pair.low;
         }
+        const auto element = [&](int row, int k) {
+          return split_tf32(left[kByColumns ? (t + k) * Layout::kLeftStride + 16 * i + row : (16 * i + row) * Layout::kLeftStride + t + k]);
+        };
+        expect_left_tf32(high[i], [&](int row, int k) { return element(row, k).high; });
+        expect_left_tf32(low[i], [&](int row, int k) { return element(row, k).low; });
       }
       // Two columns of tiles at a time: the three products of a sum wait for each other, so those of several sums take turns.
       CUDAMOE_UNROLL
@@ -64,6 +70,12 @@ class Tf32Sums {
               split_tf32(right[(t + lane_id() % 4 + 4 * (e % 2)) * Layout::kRightStride + 8 * (j + e / 2) + lane_id() / 4]);
           right_high[e / 2][e % 2] = pair.high;
           right_low[e / 2][e % 2] = pair.low;
+        }
+        CUDAMOE_UNROLL
+        for (int c = 0; c < 2; ++c) {
+          const auto element = [&](int k, int column) { return split_tf32(right[(t + k) * Layout::kRightStride + 8 * (j + c) + column]); };
+          expect_right_tf32(right_high[c], [&](int k, int column) { return element(k, column).high; });
+          expect_right_tf32(right_low[c], [&](int k, int column) { return element(k, column).low; });
         }
         float step[kDown][2][4] = {};
         const auto each = [&](auto&& body) {

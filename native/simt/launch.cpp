@@ -53,6 +53,7 @@ const char* finding_name(Finding finding) {
                                     "missing proxy fence",
                                     "mbarrier misuse",
                                     "bad descriptor",
+                                    "wrong fragment",
                                     "accumulator in flight",
                                     "constant memory written",
                                     "bad launch"};

@@ -23,6 +23,7 @@ enum class Finding {
   kMissingProxyFence,    // TMA or wgmma reads what was written without fence.proxy.async
   kBarrierObject,        // wrong use of an mbarrier
   kDescriptor,           // a TMA or wgmma descriptor, or operands, that the hardware would not take
+  kFragment,             // the operand of a product by mma.sync is not what the kernel says it holds
   kAccumulator,          // wgmma accumulators used before they were waited for
   kConstantWritten,      // memory that was read through the read-only cache has changed within the launch
   kLaunch,               // a launch that the hardware would refuse

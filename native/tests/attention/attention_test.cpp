@@ -372,7 +372,7 @@ TEST(Attention, SameBitsForAnyOrder) {
   const Case shared = make(random, {slow ? 70 : 500, 1, 20, 1, 1, 16, false, true, 1.0});
   const Case columns = make(random, {slow ? 4 : 300, 2, 20, 18, 18, 1, true, false, 1.0});
   const Result first = run(one, separate), second = run(one, shared), third = run(one, columns);
-  for (const std::string& spec : equivalent_device_specs()) {
+  for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
       const Result again = run(device, separate), again_shared = run(device, shared);

@@ -108,7 +108,7 @@ TEST(BalanceGram, ANanShowsInTheProductsOfItsTaskOnly) {
 TEST(BalanceGram, SameBitsForAnyOrder) {
   for (const int32_t tasks : {5, 11}) {
     std::vector<double> first;
-    for (const std::string& spec : equivalent_device_specs()) {
+    for (const std::string& spec : repeated_device_specs()) {
       TestDevice device(spec);
       Random random(3);
       const Layout layout = Layout::dense(tasks, test_device_is_slow() ? 70 : 700, 100);
@@ -361,7 +361,7 @@ TEST(BalanceColumns, ANanShowsInItsColumnOnly) {
 
 TEST(BalanceColumns, SameBitsForAnyOrder) {
   std::vector<double> first;
-  for (const std::string& spec : equivalent_device_specs()) {
+  for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
     Random random(12);
     const ColumnCase c{Layout::interleaved(3, 600, 70), Layout::interleaved(3, 600, 70), true, 2};

@@ -387,7 +387,8 @@ TEST(EmbeddingUpdate, SameBitsForAnyOrderAndRepeats) {
   const std::vector<float> gradient_values = random.reals(data.batch * data.width);
   for (const int32_t optimizer : kOptimizers) {
     std::vector<std::vector<float>> first;
-    for (const std::string& spec : equivalent_device_specs()) {
+    // The sums, whose order is in question, are the same for all optimisers.
+    for (const std::string& spec : optimizer == kOptimizers[0] ? repeated_device_specs() : equivalent_device_specs()) {
       TestDevice device(spec);
       const EmbeddingCase on_device(device, data, optimizer);
       const Buffer<float> gradient(device, gradient_values);

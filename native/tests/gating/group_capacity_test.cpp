@@ -122,7 +122,7 @@ TEST(RoutingGroupCapacity, SameForAnyOrder) {
   Random random(74);
   const Case c = random_case(random, test_device_is_slow() ? 200 : 20000, 5, 2, 8, 2);
   const Limited want = reference(c);
-  for (const std::string& spec : equivalent_device_specs()) {
+  for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (test_device_is_slow() ? 1 : 20); ++repeat) ASSERT_TRUE(run(device, c) == want);
   }

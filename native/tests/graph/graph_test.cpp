@@ -427,7 +427,7 @@ TEST(Graph, SameBitsForAnyOrder) {
   const std::vector<float> x = random.reals(graph.columns * 33), dy = random.reals(graph.rows * 33);
   const std::vector<float> y = aggregate(one, graph, o, x, {}), dw = edge_gradient(one, graph, o, x, dy, {});
   const Graph turned = transpose(one, graph, true);
-  for (const std::string& spec : equivalent_device_specs()) {
+  for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
       ASSERT_EQ(aggregate(device, graph, o, x, {}), y);

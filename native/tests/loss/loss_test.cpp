@@ -287,7 +287,7 @@ TEST(Loss, SameBitsForAnyOrder) {
   std::vector<Task> tasks;
   for (int i = 0; i < 3; ++i) tasks.push_back(random_task(random, rows, i));
   Result first;
-  for (const std::string& spec : equivalent_device_specs()) {
+  for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
     for (int repeat = 0; repeat < (test_device_is_slow() ? 2 : 20); ++repeat) {
       const Result result = run(device, tasks, rows);

@@ -19,6 +19,8 @@ std::string test_device_spec() {
 
 namespace {
 
+constexpr size_t kRepetitions = 20;
+
 bool test_device_is_simt() { return test_device_spec().rfind("simt", 0) == 0; }
 
 }  // namespace
@@ -36,11 +38,27 @@ bool test_device_reaches_host_memory() { return test_device_spec().rfind("cuda",
 
 std::vector<std::string> equivalent_device_specs() {
   if (test_device_is_simt()) {
-    return {"simt:order=forward,copies=early",      "simt:order=reverse,copies=late",       "simt:order=random,copies=random,seed=1",
-            "simt:order=random,copies=late,seed=2", "simt:order=ahead,copies=early,seed=2", "simt:order=ahead,copies=late,seed=3"};
+    std::vector<std::string> specs;
+    for (const char* order : {"forward", "reverse", "random", "ahead"}) {
+      for (const char* copies : {"early", "late"}) {
+        specs.push_back(std::string("simt:order=") + order + ",copies=" + copies + ",seed=" + std::to_string(specs.size()));
+      }
+    }
+    return specs;
   }
   if (test_device_spec().rfind("cpu", 0) == 0) return {"cpu:threads=1", "cpu:threads=2", "cpu:threads=3", "cpu:threads=8", "cpu:threads=8"};
-  return std::vector<std::string>(20, test_device_spec());
+  return std::vector<std::string>(kRepetitions, test_device_spec());
+}
+
+std::vector<std::string> repeated_device_specs() {
+  std::vector<std::string> specs = equivalent_device_specs();
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return specs;
+#endif
+  if (test_device_is_simt()) {
+    while (specs.size() < kRepetitions) specs.push_back("simt:order=random,copies=random,seed=" + std::to_string(specs.size()));
+  }
+  return specs;
 }
 
 TestDevice::TestDevice(const std::string& spec) {

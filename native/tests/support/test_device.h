@@ -20,8 +20,11 @@ bool test_device_is_slow();
 // Whether operations on it can use any memory of the process: backends of a GPU cannot. The executor's kernels can, though its own device
 // memory is closed to the host.
 bool test_device_reaches_host_memory();
-// Ways to open that device that must give the same bits: other numbers of threads of a cpu, other schedules of the executor.
+// Ways to open that device that must give the same bits: other numbers of threads of a cpu, every order of the executor with copies that
+// land as early and as late as they may, twenty times the same of a GPU.
 std::vector<std::string> equivalent_device_specs();
+// For cases that are about nothing else: twenty of the executor too, the others random schedules (not under sanitizers).
+std::vector<std::string> repeated_device_specs();
 
 // Throws when the device cannot be opened, which fails the test that asked for it.
 class TestDevice {
