@@ -41,7 +41,7 @@ std::vector<std::string> equivalent_device_specs() {
     std::vector<std::string> specs;
     for (const char* order : {"forward", "reverse", "random", "ahead"}) {
       for (const char* copies : {"early", "late"}) {
-        specs.push_back(std::string("simt:order=") + order + ",copies=" + copies + ",seed=" + std::to_string(specs.size()));
+        specs.push_back(std::string("simt:exits=strict,order=") + order + ",copies=" + copies + ",seed=" + std::to_string(specs.size()));
       }
     }
     return specs;
@@ -56,7 +56,8 @@ std::vector<std::string> repeated_device_specs() {
   return specs;
 #endif
   if (test_device_is_simt()) {
-    while (specs.size() < kRepetitions) specs.push_back("simt:order=random,copies=random,seed=" + std::to_string(specs.size()));
+    while (specs.size() < kRepetitions)
+      specs.push_back("simt:exits=strict,order=random,copies=random,seed=" + std::to_string(specs.size()));
   }
   return specs;
 }
