@@ -11,6 +11,11 @@
 
 #include "common/target.cuh"
 
+#if defined(__CUDACC__)
+#include <map>
+#include <mutex>
+#include <utility>
+#endif
 #if !defined(__CUDACC__)
 #include "simt/runtime/launch.h"
 #endif
@@ -28,6 +33,29 @@ struct LaunchShape {
   cudaStream_t stream = nullptr;
 };
 
+#if defined(__CUDACC__)
+
+namespace detail {
+
+// Lets a kernel have that much dynamic shared memory on the calling thread's device. The limit belongs to the kernel, not to a launch, and
+// other threads launch it with other amounts: it is only ever raised.
+inline cudaError_t allow_dynamic_shared(const void* kernel, int64_t bytes) {
+  static auto& mutex = *new std::mutex;
+  static auto& allowed = *new std::map<std::pair<const void*, int>, int64_t>;
+  int device = 0;
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  const std::lock_guard lock(mutex);
+  int64_t& most = allowed[{kernel, device}];
+  if (bytes <= most) return cudaSuccess;
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error == cudaSuccess) most = bytes;
+  return error;
+}
+
+}  // namespace detail
+
+#endif
+
 template <class... Parameters>
 cudaError_t launch(const LaunchShape& shape, void (*kernel)(Parameters...), const std::type_identity_t<Parameters>&... arguments) {
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "kernel parameters are at most 4 KiB");
@@ -35,9 +63,8 @@ cudaError_t launch(const LaunchShape& shape, void (*kernel)(Parameters...), cons
   constexpr int64_t kWithoutConsent = int64_t{40} << 10;  // 48 with the kernel's own arrays
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shape.dynamic_shared_bytes > kWithoutConsent) {
-    const cudaError_t refused =
-        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.dynamic_shared_bytes));
-    if (refused != cudaSuccess) return refused;
+    if (const cudaError_t refused = detail::allow_dynamic_shared(function, shape.dynamic_shared_bytes); refused != cudaSuccess)
+      return refused;
   }
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
   const auto size = [](const LaunchSize& s) {

@@ -6,8 +6,7 @@ namespace {
 
 cudamoe_status begin(void* handle) {
   Stream& stream = stream_of(handle);
-  // Before the capture: memory that is freed from now on does not wait for this stream. Relaxed: other threads may go on allocating, and
-  // the capture may end on another thread than it began on.
+  // Relaxed: other threads may go on allocating, and the capture may end on another thread than it began on.
   const auto set_captured = [&](bool captured) {
     stream.device().memory().set_captured(stream.get(), captured);
     stream.set_captured(captured);

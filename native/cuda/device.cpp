@@ -12,24 +12,6 @@ namespace cudamoe::cuda {
 
 namespace {
 
-// Whether the device answers every later call with this error, too: a kernel failed, and what the device's memory holds is lost.
-bool is_sticky(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-    case cudaErrorInvalidValue:
-    case cudaErrorMemoryAllocation:
-    case cudaErrorInvalidConfiguration:
-    case cudaErrorInvalidDevice:
-    case cudaErrorInvalidResourceHandle:
-    case cudaErrorNotReady:
-    case cudaErrorStreamCaptureUnsupported:
-    case cudaErrorStreamCaptureInvalidated:
-      return false;
-    default:
-      return cudaDeviceSynchronize() == error;
-  }
-}
-
 // CUDAMOE_TRIALS: on or off; what else it says counts as unset.
 bool tries_kernels_here() {
   const char* set = std::getenv("CUDAMOE_TRIALS");
@@ -38,6 +20,26 @@ bool tries_kernels_here() {
 }
 
 }  // namespace
+
+bool is_sticky(cudaError_t error) {
+  switch (error) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorUnknown:
+      return true;
+    default:
+      return false;
+  }
+}
 
 Device::Device(int ordinal, const cudaDeviceProp& properties)
     : ordinal_(ordinal),
@@ -173,6 +175,11 @@ cudamoe_status make_stream(void* device, cudaStream_t native, void** stream, con
 cudamoe_status stream_create(void* device, void** stream) { return make_stream(device, nullptr, stream, "cudamoe_stream_create"); }
 
 cudamoe_status stream_wrap(void* device, void* native, void** stream) {
+  // cudaStreamLegacy and cudaStreamPerThread. Events that another thread records would be of another stream.
+  if (const auto value = reinterpret_cast<uintptr_t>(native); value <= 2) {
+    return fail(CUDAMOE_ERROR_ARGUMENT, "cudamoe_stream_wrap: native is %d, the %s; make a stream for this library",
+                static_cast<int>(value), value == 1 ? "legacy default stream" : "default stream of each thread");
+  }
   return make_stream(device, static_cast<cudaStream_t>(native), stream, "cudamoe_stream_wrap");
 }
 
@@ -180,8 +187,8 @@ void* stream_native(void* stream) { return stream_of(stream).get(); }
 
 void stream_destroy(void* stream) {
   const std::unique_ptr<Stream> own(&stream_of(stream));
-  own->device().memory().leave(own->get());
   cudaStreamSynchronize(own->get());
+  own->device().memory().leave(own->get());
   if (own->owned()) cudaStreamDestroy(own->get());
   cudaFree(own->scratch());
   cudaFreeHost(own->report());

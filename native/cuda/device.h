@@ -16,6 +16,10 @@ struct DeviceReport;
 
 namespace cudamoe::cuda {
 
+// Whether the device answers every later call with this error, too: a kernel failed, and what the device's memory holds is lost. By the
+// error alone: asking the device would break captures that other threads have begun.
+bool is_sticky(cudaError_t error);
+
 class Device {
  public:
   Device(int ordinal, const cudaDeviceProp& properties);

@@ -23,6 +23,7 @@ cudaError_t MemoryPool::open(int ordinal) {
 }
 
 MemoryPool::~MemoryPool() {
+  free_waiting();
   if (releasing_ != nullptr) {
     cudaStreamSynchronize(releasing_);
     cudaStreamDestroy(releasing_);
@@ -33,6 +34,7 @@ MemoryPool::~MemoryPool() {
 
 cudaError_t MemoryPool::allocate(void** pointer, size_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (!waiting_.empty() && !is_capturing()) free_waiting();
   void* memory = nullptr;
   const auto take = [&] {
     return pool_ != nullptr ? cudaMallocFromPoolAsync(&memory, bytes, pool_, zeroing_) : cudaMalloc(&memory, bytes);
@@ -56,17 +58,43 @@ cudaError_t MemoryPool::allocate(void** pointer, size_t bytes) {
   return error;
 }
 
-void MemoryPool::release(void* pointer) {
+void MemoryPool::release(void* pointer) { release({pointer, false}); }
+
+void MemoryPool::release_mapped(void* pointer) { release({pointer, true}); }
+
+void MemoryPool::release(const Released& memory) {
   const std::lock_guard lock(mutex_);
-  if (pool_ == nullptr) {
-    cudaFree(pointer);
-    return;
-  }
+  waiting_.push_back(memory);
+  if (!is_capturing()) free_waiting();
+}
+
+bool MemoryPool::is_capturing() const {
+  return std::any_of(members_.begin(), members_.end(), [](const Member& member) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (member.captured) return true;
+    if (cudaStreamIsCapturing(member.stream, &status) == cudaSuccess) return status != cudaStreamCaptureStatusNone;
+    cudaGetLastError();
+    return false;
+  });
+}
+
+void MemoryPool::free_waiting() {
+  if (waiting_.empty()) return;
+  const bool any_mapped = std::any_of(waiting_.begin(), waiting_.end(), [](const Released& memory) { return memory.mapped; });
   for (const Member& member : members_) {
-    if (member.captured) continue;
     if (cudaEventRecord(member.passed, member.stream) == cudaSuccess) cudaStreamWaitEvent(releasing_, member.passed, 0);
+    if (any_mapped) cudaStreamSynchronize(member.stream);
   }
-  cudaFreeAsync(pointer, releasing_);
+  for (const Released& memory : waiting_) {
+    if (memory.mapped) {
+      cudaFreeHost(memory.pointer);
+    } else if (pool_ != nullptr) {
+      cudaFreeAsync(memory.pointer, releasing_);
+    } else {
+      cudaFree(memory.pointer);
+    }
+  }
+  waiting_.clear();
 }
 
 cudaError_t MemoryPool::allocate_mapped(void** pointer, size_t bytes) {
@@ -83,14 +111,6 @@ cudaError_t MemoryPool::allocate_mapped(void** pointer, size_t bytes) {
   std::memset(memory, 0, bytes);
   *pointer = memory;
   return cudaSuccess;
-}
-
-void MemoryPool::release_mapped(void* pointer) {
-  const std::lock_guard lock(mutex_);
-  for (const Member& member : members_) {
-    if (!member.captured) cudaStreamSynchronize(member.stream);
-  }
-  cudaFreeHost(pointer);
 }
 
 cudaError_t MemoryPool::join(cudaStream_t stream) {
@@ -114,6 +134,7 @@ void MemoryPool::set_captured(cudaStream_t stream, bool captured) {
   for (Member& member : members_) {
     if (member.stream == stream) member.captured = captured;
   }
+  if (!is_capturing()) free_waiting();
 }
 
 }  // namespace cudamoe::cuda

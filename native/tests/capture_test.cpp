@@ -279,6 +279,25 @@ TEST(Capture, MemoryComesAndGoesMeanwhile) {
   CUDAMOE_EXPECT_OK(cudamoe_memory_free(device.device(), old));
 }
 
+// What was queued before the capture runs while it is made, and what is freed then waits for it. The executor reports work on freed memory.
+TEST(Capture, MemoryFreedMeanwhileOutlivesTheWorkThatWasQueuedBefore) {
+  for (const std::string& spec : equivalent_device_specs()) {
+    TestDevice device(spec);
+    constexpr int64_t kBytes = 4096;
+    void *used = nullptr, *next = nullptr;
+    CUDAMOE_ASSERT_OK(cudamoe_memory_allocate(device.device(), kBytes, &used));
+    CUDAMOE_EXPECT_OK(cudamoe_memory_fill(device.stream(), used, 0x11, kBytes));
+    const Capture capture(device, [&] {
+      CUDAMOE_EXPECT_OK(cudamoe_memory_free(device.device(), used));
+      CUDAMOE_ASSERT_OK(cudamoe_memory_allocate(device.device(), kBytes, &next));
+    });
+    std::vector<unsigned char> bytes(kBytes, 0xCD);
+    CUDAMOE_EXPECT_OK(cudamoe_memory_copy(device.stream(), bytes.data(), next, kBytes, CUDAMOE_DEVICE_TO_HOST));
+    EXPECT_EQ(bytes, std::vector<unsigned char>(kBytes, 0)) << spec;
+    CUDAMOE_EXPECT_OK(cudamoe_memory_free(device.device(), next));
+  }
+}
+
 TEST(CaptureHandles, AreCheckedLikeAllOthers) {
   TestDevice device;
   cudamoe_capture* capture = nullptr;

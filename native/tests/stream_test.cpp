@@ -29,6 +29,9 @@ TEST(Stream, AWrappedOneIsTheSameQueueAndOutlivesItsWrapper) {
   CUDAMOE_ASSERT_OK(has_native);
   ASSERT_NE(native, nullptr);
   cudamoe_stream* wrapped = nullptr;
+  for (const uintptr_t special : {1, 2}) {
+    CUDAMOE_EXPECT_REFUSED(cudamoe_stream_wrap(device.device(), reinterpret_cast<void*>(special), &wrapped), "default stream");
+  }
   CUDAMOE_ASSERT_OK(cudamoe_stream_wrap(device.device(), native, &wrapped));
   void* again = nullptr;
   CUDAMOE_EXPECT_OK(cudamoe_stream_get_native(wrapped, &again));

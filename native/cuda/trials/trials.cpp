@@ -51,7 +51,7 @@ cudamoe_status Trials::choose(const Stream& stream, const char* function, const 
   const std::lock_guard one_at_a_time(trial_mutex_);
   if (known(kind, chosen)) return CUDAMOE_OK;
   bool decided = false;
-  const cudamoe_status status = attempt(stream, function, kind, candidates, trial, chosen, &decided);
+  const cudamoe_status status = attempt(stream, function, kind, candidates, plain, trial, chosen, &decided);
   if (status == CUDAMOE_OK && decided) {
     const std::unique_lock lock(choices_mutex_);
     choices_[kind] = *chosen;
@@ -60,20 +60,20 @@ cudamoe_status Trials::choose(const Stream& stream, const char* function, const 
 }
 
 cudamoe_status Trials::attempt(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
-                               Trial& trial, size_t* chosen, bool* decided) {
+                               size_t plain, Trial& trial, size_t* chosen, bool* decided) {
   const std::string words = std::string(function) + " " + trial.describe();
   // What the trial's runs report of bad data the call itself will report.
   if (const cudamoe_status status = stream.device().check(cudaStreamSynchronize(stream.get()), function, "earlier work of the stream");
       status != CUDAMOE_OK)
     return status;
   const kernels::DeviceReport reported = *stream.report();
-  const cudamoe_status status = judge(stream, function, kind, candidates, trial, words, chosen, decided);
+  const cudamoe_status status = judge(stream, function, kind, candidates, plain, trial, words, chosen, decided);
   *stream.report() = reported;
   return status;
 }
 
 cudamoe_status Trials::judge(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
-                             Trial& trial, const std::string& words, size_t* chosen, bool* decided) {
+                             size_t plain, Trial& trial, const std::string& words, size_t* chosen, bool* decided) {
   bool prepared = false;
   std::optional<double> best;
   size_t best_index = 0;
@@ -94,7 +94,7 @@ cudamoe_status Trials::judge(const Stream& stream, const char* function, const C
       }
       std::string fault;
       bool informative = true;
-      const cudamoe_status status = test(stream, function, trial, i, &fault, &informative, &entry.microseconds);
+      const cudamoe_status status = test(stream, function, trial, i, plain, &fault, &informative, &entry.microseconds);
       if (status != CUDAMOE_OK && fault.empty()) return status;
       if (!informative && fault.empty()) return CUDAMOE_OK;
       entry.right = fault.empty();
@@ -118,21 +118,28 @@ cudamoe_status Trials::judge(const Stream& stream, const char* function, const C
 }
 
 // Runs a candidate and compares samples. `fault` says why it is struck out; empty with a status that is not OK, the device failed for
-// another reason.
-cudamoe_status Trials::test(const Stream& stream, const char* function, Trial& trial, size_t candidate, std::string* fault,
+// another reason. Not informative: nothing is known of the candidate.
+cudamoe_status Trials::test(const Stream& stream, const char* function, Trial& trial, size_t candidate, size_t plain, std::string* fault,
                             bool* informative, double* microseconds) {
   auto* counts = reinterpret_cast<SampleCounts*>(static_cast<char*>(stream.scratch()) + kCountsOffset);
   const auto wait = [&] { return cudaStreamSynchronize(stream.get()); };
   if (const cudamoe_status status = stream.device().check(trial.poison(), function, "the memory of a trial"); status != CUDAMOE_OK)
     return status;
   if (const cudaError_t refused = trial.run(candidate); refused != cudaSuccess) {
+    // Not the candidate's fault: earlier work that failed, on whatever stream, or a kernel whose code found no memory when it was loaded.
+    if (is_sticky(refused)) return stream.device().check(refused, function, "earlier work of the device");
     cudaGetLastError();
-    *fault = std::string("its launch is refused: ") + cudaGetErrorString(refused);
+    if (refused == cudaErrorMemoryAllocation) {
+      *informative = false;
+    } else {
+      *fault = std::string("its launch is refused: ") + cudaGetErrorString(refused);
+    }
     return CUDAMOE_OK;
   }
   cudaError_t error = wait();
   if (error != cudaSuccess) {
-    *fault = std::string("it fails: ") + cudaGetErrorString(error);
+    // The plain kernel is what the others are held against: where it fails, the call's own memory is bad.
+    if (candidate != plain) *fault = std::string("it fails: ") + cudaGetErrorString(error);
     return stream.device().check(error, function, "a kernel in its trial");
   }
   SampleCounts seen{};
@@ -154,7 +161,7 @@ cudamoe_status Trials::test(const Stream& stream, const char* function, Trial& t
     if (error == cudaSuccess) error = wait();
     *microseconds = std::min(*microseconds, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
   }
-  if (error != cudaSuccess) *fault = std::string("it fails when it is repeated: ") + cudaGetErrorString(error);
+  if (error != cudaSuccess && candidate != plain) *fault = std::string("it fails when it is repeated: ") + cudaGetErrorString(error);
   return stream.device().check(error, function, "a kernel in its trial");
 }
 

@@ -75,11 +75,11 @@ class Trials {
 
  private:
   cudamoe_status attempt(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
-                         Trial& trial, size_t* chosen, bool* decided);
+                         size_t plain, Trial& trial, size_t* chosen, bool* decided);
   cudamoe_status judge(const Stream& stream, const char* function, const CallKind& kind, std::span<const Candidate> candidates,
-                       Trial& trial, const std::string& words, size_t* chosen, bool* decided);
-  cudamoe_status test(const Stream& stream, const char* function, Trial& trial, size_t candidate, std::string* fault, bool* informative,
-                      double* microseconds);
+                       size_t plain, Trial& trial, const std::string& words, size_t* chosen, bool* decided);
+  cudamoe_status test(const Stream& stream, const char* function, Trial& trial, size_t candidate, size_t plain, std::string* fault,
+                      bool* informative, double* microseconds);
   void note(const std::string& line);
 
   const bool on_;

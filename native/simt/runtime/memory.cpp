@@ -233,8 +233,9 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated:
       return "cudaErrorStreamCaptureInvalidated";
+    default:
+      return "an error of GPUs alone";
   }
-  return "unknown error";
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -259,6 +260,7 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
       return "operation failed due to a previous error during capture";
+    default:
+      return "an error that the executor does not make";
   }
-  return "unrecognized error code";
 }

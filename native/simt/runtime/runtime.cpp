@@ -167,13 +167,6 @@ cudaError_t cudaSetDevice(int device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceSynchronize() {
-  Runtime& runtime = Runtime::instance();
-  const std::lock_guard lock(runtime.mutex);
-  RuntimeDevice* device = runtime.current();
-  return remember(device == nullptr ? cudaErrorInvalidDevice : runtime.drain(*device));
-}
-
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;
   last_error = cudaSuccess;
@@ -290,6 +283,16 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (captured->invalid) return remember(cudaErrorStreamCaptureInvalidated);
   *graph = captured.get();
   runtime.graphs.emplace(captured.get(), std::move(captured));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  Runtime& runtime = Runtime::instance();
+  const std::lock_guard lock(runtime.mutex);
+  if (runtime.owner(stream) == nullptr) return remember(cudaErrorInvalidResourceHandle);
+  *status = stream->captured == nullptr ? cudaStreamCaptureStatusNone
+            : stream->captured->invalid ? cudaStreamCaptureStatusInvalidated
+                                        : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 

@@ -25,6 +25,7 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
+  int ordinal() const { return ordinal_; }
   cudaStream_t stream() const { return stream_; }
   std::string failure() const { return simt::device_failure(ordinal_); }
 

@@ -226,6 +226,43 @@ TEST(Trials, AKernelThatFailsLosesTheDeviceOnce) {
   EXPECT_EQ(chosen, 1u);
 }
 
+// Where the plain kernel fails the memory of the call is bad, which says nothing of the kernel.
+TEST(Trials, ThePlainKernelIsNeverStruckOutForAFailure) {
+  const std::string log = fresh_log();
+  size_t chosen;
+  {
+    const Product product(1, "fault=1");
+    Trials trials(true, log);
+    OwnTrial trial(product, {right});
+    EXPECT_EQ(choose(trials, product, trial, {{"plain", 0}}, 0, &chosen), CUDAMOE_ERROR_DEVICE);
+    EXPECT_EQ(trials.notes(), "");
+  }
+  const Product product;
+  Trials later(true, log);
+  OwnTrial trial(product, {right});
+  EXPECT_EQ(choose(later, product, trial, {{"plain", 0}}, 0, &chosen), CUDAMOE_OK);
+}
+
+// What an earlier launch, perhaps on another stream, did to the device is no fault of the candidate whose launch hears of it; and one
+// that finds no memory may find it the next time.
+TEST(Trials, ARefusalThatIsNotTheCandidatesStrikesNothingOut) {
+  for (const cudaError_t refusal : {cudaErrorIllegalAddress, cudaErrorMemoryAllocation}) {
+    const Product product;
+    Trials trials(true, "");
+    bool refuses = true;
+    OwnTrial trial(product,
+                   {[&](const kernels::GemmProduct& p, cudaStream_t stream) { return refuses ? refusal : right(p, stream); }, right});
+    size_t chosen = 7;
+    const cudamoe_status status = choose(trials, product, trial, {{"first", 0}, {"plain", 1}}, 1, &chosen);
+    EXPECT_EQ(status, refusal == cudaErrorMemoryAllocation ? CUDAMOE_OK : CUDAMOE_ERROR_DEVICE);
+    EXPECT_EQ(chosen, 1u);
+    EXPECT_EQ(trials.notes(), "");
+    refuses = false;
+    EXPECT_EQ(choose(trials, product, trial, {{"first", 0}, {"plain", 1}}, 1, &chosen), CUDAMOE_OK);
+    EXPECT_EQ(chosen, 0u);
+  }
+}
+
 TEST(Trials, NoRightCandidateIsAnError) {
   const Product product;
   Trials trials(true, "");
