@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "common/report.cuh"
+#include "common/step_numbers.cuh"
 #include "common/target.cuh"
 
 namespace cudamoe::kernels {
@@ -204,12 +205,10 @@ struct MergePlan {
 enum class EmbeddingRule : int32_t { kSgd, kAdaGrad, kRowWiseAdaGrad, kRowWiseAdam };
 
 struct UpdateNumbers {
-  float learning_rate, epsilon, beta1, beta2;
-  float decay;  // 1 - learning_rate * weight_decay
-  float gradient_scale;
-  float correction1, correction2;  // 1 / (1 - beta^step)
-  uint32_t key0, key1, step;       // of the random bits that round bf16 weights
-  const double* norm;              // or null: where it is not finite nothing changes
+  float epsilon, beta1, beta2, weight_decay, gradient_scale;
+  uint64_t seed;       // of the random bits that round bf16 weights
+  const double* norm;  // or null: where it is not finite nothing changes
+  CurrentStep current;
 };
 
 // Merges the gradients of each row and updates it.

@@ -53,11 +53,12 @@ CUDAMOE_DEVICE void store_weights(const UpdateNumbers& numbers, const MergedRow<
   if (column == 0) row.note_update();
   const int64_t at = row.place() * row.row_stride() + column;
   if (!row.table.bf16) return store_lane(static_cast<float*>(row.weights()) + at, v, n, row.table.whole_rows);
-  const Philox random =
-      philox(numbers.key0, numbers.key1,
-             {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8), static_cast<uint32_t>(row.table.index), numbers.step}});
+  const auto step = static_cast<uint64_t>(numbers.current.step());
+  const Philox random = philox(static_cast<uint32_t>(numbers.seed), static_cast<uint32_t>((numbers.seed ^ step) >> 32),
+                               {{static_cast<uint32_t>(row.row), static_cast<uint32_t>(column / 8),
+                                 static_cast<uint32_t>(computed_here(row.table.index)), static_cast<uint32_t>(step)}});
   // Elements 0 .. 3 of eight have the first two words, 4 .. 7 the others.
-  const bool upper = column % 8 != 0;
+  const bool upper = computed_here(column) % 8 != 0;
   const uint32_t pair[2] = {upper ? random.word[2] : random.word[0], upper ? random.word[3] : random.word[1]};
   Vector<Bf16, kLaneElements> rounded;
   CUDAMOE_UNROLL
@@ -91,7 +92,11 @@ struct RuleBase {
     for (int j = 0; j < kLaneElements; ++j) total = fma(scaled(sum[j]), scaled(sum[j]), total);
     return total;
   }
-  CUDAMOE_DEVICE float moved(float weight, float rate, float direction) const { return fma(-rate, direction, numbers.decay * weight); }
+  // What decoupled weight decay multiplies a weight by.
+  CUDAMOE_DEVICE float decay() const { return fma(-numbers.current.learning_rate(), numbers.weight_decay, 1.0f); }
+  CUDAMOE_DEVICE static float moved(float weight, float decay, float rate, float direction) {
+    return fma(-rate, direction, decay * weight);
+  }
   // Of a state with the shape of the weights.
   template <class Row>
   CUDAMOE_DEVICE static float* element_state(const Row& row, int column) {
@@ -114,8 +119,9 @@ struct Sgd : RuleBase {
   }
   template <class Row>
   CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+    const float keep = decay(), rate = numbers.current.learning_rate();
     CUDAMOE_UNROLL
-    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], numbers.learning_rate, scaled(sum[j]));
+    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], keep, rate, scaled(sum[j]));
     store_weights(numbers, row, column, n, e.weights);
   }
 };
@@ -127,11 +133,12 @@ struct AdaGrad : RuleBase {
   }
   template <class Row>
   CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float) const {
+    const float keep = decay(), rate = numbers.current.learning_rate();
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) {
       const float g = scaled(sum[j]);
       e.state[j] = fma(g, g, e.state[j]);
-      e.weights[j] = moved(e.weights[j], numbers.learning_rate, g / (sqrt(e.state[j]) + numbers.epsilon));
+      e.weights[j] = moved(e.weights[j], keep, rate, g / (sqrt(e.state[j]) + numbers.epsilon));
     }
     store_state(row, column, n, e.state);
     store_weights(numbers, row, column, n, e.weights);
@@ -153,11 +160,12 @@ struct RowWiseAdaGrad : RuleBase {
     row.state1()[row.place()] = state;
   }
   CUDAMOE_DEVICE float next_state(float state, float mean_square) const { return state + mean_square; }
-  CUDAMOE_DEVICE float rate(float state) const { return numbers.learning_rate / (sqrt(state) + numbers.epsilon); }
+  CUDAMOE_DEVICE float rate(float state) const { return numbers.current.learning_rate() / (sqrt(state) + numbers.epsilon); }
   template <class Row>
   CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+    const float keep = decay();
     CUDAMOE_UNROLL
-    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], rate, scaled(sum[j]));
+    for (int j = 0; j < kLaneElements; ++j) e.weights[j] = moved(e.weights[j], keep, rate, scaled(sum[j]));
     store_weights(numbers, row, column, n, e.weights);
   }
 };
@@ -181,14 +189,16 @@ struct RowWiseAdam : RuleBase {
     return numbers.beta2 * state + (1.0f - numbers.beta2) * mean_square;
   }
   CUDAMOE_DEVICE float rate(float state) const {
-    return numbers.learning_rate * numbers.correction1 / (sqrt(numbers.correction2 * state) + numbers.epsilon);
+    const CurrentStep& now = numbers.current;
+    return now.learning_rate() * now.correction1() / (sqrt(now.correction2() * state) + numbers.epsilon);
   }
   template <class Row>
   CUDAMOE_DEVICE void apply(const Row& row, int column, int n, Elements e, const LaneVector& sum, float rate) const {
+    const float keep = decay();
     CUDAMOE_UNROLL
     for (int j = 0; j < kLaneElements; ++j) {
       e.state[j] = fma(numbers.beta1, e.state[j], (1.0f - numbers.beta1) * scaled(sum[j]));
-      e.weights[j] = moved(e.weights[j], rate, e.state[j]);
+      e.weights[j] = moved(e.weights[j], keep, rate, e.state[j]);
     }
     store_state(row, column, n, e.state);
     store_weights(numbers, row, column, n, e.weights);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "common/step_numbers.cuh"
+
 namespace cudamoe::kernels {
 
 struct OptimizerTensor {
@@ -13,7 +15,7 @@ struct OptimizerTensor {
   float* state1;
   float* state2;
   int64_t count;
-  float learning_rate, weight_decay;
+  float learning_rate_scale, weight_decay;
 };
 
 // Elements that one block takes; a chunk lies in one tensor.
@@ -31,9 +33,9 @@ enum class OptimizerRule : int32_t { kSgd, kMomentum, kAdaGrad, kAdamW };
 
 struct OptimizerNumbers {
   float momentum, beta1, beta2, epsilon;
-  float correction1, correction2;  // 1 / (1 - beta^step)
   float gradient_scale, max_norm;
   const double* norm;  // or null
+  CurrentStep current;
 };
 
 // One step of the tensors of the table.

@@ -14,10 +14,15 @@
 namespace cudamoe::kernels {
 namespace {
 
+CUDAMOE_DEVICE float rate_of(const OptimizerTensor& tensor, const OptimizerNumbers& numbers) {
+  return numbers.current.learning_rate() * tensor.learning_rate_scale;
+}
+
 struct Sgd {
   static constexpr int kStates = 0;
   float rate, decay;
-  CUDAMOE_DEVICE Sgd(const OptimizerTensor& tensor, const OptimizerNumbers&) : rate(tensor.learning_rate), decay(tensor.weight_decay) {}
+  CUDAMOE_DEVICE Sgd(const OptimizerTensor& tensor, const OptimizerNumbers& numbers)
+      : rate(rate_of(tensor, numbers)), decay(tensor.weight_decay) {}
   CUDAMOE_DEVICE void step(float& p, float g, float&, float&) const { p = fma(-rate, fma(decay, p, g), p); }
 };
 
@@ -25,7 +30,7 @@ struct Momentum {
   static constexpr int kStates = 1;
   float rate, decay, momentum;
   CUDAMOE_DEVICE Momentum(const OptimizerTensor& tensor, const OptimizerNumbers& numbers)
-      : rate(tensor.learning_rate), decay(tensor.weight_decay), momentum(numbers.momentum) {}
+      : rate(rate_of(tensor, numbers)), decay(tensor.weight_decay), momentum(numbers.momentum) {}
   CUDAMOE_DEVICE void step(float& p, float g, float& v, float&) const {
     v = fma(momentum, v, fma(decay, p, g));
     p = fma(-rate, v, p);
@@ -36,7 +41,7 @@ struct AdaGrad {
   static constexpr int kStates = 1;
   float rate, decay, epsilon;
   CUDAMOE_DEVICE AdaGrad(const OptimizerTensor& tensor, const OptimizerNumbers& numbers)
-      : rate(tensor.learning_rate), decay(tensor.weight_decay), epsilon(numbers.epsilon) {}
+      : rate(rate_of(tensor, numbers)), decay(tensor.weight_decay), epsilon(numbers.epsilon) {}
   CUDAMOE_DEVICE void step(float& p, float g, float& s, float&) const {
     g = fma(decay, p, g);
     s = fma(g, g, s);
@@ -52,10 +57,10 @@ struct AdamW {
         rest1(1.0f - numbers.beta1),
         beta2(numbers.beta2),
         rest2(1.0f - numbers.beta2),
-        rate(tensor.learning_rate * numbers.correction1),
-        correction2(numbers.correction2),
+        rate(rate_of(tensor, numbers) * numbers.current.correction1()),
+        correction2(numbers.current.correction2()),
         epsilon(numbers.epsilon),
-        keep(fma(-tensor.learning_rate, tensor.weight_decay, 1.0f)) {}
+        keep(fma(-rate_of(tensor, numbers), tensor.weight_decay, 1.0f)) {}
   CUDAMOE_DEVICE void step(float& p, float g, float& m, float& v) const {
     m = fma(beta1, m, rest1 * g);
     v = fma(beta2, v, rest2 * (g * g));

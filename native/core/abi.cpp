@@ -141,6 +141,7 @@ int64_t cudamoe_struct_size(const char* name) {
   CUDAMOE_SIZE(cudamoe_embedding_cache_counters)
   CUDAMOE_SIZE(cudamoe_loss_task)
   CUDAMOE_SIZE(cudamoe_optimizer_tensor)
+  CUDAMOE_SIZE(cudamoe_step_numbers)
 #undef CUDAMOE_ARGS_SIZE
 #undef CUDAMOE_SIZE
   return -1;

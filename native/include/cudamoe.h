@@ -335,6 +335,20 @@ enum {
   CUDAMOE_OPTIMIZER_ROWWISE_ADAM = 4     /* embedding only; state1 = first moment [rows, dim], state2 = f32 [rows] second */
 };
 
+/* The numbers of an update that differ from step to step, for updates that read them in device memory when they run: a captured one
+ * takes other numbers at each launch. */
+typedef struct cudamoe_step_numbers {
+  int64_t step; /* 1, 2, ... */
+  float learning_rate;
+  float correction1; /* 1 / (1 - beta1^step) */
+  float correction2; /* 1 / (1 - beta2^step) */
+  uint32_t reserved;
+} cudamoe_step_numbers;
+/* Those with which an update has the same bits as with these four in its arguments. learning_rate >= 0, betas in [0, 1), step >= 1; numbers
+ * is on the host. Of optimisers without moments the betas do not matter. */
+CUDAMOE_API cudamoe_status cudamoe_step_numbers_make(float learning_rate, float beta1, float beta2, int64_t step,
+                                                     cudamoe_step_numbers* numbers);
+
 typedef struct cudamoe_embedding_table {
   void* weights;      /* [rows, dim] of dtype */
   int64_t rows;       /* 1 .. 2^31 - 1 */
@@ -470,6 +484,7 @@ typedef struct cudamoe_embedding_update_args {
   int64_t workspace_bytes;
   const double* norm;                    /* [1] or null: when it is not finite no table is changed, as in cudamoe_optimizer_step */
   const cudamoe_embedding_cache* caches; /* host, [table_count], or null: no table has one */
+  const cudamoe_step_numbers* numbers;   /* [1], read instead of learning_rate and step, which are then ignored; or null */
 } cudamoe_embedding_update_args;
 CUDAMOE_API cudamoe_status cudamoe_embedding_update_workspace(cudamoe_stream* stream, const cudamoe_embedding_update_args* args,
                                                               int64_t* bytes);
@@ -1328,6 +1343,7 @@ typedef struct cudamoe_optimizer_step_args {
   float max_norm;
   int64_t step; /* 1, 2, ... */
   const double* norm;
+  const cudamoe_step_numbers* numbers; /* [1], read instead of learning_rate and step, which are then ignored; or null */
 } cudamoe_optimizer_step_args;
 CUDAMOE_API cudamoe_status cudamoe_optimizer_step(cudamoe_stream* stream, const cudamoe_optimizer_step_args* args);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <tuple>
 
+#include "embedding/embedding_case.h"
 #include "support/buffer.h"
 #include "support/random.h"
 #include "support/test_device.h"
@@ -209,6 +210,69 @@ TEST(Capture, KeepsWhatHostArraysSaid) {
   capture.launch();
   CUDAMOE_ASSERT_OK(cudamoe_stream_synchronize(device.stream()));
   EXPECT_EQ(results(), expected);
+}
+
+// Learning rates and numbers of steps that change between launches.
+TEST(Capture, UpdatesTakeTheNumbersThatTheMemoryThenHolds) {
+  TestDevice device;
+  Random random(91);
+  CaseShape shape;
+  shape.rows = {20, 9};
+  shape.dims = {16, 5};
+  shape.bag_sizes = {2, 3};
+  shape.dtypes = {CUDAMOE_F32, CUDAMOE_BF16};
+  const EmbeddingData data = make_case(random, shape);
+  constexpr int64_t kCount = 70;
+  const std::vector<float> before = random.reals(kCount), zeros(kCount, 0);
+  const Buffer<float> gradient(device, random.reals(kCount)), row_gradient(device, random.reals(data.batch * data.width));
+  EmbeddingOptimizer settings;
+  settings.optimizer = CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
+  settings.weight_decay = 0.01;
+  Buffer<cudamoe_step_numbers> numbers(device, 1);
+
+  // The parameters after six steps.
+  const auto train = [&](bool captured) {
+    const Buffer<float> parameter(device, before), state1(device, zeros), state2(device, zeros);
+    const EmbeddingCase rows(device, data, settings.optimizer);
+    const cudamoe_optimizer_tensor tensor{parameter.data(), gradient.data(), state1.data(), state2.data(), kCount, 0.5f, 0.1f};
+    cudamoe_optimizer_step_args step{};
+    step.struct_size = sizeof step;
+    step.tensor_count = 1;
+    step.tensors = &tensor;
+    step.optimizer = CUDAMOE_OPTIMIZER_ADAMW;
+    step.beta1 = 0.9f;
+    step.beta2 = 0.999f;
+    step.epsilon = 1e-8f;
+    step.gradient_scale = 1;
+    cudamoe_embedding_update_args update = rows.update_args(settings, row_gradient, data.width);
+    update.beta1 = step.beta1;
+    update.beta2 = step.beta2;
+    CUDAMOE_EXPECT_OK(cudamoe_embedding_update_workspace(device.stream(), &update, &update.workspace_bytes));
+    const Workspace workspace(device, update.workspace_bytes);
+    update.workspace = workspace.data();
+    const auto calls = [&] {
+      CUDAMOE_EXPECT_OK(cudamoe_optimizer_step(device.stream(), &step));
+      CUDAMOE_EXPECT_OK(cudamoe_embedding_update(device.stream(), &update));
+    };
+    if (captured) step.numbers = update.numbers = numbers.data();
+    std::unique_ptr<Capture> capture;
+    for (int64_t i = 1; i <= 6; ++i) {
+      step.learning_rate = update.learning_rate = 0.1f / static_cast<float>(i);
+      step.step = update.step = i;
+      cudamoe_step_numbers current{};
+      CUDAMOE_EXPECT_OK(cudamoe_step_numbers_make(step.learning_rate, step.beta1, step.beta2, i, &current));
+      numbers.set({current});
+      if (capture) {
+        capture->launch();
+        continue;
+      }
+      calls();
+      if (captured) capture = std::make_unique<Capture>(device, calls);
+    }
+    CUDAMOE_EXPECT_OK(cudamoe_stream_synchronize(device.stream()));
+    return std::tuple(parameter.get(), state1.get(), state2.get(), rows.weights(0), rows.weights(1), rows.state1(0), rows.state2(1));
+  };
+  EXPECT_EQ(train(true), train(false));
 }
 
 // A sparse combine with a slot out of range.

@@ -17,9 +17,12 @@ void check_optimizer(Check& check, const cudamoe_embedding_update_args& args) {
   check.require(optimizer == CUDAMOE_OPTIMIZER_SGD || optimizer == CUDAMOE_OPTIMIZER_ADAGRAD ||
                     optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM,
                 "optimizer is %d; an embedding takes 0 (SGD), 1 (AdaGrad), 2 (row-wise AdaGrad) or 4 (row-wise Adam)", optimizer);
-  check.real("learning_rate", args.learning_rate, 0).real("weight_decay", args.weight_decay, 0);
+  if (args.numbers == nullptr) {
+    check.real("learning_rate", args.learning_rate, 0);
+    check.range("step", args.step, 1, std::numeric_limits<int64_t>::max());
+  }
+  check.real("weight_decay", args.weight_decay, 0);
   check.real("gradient_scale", args.gradient_scale, std::numeric_limits<double>::lowest());
-  check.range("step", args.step, 1, std::numeric_limits<int64_t>::max());
   if (optimizer != CUDAMOE_OPTIMIZER_SGD) {
     check.require(args.epsilon > 0, "epsilon is %g; it must be greater than 0", static_cast<double>(args.epsilon));
     check.real("epsilon", args.epsilon, 0);
@@ -74,7 +77,8 @@ void check_written_apart(Check& check, const cudamoe_embedding_update_args& args
          {std::tuple{static_cast<const void*>(args.gradient),
                      span_bytes(args.batch, embedding_width(embedding_shape(args)), args.gradient_row_stride, 4), "gradient"},
           std::tuple{static_cast<const void*>(args.workspace), args.workspace_bytes, "workspace"},
-          std::tuple{static_cast<const void*>(args.norm), int64_t{sizeof(double)}, "norm"}}) {
+          std::tuple{static_cast<const void*>(args.norm), int64_t{sizeof(double)}, "norm"},
+          std::tuple{static_cast<const void*>(args.numbers), int64_t{sizeof(cudamoe_step_numbers)}, "numbers"}}) {
       const auto begin = reinterpret_cast<uintptr_t>(pointer);
       check.require(bytes <= 0 || begin >= a.end || begin + static_cast<uintptr_t>(bytes) <= a.begin,
                     "tables[%d].%s overlaps %s; they must be apart", a.table, a.field, field);
@@ -95,6 +99,7 @@ void check_update_caches(Check& check, const cudamoe_embedding_update_args& args
   check_apart_from_caches(check, caches, "gradient", args.gradient, gradient_bytes);
   check_apart_from_caches(check, caches, "workspace", args.workspace, args.workspace_bytes);
   check_apart_from_caches(check, caches, "norm", args.norm, sizeof(double));
+  check_apart_from_caches(check, caches, "numbers", args.numbers, sizeof(cudamoe_step_numbers));
 }
 
 void check_gradient_shape(Check& check, const cudamoe_embedding_gradient_args& args) {
@@ -139,7 +144,7 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
                          check_embedding_lookups(check, shape, true);
                          if (!check.ok()) return;
                          check.stride("gradient_row_stride", a.gradient_row_stride, embedding_width(shape), a.batch);
-                         check.data("gradient", a.gradient, 4, a.batch).optional("norm", a.norm, 8);
+                         check.data("gradient", a.gradient, 4, a.batch).optional("norm", a.norm, 8).optional("numbers", a.numbers, 8);
                          for (int32_t t = 0; check.ok() && t < a.table_count; ++t) {
                            const cudamoe_embedding_table& table = a.tables[t];
                            if (a.optimizer != CUDAMOE_OPTIMIZER_SGD) check_indexed_pointer(check, "tables", t, "state1", table.state1, 4);
@@ -148,6 +153,7 @@ cudamoe_status cudamoe_embedding_update(cudamoe_stream* stream, const cudamoe_em
                          }
                          if (!check.ok()) return;
                          check.workspace(a.workspace, a.workspace_bytes, needed_bytes(s, &Backend::embedding_update_workspace, a));
+                         check.disjoint("workspace", a.workspace, a.workspace_bytes, "numbers", a.numbers, sizeof(cudamoe_step_numbers));
                          check_written_apart(check, a);
                          if (check.ok() && a.caches != nullptr) check_update_caches(check, a, s);
                        });

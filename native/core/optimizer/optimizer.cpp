@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/abi.h"
+#include "core/optimizer/step_numbers.h"
 
 using namespace cudamoe;
 
@@ -32,23 +33,26 @@ void check_tensor_pointer(Check& check, int32_t t, const char* field, const void
                 address(pointer));
 }
 
+void check_below_one(Check& check, const char* field, float value) {
+  check.real(field, static_cast<double>(value), 0)
+      .require(value < 1, "%s is %g; it must be less than 1", field, static_cast<double>(value));
+}
+
 void check_rates(Check& check, const cudamoe_optimizer_step_args& args) {
   const int32_t optimizer = args.optimizer;
   check.require(optimizer == CUDAMOE_OPTIMIZER_SGD || optimizer == CUDAMOE_OPTIMIZER_ADAGRAD || optimizer == CUDAMOE_OPTIMIZER_ADAMW,
                 "optimizer is %d; a dense tensor takes 0 (SGD), 1 (AdaGrad) or 3 (AdamW)", optimizer);
-  const auto below_one = [&](const char* field, float value) {
-    check.real(field, static_cast<double>(value), 0)
-        .require(value < 1, "%s is %g; it must be less than 1", field, static_cast<double>(value));
-  };
-  check.real("learning_rate", static_cast<double>(args.learning_rate), 0);
+  if (args.numbers == nullptr) {
+    check.real("learning_rate", static_cast<double>(args.learning_rate), 0);
+    check.range("step", args.step, 1, std::numeric_limits<int64_t>::max());
+  }
   check.real("gradient_scale", static_cast<double>(args.gradient_scale), std::numeric_limits<double>::lowest());
   check.real("max_norm", static_cast<double>(args.max_norm), 0);
-  check.range("step", args.step, 1, std::numeric_limits<int64_t>::max());
-  check.optional("norm", args.norm, 8);
-  if (optimizer == CUDAMOE_OPTIMIZER_SGD) below_one("momentum", args.momentum);
+  check.optional("norm", args.norm, 8).optional("numbers", args.numbers, 8);
+  if (optimizer == CUDAMOE_OPTIMIZER_SGD) check_below_one(check, "momentum", args.momentum);
   if (optimizer == CUDAMOE_OPTIMIZER_ADAMW) {
-    below_one("beta1", args.beta1);
-    below_one("beta2", args.beta2);
+    check_below_one(check, "beta1", args.beta1);
+    check_below_one(check, "beta2", args.beta2);
   }
   if (optimizer != CUDAMOE_OPTIMIZER_SGD) {
     check.require(args.epsilon > 0, "epsilon is %g; it must be greater than 0", static_cast<double>(args.epsilon));
@@ -91,16 +95,33 @@ void check_apart(Check& check, const cudamoe_optimizer_step_args& args, bool has
     const Range*& furthest = range.written ? written : read;
     if (furthest == nullptr || furthest->end < range.end) furthest = &range;
   }
-  const auto norm = reinterpret_cast<uintptr_t>(args.norm);
-  for (const Range& range : ranges) {
-    check.require(args.norm == nullptr || !range.written || norm >= range.end || norm + 8 <= range.begin,
-                  "tensors[%d].%s overlaps norm; they must be apart", range.tensor, range.field);
-  }
+  const auto check_apart_from = [&](const char* field, const void* pointer, size_t bytes) {
+    const auto begin = reinterpret_cast<uintptr_t>(pointer);
+    for (const Range& range : ranges) {
+      check.require(pointer == nullptr || !range.written || begin >= range.end || begin + bytes <= range.begin,
+                    "tensors[%d].%s overlaps %s; they must be apart", range.tensor, range.field, field);
+    }
+  };
+  check_apart_from("norm", args.norm, sizeof *args.norm);
+  check_apart_from("numbers", args.numbers, sizeof *args.numbers);
 }
 
 }  // namespace
 
 extern "C" {
+
+cudamoe_status cudamoe_step_numbers_make(float learning_rate, float beta1, float beta2, int64_t step, cudamoe_step_numbers* numbers) {
+  Check check("cudamoe_step_numbers_make");
+  check.real("learning_rate", static_cast<double>(learning_rate), 0);
+  check_below_one(check, "beta1", beta1);
+  check_below_one(check, "beta2", beta2);
+  check.range("step", step, 1, std::numeric_limits<int64_t>::max());
+  check.require(numbers != nullptr, "numbers is null; it must point to a struct on the host");
+  check.optional("numbers", numbers, alignof(cudamoe_step_numbers));
+  if (!check.ok()) return check.status();
+  *numbers = step_numbers(learning_rate, beta1, beta2, step);
+  return CUDAMOE_OK;
+}
 
 cudamoe_status cudamoe_optimizer_norm_workspace(cudamoe_stream* stream, const cudamoe_optimizer_norm_args* args, int64_t* bytes) {
   return run_query("cudamoe_optimizer_norm_workspace", stream, args, bytes, &Backend::optimizer_norm_workspace,

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cudamoe.h"
+
 namespace cudamoe {
 
 // 1 / (1 - beta^step): Adam's correction of a moving average that began at 0.
@@ -12,8 +14,16 @@ inline float adam_correction(float beta, int64_t step) {
 }
 
 // What decoupled weight decay multiplies a weight by.
-inline float decay_factor(float learning_rate, float weight_decay) {
-  return static_cast<float>(1.0 - static_cast<double>(learning_rate) * static_cast<double>(weight_decay));
+inline float decay_factor(float learning_rate, float weight_decay) { return std::fma(-learning_rate, weight_decay, 1.0f); }
+
+inline cudamoe_step_numbers step_numbers(float learning_rate, float beta1, float beta2, int64_t step) {
+  return {step, learning_rate, adam_correction(beta1, step), adam_correction(beta2, step), 0};
+}
+
+// Those of an update's arguments, on a device whose memory the host reads.
+template <class Args>
+cudamoe_step_numbers current_step(const Args& args) {
+  return args.numbers != nullptr ? *args.numbers : step_numbers(args.learning_rate, args.beta1, args.beta2, args.step);
 }
 
 // Key and counter of the random bits that round bf16 weights at a step.

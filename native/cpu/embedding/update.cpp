@@ -18,20 +18,11 @@ namespace cudamoe::cpu {
 namespace {
 
 UpdateStep make_step(const cudamoe_embedding_update_args& args) {
-  const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
-  const RoundingKey key = rounding_key(args.seed, args.step);
-  return {args.optimizer,
-          args.learning_rate,
-          args.epsilon,
-          args.beta1,
-          args.beta2,
-          decay_factor(args.learning_rate, args.weight_decay),
-          args.gradient_scale,
-          adam ? adam_correction(args.beta1, args.step) : 1.0f,
-          adam ? adam_correction(args.beta2, args.step) : 1.0f,
-          key.key0,
-          key.key1,
-          key.step};
+  const cudamoe_step_numbers now = current_step(args);
+  const RoundingKey key = rounding_key(args.seed, now.step);
+  return {
+      args.optimizer,      now.learning_rate, args.epsilon,    args.beta1, args.beta2, decay_factor(now.learning_rate, args.weight_decay),
+      args.gradient_scale, now.correction1,   now.correction2, key.key0,   key.key1,   key.step};
 }
 
 class TableUpdate {

@@ -158,17 +158,10 @@ cudamoe_status optimizer_step(void* stream, const cudamoe_optimizer_step_args& a
     if (!std::isfinite(norm)) return CUDAMOE_OK;
     if (max_norm > 0 && norm > max_norm) scale *= max_norm / norm;
   }
-  const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ADAMW;
-  const StepNumbers common{args.optimizer,
-                           args.learning_rate,
-                           0.0f,
-                           args.momentum,
-                           args.beta1,
-                           args.beta2,
-                           args.epsilon,
-                           static_cast<float>(scale),
-                           adam ? adam_correction(args.beta1, args.step) : 1.0f,
-                           adam ? adam_correction(args.beta2, args.step) : 1.0f};
+  const cudamoe_step_numbers now = current_step(args);
+  const StepNumbers common{args.optimizer,  now.learning_rate, 0.0f,         args.momentum,
+                           args.beta1,      args.beta2,        args.epsilon, static_cast<float>(scale),
+                           now.correction1, now.correction2};
   const TensorChunks chunks(args.tensors, args.tensor_count);
   stream_of(stream).device().for_tiles(chunks.count(), 1.5 * static_cast<double>(chunks.elements()), [&](int64_t c) {
     const TensorChunks::Chunk chunk = chunks[c];

@@ -1,25 +1,12 @@
 // The backward of look-ups: sort them by row, then sum the gradients of each row and update the row, or write the sums.
-#include "core/optimizer/step_numbers.h"
 #include "cuda/embedding/plan.h"
+#include "cuda/optimizer/kernel_step.h"
 
 namespace cudamoe::cuda {
 namespace {
 
 kernels::UpdateNumbers update_numbers(const cudamoe_embedding_update_args& args) {
-  const bool adam = args.optimizer == CUDAMOE_OPTIMIZER_ROWWISE_ADAM;
-  const RoundingKey key = rounding_key(args.seed, args.step);
-  return {args.learning_rate,
-          args.epsilon,
-          args.beta1,
-          args.beta2,
-          decay_factor(args.learning_rate, args.weight_decay),
-          args.gradient_scale,
-          adam ? adam_correction(args.beta1, args.step) : 1.0f,
-          adam ? adam_correction(args.beta2, args.step) : 1.0f,
-          key.key0,
-          key.key1,
-          key.step,
-          args.norm};
+  return {args.epsilon, args.beta1, args.beta2, args.weight_decay, args.gradient_scale, args.seed, args.norm, kernel_step(args)};
 }
 
 kernels::EmbeddingRule rule_of(int32_t optimizer) {

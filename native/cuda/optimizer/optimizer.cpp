@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "core/optimizer/step_numbers.h"
 #include "cuda/device.h"
+#include "cuda/optimizer/kernel_step.h"
 
 namespace cudamoe::cuda {
 namespace {
@@ -15,7 +15,7 @@ int64_t chunks_of(int64_t count) { return (count + kOptimizerChunk - 1) / kOptim
 
 // Calls use(table) for tables of all tensors that have elements and, when `moving`, a learning rate. Stops at the first error.
 template <class Use>
-cudaError_t for_tables(const cudamoe_optimizer_tensor* tensors, int32_t count, float learning_rate, bool moving, Use&& use) {
+cudaError_t for_tables(const cudamoe_optimizer_tensor* tensors, int32_t count, bool moving, Use&& use) {
   // The chunks of a table are the blocks of a grid.
   constexpr int64_t kMostChunks = (int64_t{1} << 31) - 1;
   kernels::OptimizerTable table{};
@@ -33,9 +33,8 @@ cudaError_t for_tables(const cudamoe_optimizer_tensor* tensors, int32_t count, f
     if (table.tensors == kernels::kOptimizerTensors || table.first_chunk[table.tensors] + chunks > kMostChunks) {
       if (const cudaError_t error = flush(); error != cudaSuccess) return error;
     }
-    table.tensor[table.tensors] = {tensor.parameter,   tensor.gradient, tensor.state1,
-                                   tensor.state2,      tensor.count,    learning_rate * tensor.learning_rate_scale,
-                                   tensor.weight_decay};
+    table.tensor[table.tensors] = {tensor.parameter,           tensor.gradient,    tensor.state1, tensor.state2, tensor.count,
+                                   tensor.learning_rate_scale, tensor.weight_decay};
     table.first_chunk[table.tensors + 1] = table.first_chunk[table.tensors] + chunks;
     ++table.tensors;
   }
@@ -52,7 +51,7 @@ cudamoe_status norm(void* handle, const cudamoe_optimizer_norm_args& args) {
   const Stream& stream = stream_of(handle);
   auto* partials = static_cast<double*>(args.workspace);
   int64_t done = 0;
-  cudaError_t error = for_tables(args.tensors, args.tensor_count, 0, false, [&](const kernels::OptimizerTable& table) {
+  cudaError_t error = for_tables(args.tensors, args.tensor_count, false, [&](const kernels::OptimizerTable& table) {
     const cudaError_t launched = kernels::optimizer_squares(table, partials + done, stream.get());
     done += table.first_chunk[table.tensors];
     return launched;
@@ -75,19 +74,11 @@ kernels::OptimizerRule rule_of(const cudamoe_optimizer_step_args& args) {
 cudamoe_status step(void* handle, const cudamoe_optimizer_step_args& args) {
   const Stream& stream = stream_of(handle);
   const kernels::OptimizerRule rule = rule_of(args);
-  const bool adam = rule == kernels::OptimizerRule::kAdamW;
-  const kernels::OptimizerNumbers numbers{args.momentum,
-                                          args.beta1,
-                                          args.beta2,
-                                          args.epsilon,
-                                          adam ? adam_correction(args.beta1, args.step) : 1.0f,
-                                          adam ? adam_correction(args.beta2, args.step) : 1.0f,
-                                          args.gradient_scale,
-                                          args.max_norm,
-                                          args.norm};
-  const cudaError_t error =
-      for_tables(args.tensors, args.tensor_count, args.learning_rate, true,
-                 [&](const kernels::OptimizerTable& table) { return kernels::optimizer_step(rule, table, numbers, stream.get()); });
+  const kernels::OptimizerNumbers numbers{args.momentum,       args.beta1,    args.beta2, args.epsilon,
+                                          args.gradient_scale, args.max_norm, args.norm,  kernel_step(args)};
+  const cudaError_t error = for_tables(args.tensors, args.tensor_count, true, [&](const kernels::OptimizerTable& table) {
+    return kernels::optimizer_step(rule, table, numbers, stream.get());
+  });
   return stream.check(error, "cudamoe_optimizer_step");
 }
 

@@ -230,6 +230,9 @@ TEST_F(EmbeddingArguments, Update) {
   update_refuses("workspace is 0x", [](auto& a) { a.workspace = shifted(a.workspace, 8); });
   update_refuses("workspace_bytes is 10", [](auto& a) { a.workspace_bytes = 10; });
   update_refuses("overlaps gradient", [&](auto& a) { a.gradient = static_cast<const float*>(case_.tables()[0].weights); });
+  update_refuses("numbers is 0x", [&](auto& a) { a.numbers = static_cast<const cudamoe_step_numbers*>(shifted(a.workspace, 4)); });
+  update_refuses("overlaps numbers", [&](auto& a) { a.numbers = static_cast<const cudamoe_step_numbers*>(case_.tables()[0].weights); });
+  update_refuses("workspace (", [&](auto& a) { a.numbers = static_cast<const cudamoe_step_numbers*>(a.workspace); });
   update_refuses("overlaps workspace", [&](auto& a) {
     a.workspace = case_.tables()[0].weights;
     a.workspace_bytes = 1 << 20;

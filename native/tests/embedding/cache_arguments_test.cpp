@@ -192,6 +192,9 @@ TEST_F(EmbeddingCacheArguments, ForwardAndUpdate) {
   update = update_args();
   update.norm = reinterpret_cast<const double*>(memory_.data());
   CUDAMOE_EXPECT_REFUSED(cudamoe_embedding_update(device_.stream(), &update), "norm overlaps caches[0].memory");
+  update.norm = nullptr;
+  update.numbers = reinterpret_cast<const cudamoe_step_numbers*>(memory_.data());
+  CUDAMOE_EXPECT_REFUSED(cudamoe_embedding_update(device_.stream(), &update), "numbers overlaps caches[0].memory");
 }
 
 }  // namespace

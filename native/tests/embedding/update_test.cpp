@@ -434,6 +434,44 @@ TEST(EmbeddingUpdate, NormThatIsNotFiniteChangesNothing) {
   }
 }
 
+TEST(EmbeddingUpdate, NumbersInDeviceMemoryGiveTheBitsOfArguments) {
+  TestDevice device;
+  Random random(12);
+  CaseShape shape = mixed_shape(16);
+  shape.dtypes = {CUDAMOE_F32, CUDAMOE_BF16, CUDAMOE_BF16};
+  const EmbeddingData data = make_case(random, shape);
+  Buffer<cudamoe_step_numbers> numbers(device, 1);
+  for (const int32_t optimizer : kOptimizers) {
+    EmbeddingOptimizer settings;
+    settings.optimizer = optimizer;
+    settings.weight_decay = 0.07;
+    const EmbeddingCase by_arguments(device, data, optimizer, 0.5f), by_memory(device, data, optimizer, 0.5f);
+    for (const int64_t step : {int64_t{1}, int64_t{2}, (int64_t{5} << 32) + 3}) {
+      const Buffer<float> gradient(device, random.reals(data.batch * data.width));
+      cudamoe_embedding_update_args args = by_arguments.update_args(settings, gradient, data.width);
+      args.learning_rate = 0.3f / static_cast<float>(step);
+      args.step = step;
+      args.seed = 0x123456789ABCDEF0u;
+      cudamoe_step_numbers current{};
+      CUDAMOE_ASSERT_OK(cudamoe_step_numbers_make(args.learning_rate, args.beta1, args.beta2, step, &current));
+      numbers.set({current});
+      CUDAMOE_ASSERT_OK(by_arguments.update(args));
+      args = by_memory.update_args(settings, gradient, data.width);
+      args.learning_rate = std::numeric_limits<float>::quiet_NaN();
+      args.step = 0;
+      args.seed = 0x123456789ABCDEF0u;
+      args.numbers = numbers.data();
+      CUDAMOE_ASSERT_OK(by_memory.update(args));
+    }
+    EXPECT_TRUE(numbers.guards_intact());
+    for (int32_t t = 0; t < static_cast<int32_t>(data.tables.size()); ++t) {
+      EXPECT_TRUE(same_bits(by_memory.weights(t), by_arguments.weights(t))) << "optimizer " << optimizer << " table " << t;
+      EXPECT_TRUE(same_bits(by_memory.state1(t), by_arguments.state1(t))) << "optimizer " << optimizer << " table " << t;
+      EXPECT_TRUE(same_bits(by_memory.state2(t), by_arguments.state2(t))) << "optimizer " << optimizer << " table " << t;
+    }
+  }
+}
+
 // Weights and a state kept in one wide row: the rows of the two interleave.
 TEST(EmbeddingUpdate, StateMayLieBesideTheWeights) {
   TestDevice device;

@@ -242,6 +242,68 @@ TEST(OptimizerStep, ClipsOnlyWhatIsLongerThanTheBound) {
   }
 }
 
+cudamoe_step_numbers numbers_of(const cudamoe_optimizer_step_args& args) {
+  cudamoe_step_numbers numbers{};
+  CUDAMOE_EXPECT_OK(cudamoe_step_numbers_make(args.learning_rate, args.beta1, args.beta2, args.step, &numbers));
+  return numbers;
+}
+
+TEST(OptimizerStep, NumbersInDeviceMemoryGiveTheBitsOfArguments) {
+  TestDevice device;
+  for (const DenseOptimizer& o : all_optimizers()) {
+    Random first(11), second(11);
+    Tensors by_arguments(device, first, {50, 4097, 3}), by_memory(device, second, {50, 4097, 3});
+    for (Tensors* tensors : {&by_arguments, &by_memory}) {
+      tensors->list()[1].learning_rate_scale = 0.3f;
+      tensors->list()[1].weight_decay = 0.07f;
+    }
+    Buffer<cudamoe_step_numbers> numbers(device, 1);
+    for (const int64_t step : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{1} << 40}) {
+      auto args = by_arguments.step_args(o);
+      args.learning_rate = 0.1f / static_cast<float>(step);
+      args.step = step;
+      numbers.set({numbers_of(args)});
+      CUDAMOE_ASSERT_OK(cudamoe_optimizer_step(device.stream(), &args));
+      args = by_memory.step_args(o);
+      args.learning_rate = std::numeric_limits<float>::quiet_NaN();
+      args.step = -1;
+      args.numbers = numbers.data();
+      CUDAMOE_ASSERT_OK(cudamoe_optimizer_step(device.stream(), &args));
+    }
+    EXPECT_TRUE(by_memory.guards_intact() && numbers.guards_intact());
+    for (size_t t = 0; t < by_memory.size(); ++t) {
+      EXPECT_EQ(by_memory.parameter(t).get(), by_arguments.parameter(t).get()) << "optimizer " << o.optimizer;
+      EXPECT_EQ(by_memory.state1(t).get(), by_arguments.state1(t).get()) << "optimizer " << o.optimizer;
+      EXPECT_EQ(by_memory.state2(t).get(), by_arguments.state2(t).get()) << "optimizer " << o.optimizer;
+    }
+  }
+}
+
+TEST(StepNumbers, AreThoseOfAdam) {
+  cudamoe_step_numbers numbers{};
+  CUDAMOE_ASSERT_OK(cudamoe_step_numbers_make(0.25f, 0.5f, 0.75f, 2, &numbers));
+  EXPECT_EQ(numbers.step, 2);
+  EXPECT_EQ(numbers.learning_rate, 0.25f);
+  EXPECT_EQ(numbers.correction1, static_cast<float>(1 / (1 - 0.25)));
+  EXPECT_EQ(numbers.correction2, static_cast<float>(1 / (1 - 0.5625)));
+  EXPECT_EQ(numbers.reserved, 0u);
+  CUDAMOE_ASSERT_OK(cudamoe_step_numbers_make(0, 0, 0, std::numeric_limits<int64_t>::max(), &numbers));
+  EXPECT_EQ(numbers.correction1, 1);
+}
+
+TEST(StepNumbers, RefuseBadArguments) {
+  cudamoe_step_numbers numbers{};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(-1, 0.9f, 0.9f, 1, &numbers), "learning_rate is -1");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(nan, 0.9f, 0.9f, 1, &numbers), "learning_rate is nan");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(1, 1, 0.9f, 1, &numbers), "beta1 is 1");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(1, 0.9f, -0.5f, 1, &numbers), "beta2 is -0.5");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(1, 0.9f, 0.9f, 0, &numbers), "step is 0");
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(1, 0.9f, 0.9f, 1, nullptr), "numbers is null");
+  auto* misaligned = reinterpret_cast<cudamoe_step_numbers*>(reinterpret_cast<char*>(&numbers) + 4);
+  CUDAMOE_EXPECT_REFUSED(cudamoe_step_numbers_make(1, 0.9f, 0.9f, 1, misaligned), "numbers is 0x");
+}
+
 TEST(Optimizer, SameBitsForAnyOrder) {
   for (const DenseOptimizer& o : all_optimizers()) {
     std::vector<float> first;
@@ -357,6 +419,13 @@ TEST(OptimizerStep, RefusesBadArguments) {
   refused("overlaps norm", [&](auto& a) {
     a.norm = norm.data();
     list[0].state1 = reinterpret_cast<float*>(norm.data()) - 2;
+  });
+  const Buffer<cudamoe_step_numbers> numbers(device, 2);
+  refused("numbers is 0x",
+          [&](auto& a) { a.numbers = reinterpret_cast<const cudamoe_step_numbers*>(reinterpret_cast<const char*>(numbers.data()) + 4); });
+  refused("overlaps numbers", [&](auto& a) {
+    a.numbers = numbers.data();
+    list[0].state1 = reinterpret_cast<float*>(numbers.data()) + 5;
   });
   // Gradients are only read: two tensors may share one.
   list = tensors.list();

@@ -125,6 +125,7 @@ internal unsafe struct EmbeddingUpdateArgs
     public long WorkspaceBytes;
     public double* Norm;
     public EmbeddingCache* Caches;
+    public StepNumbers* Numbers;
 }
 
 /// <summary><c>cudamoe_embedding_gradient_args</c> of cudamoe.h.</summary>

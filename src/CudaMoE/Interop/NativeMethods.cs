@@ -280,4 +280,7 @@ internal static unsafe partial class NativeMethods
 
     [LibraryImport(Library, EntryPoint = "cudamoe_optimizer_step")]
     public static partial int OptimizerStep(nint stream, OptimizerStepArgs* args);
+
+    [LibraryImport(Library, EntryPoint = "cudamoe_step_numbers_make")]
+    public static partial int StepNumbersMake(float learningRate, float beta1, float beta2, long step, StepNumbers* numbers);
 }

@@ -44,4 +44,16 @@ internal unsafe struct OptimizerStepArgs
     public float MaxNorm;
     public long Step;
     public double* Norm;
+    public StepNumbers* Numbers;
+}
+
+/// <summary><c>cudamoe_step_numbers</c> of cudamoe.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct StepNumbers
+{
+    public long Step;
+    public float LearningRate;
+    public float Correction1;
+    public float Correction2;
+    public uint Reserved;
 }

@@ -12,7 +12,7 @@ public sealed class LayoutTests
     public static TheoryData<string> Structs { get; } = [.. typeof(NativeMethods).Assembly.GetTypes()
         .Where(t => t.Namespace == "CudaMoE.Interop" && t.IsValueType && t.GetFields().Any(f => f.Name == "StructSize"))
         .Select(t => t.Name)
-        .Concat(["EmbeddingTable", "EmbeddingFeature", "EmbeddingCache", "EmbeddingCacheCounters", "LossTask", "OptimizerTensor"])];
+        .Concat(["EmbeddingTable", "EmbeddingFeature", "EmbeddingCache", "EmbeddingCacheCounters", "LossTask", "OptimizerTensor", "StepNumbers"])];
 
     [Theory]
     [MemberData(nameof(Structs))]

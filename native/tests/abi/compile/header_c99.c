@@ -19,6 +19,7 @@ int64_t header_c99_size(const char* name) {
   SIZE(cudamoe_loss_task)
   SIZE(cudamoe_optimizer_tensor)
   SIZE(cudamoe_optimizer_step_args)
+  SIZE(cudamoe_step_numbers)
 #undef SIZE
   return -1;
 }
