@@ -11,16 +11,18 @@ internal sealed unsafe class DenseOptimizer
     private readonly OptimizerDescription _optimizer;
     private readonly float? _clipNorm;
     private readonly HostReadable<double> _norm;
+    private readonly UpdateNumbers _numbers;
     private OptimizerTensor* _tensors;
     private OptimizerNormArgs _normArgs;
     private OptimizerStepArgs _step;
 
-    public DenseOptimizer(LayerContext context, OptimizerDescription optimizer, float? clipNorm)
+    public DenseOptimizer(LayerContext context, OptimizerDescription optimizer, float? clipNorm, UpdateNumbers numbers)
     {
         context.OnDispose(Free);
         _context = context;
         _optimizer = optimizer;
         _clipNorm = clipNorm;
+        _numbers = numbers;
         _norm = new(context, "optimizer.norm", 1);
         context.OnBind(Bind);
     }
@@ -31,10 +33,8 @@ internal sealed unsafe class DenseOptimizer
     /// <summary>Where that norm is in device memory; null when there is no clipping. An update that reads it changes nothing when it is not finite.</summary>
     public double* Norm => _clipNorm == null ? null : _norm.Device;
 
-    /// <summary>Applies the gradients, unless there is clipping and their norm is not finite.</summary>
-    /// <param name="learningRate">The learning rate.</param>
-    /// <param name="step">Counts from 1.</param>
-    public void Step(float learningRate, long step)
+    /// <summary>Applies the gradients with the numbers that were set, unless there is clipping and their norm is not finite.</summary>
+    public void Step()
     {
         if (_clipNorm != null)
         {
@@ -45,8 +45,6 @@ internal sealed unsafe class DenseOptimizer
             _norm.Written();
         }
 
-        _step.LearningRate = learningRate;
-        _step.Step = step;
         fixed (OptimizerStepArgs* args = &_step)
             NativeStatus.Check(NativeMethods.OptimizerStep(_context.Stream.Native, args));
     }
@@ -106,6 +104,7 @@ internal sealed unsafe class DenseOptimizer
             GradientScale = 1,
             MaxNorm = _clipNorm ?? 0,
             Norm = Norm,
+            Numbers = _numbers.Dense,
         };
     }
 }

@@ -57,6 +57,9 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>Where the features of the last load begin; with the number of rows it says where each of them is.</summary>
     public nint Begin { get; private set; }
 
+    /// <summary>Where the labels of the last load begin, likewise.</summary>
+    public nint BeginLabels { get; private set; }
+
     /// <summary>Ids of an input.</summary>
     public int* Ids(int input) => _ids[input];
 
@@ -126,6 +129,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
         }
 
         byte* device = _labels.Commit();
+        BeginLabels = (nint)device;
         for (int t = 0; t < _taskLabels.Length; t++)
         {
             _taskLabels[t] = (float*)(device + (2 * t * stride));

@@ -174,25 +174,26 @@ internal sealed unsafe class EmbeddingLayer
             dense.Run();
     }
 
+    /// <summary>Work space of the updates, which grows with the batches; captured updates hold it.</summary>
+    public nint UpdateWorkspace => _workspace?.Pointer ?? 0;
+
     /// <summary>Applies the optimiser to the rows that the last forward touched, unless <paramref name="norm"/> is not finite.</summary>
-    /// <param name="learningRate">The learning rate.</param>
-    /// <param name="step">Counts from 1.</param>
+    /// <param name="numbers">Rate and number of the step, in device memory.</param>
     /// <param name="norm">In device memory; null = always.</param>
-    public void Update(float learningRate, long step, double* norm)
+    public void Update(StepNumbers* numbers, double* norm)
     {
         if (EmbeddingWidth == 0)
             return;
         _update.Batch = _rows;
         _update.Norm = norm;
-        _update.LearningRate = learningRate;
-        _update.Step = step;
+        _update.Numbers = numbers;
         fixed (EmbeddingUpdateArgs* args = &_update)
         {
             long bytes;
             NativeStatus.Check(NativeMethods.EmbeddingUpdateWorkspace(_context.Stream.Native, args, &bytes));
             if (bytes > _workspaceBytes)
                 GrowWorkspace(bytes);
-            _update.Workspace = (void*)(_workspace?.Pointer ?? 0);
+            _update.Workspace = (void*)UpdateWorkspace;
             _update.WorkspaceBytes = _workspaceBytes;
             NativeStatus.Check(NativeMethods.EmbeddingUpdate(_context.Stream.Native, args));
         }
@@ -226,7 +227,7 @@ internal sealed unsafe class EmbeddingLayer
         NativeStatus.Check(NativeMethods.EmbeddingGradientWorkspace(_context.Stream.Native, &args, &bytes));
         if (bytes > _workspaceBytes)
             GrowWorkspace(bytes);
-        args.Workspace = (void*)(_workspace?.Pointer ?? 0);
+        args.Workspace = (void*)UpdateWorkspace;
         args.WorkspaceBytes = _workspaceBytes;
         NativeStatus.Check(NativeMethods.EmbeddingGradient(_context.Stream.Native, &args));
     }
@@ -266,12 +267,13 @@ internal sealed unsafe class EmbeddingLayer
             GradientScale = gradientScale,
             Step = 1,
             Norm = null,
+            Numbers = null,
         };
         long bytes;
         NativeStatus.Check(NativeMethods.EmbeddingUpdateWorkspace(_context.Stream.Native, &args, &bytes));
         if (bytes > _workspaceBytes)
             GrowWorkspace(bytes);
-        args.Workspace = (void*)(_workspace?.Pointer ?? 0);
+        args.Workspace = (void*)UpdateWorkspace;
         args.WorkspaceBytes = _workspaceBytes;
         NativeStatus.Check(NativeMethods.EmbeddingUpdate(_context.Stream.Native, &args));
     }

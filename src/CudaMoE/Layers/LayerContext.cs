@@ -89,9 +89,13 @@ internal sealed class LayerContext : IDisposable
     /// <summary>Runs <paramref name="replayed"/> whenever captured operations have run again, which layers do not see.</summary>
     public void OnReplay(Action replayed) => Root._replays.Add(replayed);
 
+    /// <summary>How often captured operations were run again.</summary>
+    public long Replays { get; private set; }
+
     /// <summary>Must be called when captured operations were run again.</summary>
     public void Replayed()
     {
+        Replays++;
         foreach (Action replayed in _replays)
             replayed();
     }

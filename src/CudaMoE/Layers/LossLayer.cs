@@ -15,7 +15,8 @@ internal sealed unsafe class LossLayer
     private readonly IReadOnlyList<Slot> _gradients;
     private readonly IReadOnlyList<double> _scales;
     private readonly DeviceBatch _batch;
-    private readonly HostReadable<double> _results;
+    private readonly HostReadable<double> _kept;
+    private nint _results;
     private LossTask* _native;
     private LossArgs _args;
 
@@ -37,7 +38,10 @@ internal sealed unsafe class LossLayer
         _gradients = gradients;
         _scales = scales;
         Kept = context.Device.Info.HostAccessible ? 1 : LayerContext.StepsAhead;
-        _results = new(context, "losses", 2L * Kept * tasks.Count);
+        _kept = new(context, "losses", 2L * Kept * tasks.Count);
+        // Captured runs write to one place; what is kept is copied from there.
+        if (Kept > 1)
+            context.Activations.Reserve("losses.last", ResultBytes, p => _results = p);
         _native = (LossTask*)NativeMemory.AllocZeroed((nuint)tasks.Count, (nuint)sizeof(LossTask));
         context.OnBind(Bind);
     }
@@ -50,13 +54,16 @@ internal sealed unsafe class LossLayer
 
     /// <summary>Mean loss of each task over its valid rows; 0 when it has none.</summary>
     /// <param name="run">One of the last <see cref="Kept"/> runs, counted from 0.</param>
-    public ReadOnlySpan<double> Losses(long run) => _results.Read().Slice(Place(run), _tasks.Count);
+    public ReadOnlySpan<double> Losses(long run) => _kept.Read().Slice(Place(run), _tasks.Count);
 
     /// <summary>Sum of the weights of each task's valid rows.</summary>
     /// <param name="run">One of the last <see cref="Kept"/> runs, counted from 0.</param>
-    public ReadOnlySpan<double> WeightSums(long run) => _results.Read().Slice(Place(run) + _tasks.Count, _tasks.Count);
+    public ReadOnlySpan<double> WeightSums(long run) => _kept.Read().Slice(Place(run) + _tasks.Count, _tasks.Count);
 
-    public void Run(Batch batch)
+    private long ResultBytes => 2L * _tasks.Count * sizeof(double);
+
+    /// <summary>Makes the labels of a batch readable to <see cref="Run"/>.</summary>
+    public void Load(Batch batch)
     {
         _batch.LoadLabels(batch);
         for (int t = 0; t < _tasks.Count; t++)
@@ -65,14 +72,24 @@ internal sealed unsafe class LossLayer
             _native[t].Weights = _batch.Weights(t);
         }
 
-        _args.Losses = _results.Device + Place(Runs);
-        _args.WeightSums = _args.Losses + _tasks.Count;
         _args.Rows = batch.Rows;
+    }
+
+    /// <summary>Computes the losses of what was loaded.</summary>
+    public void Run()
+    {
         _args.Workspace = (void*)_context.Workspace;
         _args.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (LossArgs* args = &_args)
             NativeStatus.Check(NativeMethods.Loss(_context.Stream.Native, args));
-        _results.Written();
+    }
+
+    /// <summary>Keeps the results of the last run.</summary>
+    public void Keep()
+    {
+        if (Kept > 1)
+            _context.Stream.CopyOnDevice(_results, (nint)(_kept.Device + Place(Runs)), ResultBytes);
+        _kept.Written();
         Runs++;
     }
 
@@ -107,14 +124,15 @@ internal sealed unsafe class LossLayer
             };
         }
 
+        double* results = Kept > 1 ? (double*)_results : _kept.Device;
         _args = new()
         {
             StructSize = (uint)sizeof(LossArgs),
             TaskCount = _tasks.Count,
             Rows = _context.MaxRows,
             Tasks = _native,
-            Losses = _results.Device,
-            WeightSums = _results.Device + _tasks.Count,
+            Losses = results,
+            WeightSums = results + _tasks.Count,
         };
         long bytes;
         fixed (LossArgs* args = &_args)

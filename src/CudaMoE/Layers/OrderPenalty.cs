@@ -52,12 +52,18 @@ internal sealed unsafe class OrderPenalty
         context.OnBind(Bind);
     }
 
-    /// <summary>Adds the gradient of the penalty of the first <paramref name="rows"/> rows.</summary>
-    public void Run(long rows)
+    /// <summary>Makes ready for batches of <paramref name="rows"/> rows.</summary>
+    public void Load(long rows)
     {
         if (rows != _rows)
             _context.Stream.CopyToDevice<float>([rows == 0 ? 0 : _coefficient / rows], _factor);
         _rows = rows;
+    }
+
+    /// <summary>Adds the gradient of the penalty of the rows that <see cref="Load"/> was told.</summary>
+    public void Run()
+    {
+        long rows = _rows;
         for (int t = 0; t < _logits.Length; t++)
             _one.Multiply(rows, _logits[t], _probabilities.Slice(t, 1), ActivationKind.Sigmoid);
         _differences.Multiply(rows, _probabilities, _excess, ActivationKind.Relu);

@@ -29,10 +29,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly SharedGradients? _shared;
     private readonly SharedVectors? _vectors;
     private readonly RowHalves? _rowHalves;
-    private readonly StepPart<(int Rows, nint Features)> _forwardPart;
-    private readonly StepPart<int> _towersPart;
-    private readonly StepPart<(int Rows, nint Features, bool Weighted, bool GramIsFresh)> _trunkPart;
-    private readonly StepPart<bool> _packPart;
+    private readonly UpdateNumbers? _numbers;
+    private readonly StepPart _lossesPart;
+    private readonly StepPart _firstPart;
+    private readonly StepPart _secondPart;
+    private readonly StepPart _wholeStep;
     private readonly float[] _weightValues;
     private nint _taskWeights;
     private nint _ones;
@@ -102,7 +103,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
             if (training)
             {
-                _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm);
+                _numbers = new(_context, description.Training.Optimizer, description.Training.EmbeddingOptimizer);
+                _optimizer = new(_context, description.Training.Optimizer, description.Training.ClipNorm, _numbers);
                 if (HasTrunkInputGradients)
                 {
                     long width = _input.Output.Columns;
@@ -126,10 +128,10 @@ public sealed unsafe class MultiTaskModel : IDisposable
             if (training && _shared == null && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
             bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
-            _forwardPart = _context.Own(new StepPart<(int, nint)>(_context, captured, Run));
-            _towersPart = _context.Own(new StepPart<int>(_context, captured, RunBackwardTowers));
-            _trunkPart = _context.Own(new StepPart<(int, nint, bool, bool)>(_context, captured, RunBackwardTrunk));
-            _packPart = _context.Own(new StepPart<bool>(_context, captured, RunPack));
+            _lossesPart = _context.Own(new StepPart(_context, captured, Key, RunToLosses));
+            _firstPart = _context.Own(new StepPart(_context, captured, Key, RunToTowers));
+            _secondPart = _context.Own(new StepPart(_context, captured, UpdateKey, RunFromTrunk));
+            _wholeStep = _context.Own(new StepPart(_context, captured, UpdateKey, RunStep));
             int tasks = outputs.Count;
             _context.Activations.Reserve("task_weights", (long)(tasks + 1) * sizeof(float), p => _taskWeights = p);
             _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
@@ -224,12 +226,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Balance and z losses of the last batch, and in training the penalty of a chain of tasks, times their coefficients.</summary>
     public double AuxiliaryLoss => (_trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0) + (_order?.Value() ?? 0);
 
-    /// <summary>Whether the parts of training steps run from captures; not where the host reads the device's memory, or where the host's calls depend on more than the number of rows.</summary>
+    /// <summary>Whether training steps run from captures; not where the host reads the device's memory, or where the host's calls depend on more than the number of rows.</summary>
     internal bool CapturesSteps
     {
-        get => _forwardPart.Enabled;
-        set => _forwardPart.Enabled = _towersPart.Enabled = _trunkPart.Enabled = _packPart.Enabled = value;
+        get => _wholeStep.Enabled;
+        set => _lossesPart.Enabled = _firstPart.Enabled = _secondPart.Enabled = _wholeStep.Enabled = value;
     }
+
+    /// <summary>How many captures were run, those of a step's parts and of forward passes, but for each one's first run.</summary>
+    internal long Replays => _context.Replays;
 
     /// <summary>
     /// How many of the last <see cref="ComputeLosses"/> can still be read: 1 on a device whose memory the host reads, where that costs nothing; more
@@ -284,10 +289,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void Forward(Batch batch, long step = -1)
     {
         Load(batch, step);
-        if (step < 0)
-            Run();
-        else
-            _forwardPart.Run((batch.Rows, _deviceBatch.Begin));
+        Run();
     }
 
     /// <summary>Whether <see cref="CaptureForward"/> serves this model.</summary>
@@ -330,7 +332,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
         if (batch.Rows > MaxRows)
             throw new ArgumentException($"the batch has {batch.Rows} rows; this model was built for at most {MaxRows}", nameof(batch));
         if (!_packed)
-            PackAll();
+            RunPack();
+        _packed = true;
         _batch = batch;
         _step = step;
         _input.Load(batch);
@@ -361,9 +364,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Losses of the last forward, and in training their gradients on the logits, with those of the penalty of a chain of tasks.</summary>
     public void ComputeLosses()
     {
-        Batch batch = _batch ?? throw NoBatch();
-        _loss.Run(batch);
-        _order?.Run(batch.Rows);
+        LoadLabels(_batch ?? throw NoBatch());
+        RunLosses();
+        _loss.Keep();
     }
 
     /// <summary>The gradient on a task's logits, [rows, outputs]: written by <see cref="ComputeLosses"/>, or by the caller.</summary>
@@ -376,7 +379,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void BackwardTowers()
     {
         RequireTraining();
-        _towersPart.Run((_batch ?? throw NoBatch()).Rows);
+        if (_batch == null)
+            throw NoBatch();
+        RunBackwardTowers();
     }
 
     /// <summary>
@@ -431,6 +436,67 @@ public sealed unsafe class MultiTaskModel : IDisposable
         RequireTraining();
         if (_batch == null)
             throw NoBatch();
+        SetWeights(weights, gramIsFresh);
+        RunBackwardTrunk();
+    }
+
+    /// <summary>A whole training step whose weights need nothing of it, as one call where it can be captured.</summary>
+    /// <param name="batch">As in <see cref="Forward"/>.</param>
+    /// <param name="weights">As in <see cref="BackwardTrunk"/>.</param>
+    /// <param name="rates">As in <see cref="Update"/>.</param>
+    internal void Step(Batch batch, ReadOnlySpan<float> weights, in StepRates rates)
+    {
+        RequireTraining();
+        LoadAll(batch, rates.Step);
+        SetWeights(weights, gramIsFresh: false);
+        SetRates(rates);
+        _wholeStep.Run();
+        _loss.Keep();
+    }
+
+    /// <summary>The first part of a training step, likewise: <see cref="Forward"/>, <see cref="ComputeLosses"/>, <see cref="BackwardTowers"/>.</summary>
+    internal void StepToTowers(Batch batch, long step)
+    {
+        RequireTraining();
+        LoadAll(batch, step);
+        _firstPart.Run();
+        _loss.Keep();
+    }
+
+    /// <summary>The second part of a training step, likewise: <see cref="BackwardTrunk"/>, <see cref="Update"/>.</summary>
+    internal void StepFromTrunk(ReadOnlySpan<float> weights, bool gramIsFresh, in StepRates rates)
+    {
+        SetWeights(weights, gramIsFresh);
+        SetRates(rates);
+        _secondPart.Run();
+    }
+
+    /// <summary>The losses after a training step, likewise: <see cref="Forward"/>, <see cref="ComputeLosses"/>.</summary>
+    internal void LossesAfterStep(Batch batch, long step)
+    {
+        LoadAll(batch, step);
+        _lossesPart.Run();
+        _loss.Keep();
+    }
+
+    private StepKey Key() => new(_batch!.Rows, _deviceBatch.Begin, _deviceBatch.BeginLabels, Workspace: 0, Weighted: false, GramIsFresh: false);
+
+    private StepKey UpdateKey() => Key() with { Workspace = _input.Embedding.UpdateWorkspace, Weighted = _weighted, GramIsFresh = _gramIsFresh };
+
+    private void LoadLabels(Batch batch)
+    {
+        _loss.Load(batch);
+        _order?.Load(batch.Rows);
+    }
+
+    private void LoadAll(Batch batch, long step)
+    {
+        Load(batch, step);
+        LoadLabels(batch);
+    }
+
+    private void SetWeights(ReadOnlySpan<float> weights, bool gramIsFresh)
+    {
         if (!weights.IsEmpty)
         {
             weights.CopyTo(_weightValues);
@@ -439,7 +505,38 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
         _weighted = !weights.IsEmpty;
         _gramIsFresh = gramIsFresh;
-        _trunkPart.Run((_batch.Rows, _deviceBatch.Begin, _weighted, gramIsFresh));
+    }
+
+    private void SetRates(in StepRates rates) => _numbers!.Set(rates.Dense, rates.Embedding, rates.Step);
+
+    private void RunStep()
+    {
+        RunToTowers();
+        RunFromTrunk();
+    }
+
+    private void RunToTowers()
+    {
+        RunToLosses();
+        RunBackwardTowers();
+    }
+
+    private void RunFromTrunk()
+    {
+        RunBackwardTrunk();
+        RunUpdate();
+    }
+
+    private void RunToLosses()
+    {
+        Run();
+        RunLosses();
+    }
+
+    private void RunLosses()
+    {
+        _loss.Run();
+        _order?.Run();
     }
 
     private void RunBackwardTowers()
@@ -492,9 +589,15 @@ public sealed unsafe class MultiTaskModel : IDisposable
         RequireTraining();
         if (_batch == null)
             throw NoBatch();
-        _optimizer!.Step(learningRate, step);
-        _input.Embedding.Update(embeddingLearningRate, step, _optimizer.Norm);
-        PackAll();
+        SetRates(new(learningRate, embeddingLearningRate, step));
+        RunUpdate();
+    }
+
+    private void RunUpdate()
+    {
+        _optimizer!.Step();
+        _input.Embedding.Update(_numbers!.Embedding, _optimizer.Norm);
+        RunPack();
     }
 
     /// <summary>Global norm of the last step's dense gradients before clipping; NaN when clipping is off.</summary>
@@ -537,7 +640,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
     internal void EmbeddingStep(Batch batch, float learningRate, long step)
     {
         EmbeddingForward(batch);
-        _input.Embedding.Update(learningRate, step, norm: null);
+        SetRates(new(0, learningRate, step));
+        _input.Embedding.Update(_numbers!.Embedding, norm: null);
     }
 
     /// <summary>Where the balancer finds the gradient of each task.</summary>
@@ -565,12 +669,6 @@ public sealed unsafe class MultiTaskModel : IDisposable
     {
         if (!Training)
             throw new InvalidOperationException("the model was built without training");
-    }
-
-    private void PackAll()
-    {
-        _packPart.Run(true);
-        _packed = true;
     }
 
     private void RunPack()

@@ -5,25 +5,25 @@ namespace CudaMoE.Models;
 
 /// <summary>
 /// A part of the training step that a device repeats as one call: a CUDA graph on a GPU, which saves the launch of each kernel, most of the time of small
-/// batches. What decides which operations run, with which sizes and addresses, is the key of a run; a key that comes a second time in a row is captured, and
-/// runs from the capture as long as it comes.
+/// batches. A run with the key of the run before it is captured, and runs from the capture as long as that key comes.
 /// </summary>
-/// <typeparam name="TKey">All that the host's calls depend on.</typeparam>
-internal sealed class StepPart<TKey> : IDisposable
-    where TKey : struct, IEquatable<TKey>
+internal sealed class StepPart : IDisposable
 {
     private readonly LayerContext _context;
+    private readonly Func<StepKey> _key;
     private readonly Action _calls;
     private DeviceCapture? _capture;
-    private TKey? _last;
+    private StepKey? _last;
 
     /// <param name="context">The model's context.</param>
     /// <param name="enabled">Whether captures are to be made; otherwise every run calls.</param>
+    /// <param name="key">What the calls depend on; asked before and after them.</param>
     /// <param name="calls">Calls the operations, none of which copies from or to the host.</param>
-    public StepPart(LayerContext context, bool enabled, Action calls)
+    public StepPart(LayerContext context, bool enabled, Func<StepKey> key, Action calls)
     {
         _context = context;
         Enabled = enabled;
+        _key = key;
         _calls = calls;
     }
 
@@ -31,7 +31,7 @@ internal sealed class StepPart<TKey> : IDisposable
     public bool Enabled { get; set; }
 
     /// <summary>Runs the part.</summary>
-    public void Run(TKey key)
+    public void Run()
     {
         if (!Enabled)
         {
@@ -39,7 +39,7 @@ internal sealed class StepPart<TKey> : IDisposable
             return;
         }
 
-        if (_last is { } last && last.Equals(key))
+        if (_last is { } last && last.Equals(_key()))
         {
             // The calls have run once for this key, so that the kernels are loaded.
             bool isNew = _capture == null;
@@ -52,7 +52,7 @@ internal sealed class StepPart<TKey> : IDisposable
 
         Dispose();
         _calls();
-        _last = key;
+        _last = _key();
     }
 
     /// <summary>Frees the capture; the next run makes another one when its key comes twice.</summary>

@@ -11,6 +11,7 @@ namespace CudaMoE.Training;
 /// <remarks>
 /// On a device whose memory the host cannot read, steps are queued: the losses of a step are read by <see cref="Finish"/>, which waits for the
 /// device, or some steps later when no more can be kept. Balancers that ask for a Gram matrix or look at losses wait for them in each of their steps.
+/// Where a step can be captured it is one call of the device, or two with the balancer between them.
 /// </remarks>
 /// <remarks>Not thread-safe.</remarks>
 public sealed class TrainingStep
@@ -25,6 +26,7 @@ public sealed class TrainingStep
     private readonly double[] _losses;
     private readonly bool _balances;
     private readonly bool _looksAtLosses;
+    private readonly bool _looksAlways;
     private readonly long _totalSteps;
     private int _unread;
     private long _lastStep;
@@ -57,6 +59,8 @@ public sealed class TrainingStep
         if (_training.Balancer.ObserveEvery > 0)
             _observer = new(_training.Balancer.ObserveEvery, tasks);
         _looksAtLosses = family == BalancerFamily.Losses;
+        // Where the host reads the device's memory, a loss that is not finite stops its step; balancers of columns scale them on the way.
+        _looksAlways = model.LossesKept == 1 || _looksAtLosses || family == BalancerFamily.Columns;
     }
 
     /// <summary>The balancer and its state.</summary>
@@ -95,30 +99,23 @@ public sealed class TrainingStep
     /// <exception cref="NonFiniteException">A loss is not finite, of this step (the parameters are as before it) or of an earlier one that was queued.</exception>
     public void Run(Batch batch, long step)
     {
-        _model.Forward(batch, step);
-        _model.ComputeLosses();
-        _unread++;
-        _lastStep = step;
-        if (_model.LossesKept == 1)
-            ReadLosses(batch);
-        _model.BackwardTowers();
-        if (_observer != null)
-            Observe(_observer, batch, step);
-        if (_balances)
-            Balance(batch, step);
-        else
-            _model.BackwardTrunk([], gramIsFresh: false);
-        if (HasGram)
-            Pairs.Add(Cosines);
         double factor = LearningRateSchedule.Factor(_training.Schedule, step, _totalSteps);
         LearningRate = _training.Optimizer.LearningRate * factor;
-        _model.Update((float)LearningRate, (float)(_training.EmbeddingOptimizer.LearningRate * factor), step);
+        StepRates rates = new((float)LearningRate, (float)(_training.EmbeddingOptimizer.LearningRate * factor), step);
+        bool needsGram = _balances && Balancer.NeedsGram(step - 1);
+        bool observes = _observer != null && _observer.IsDue(step - 1);
+        HasGram = needsGram || observes;
+        if (_looksAlways || HasGram)
+            RunInParts(batch, rates, needsGram, observes);
+        else
+            RunWhole(batch, rates);
+        if (HasGram)
+            Pairs.Add(Cosines);
         if (Balancer.NeedsLossesAfterStep)
         {
             // What was queued is read first: the losses that can be kept are counted by the runs of the losses.
             Finish();
-            _model.Forward(batch, step);
-            _model.ComputeLosses();
+            _model.LossesAfterStep(batch, step);
             Balancer.ObserveAfterStep(new BalancerInput(step - 1, _model.Losses, default, _valid));
         }
         else if (_unread == _model.LossesKept)
@@ -136,35 +133,52 @@ public sealed class TrainingStep
         ReadLosses(batch: null);
     }
 
-    private void Observe(GradientObserver observer, Batch batch, long step)
+    private void RunWhole(Batch batch, in StepRates rates)
     {
-        HasGram = observer.IsDue(step - 1);
-        if (!HasGram)
-            return;
-        _model.ComputeGram(_gram);
-        for (int t = 0; t < _valid.Length; t++)
-            _valid[t] = batch.HasLabels(t);
-        observer.Look(_gram, _valid);
+        _model.Step(batch, _balances ? Balance(batch, rates.Step - 1, needsGram: false) : [], rates);
+        Queued(rates.Step);
     }
 
-    private void Balance(Batch batch, long step)
+    /// <summary>A step in the middle of which the host looks at losses or gradients.</summary>
+    private void RunInParts(Batch batch, in StepRates rates, bool needsGram, bool observes)
     {
-        long index = step - 1;
-        bool needsGram = Balancer.NeedsGram(index);
-        if (needsGram)
-        {
-            _model.ComputeGram(_gram);
-            HasGram = true;
-        }
-        else if (_observer == null)
-        {
-            HasGram = false;
-        }
+        _model.StepToTowers(batch, rates.Step);
+        Queued(rates.Step);
+        if (_model.LossesKept == 1)
+            ReadLosses(batch);
+        if (observes)
+            Observe(batch);
+        ReadOnlySpan<float> weights = _balances ? Balance(batch, rates.Step - 1, needsGram) : [];
+        _model.StepFromTrunk(weights, needsGram, rates);
+    }
 
-        if (needsGram && _columns.Length > 0)
-            _model.ComputeColumns(Balancer.NeedsColumns, _columns);
+    private void Queued(long step)
+    {
+        _unread++;
+        _lastStep = step;
+    }
+
+    private void Observe(Batch batch)
+    {
+        _model.ComputeGram(_gram);
+        MarkValid(batch);
+        _observer!.Look(_gram, _valid);
+    }
+
+    private void MarkValid(Batch batch)
+    {
         for (int t = 0; t < _valid.Length; t++)
             _valid[t] = batch.HasLabels(t);
+    }
+
+    /// <summary>The weights of the step with this index.</summary>
+    private ReadOnlySpan<float> Balance(Batch batch, long index, bool needsGram)
+    {
+        if (needsGram)
+            _model.ComputeGram(_gram);
+        if (needsGram && _columns.Length > 0)
+            _model.ComputeColumns(Balancer.NeedsColumns, _columns);
+        MarkValid(batch);
         // The Gram matrix was waited for, so this step's losses are at hand then; a balancer of losses waits for them; between two evaluations none is looked at.
         ReadOnlySpan<double> losses = needsGram || _looksAtLosses ? _model.Losses : _losses;
         Balancer.Weights(new BalancerInput(index, losses, needsGram ? _gram : [], _valid, needsGram ? _columns : []), _weights);
@@ -172,7 +186,7 @@ public sealed class TrainingStep
             _deviceWeights[t] = (float)_weights[t];
         if (!Balancer.ColumnWeights.IsEmpty)
             _model.ScaleColumns(Balancer.ColumnWeights);
-        _model.BackwardTrunk(_deviceWeights, needsGram);
+        return _deviceWeights;
     }
 
     /// <summary>Checks and adds up the losses that were not read yet, in the order of their steps.</summary>
