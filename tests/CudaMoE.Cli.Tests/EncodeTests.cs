@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using CudaMoE.Checkpoints;
 using CudaMoE.Streaming;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -19,7 +20,7 @@ public sealed class EncodeTests : IDisposable
     {
         string encoder = WriteEncoder(), items = Write("items.tsv", "item_id\ttitle\tkind", "a\tred shoe\tb", "b\t\t", "c\tshoe\t");
         string to = Path.Combine(_folder.Path, "states.safetensors");
-        ToolResult text = ToolProcess.RunHere("encode", items, "--separator", "tab", "--encoder", encoder, "--text", "title", "--text", "kind", "--to", to, "--device", "cpu");
+        ToolResult text = ToolProcess.RunHere("encode", items, "--separator", "tab", "--encoder", encoder, "--text", "title", "--text", "kind", "--to", to, "--device", TestDevices.Default);
         Assert.True(text.ExitCode == 0, text.Error);
         Assert.StartsWith($"{to}: 2 x {Width} numbers of layers 0,1,2, pooling cls, 8 tokens, ", text.Output, StringComparison.Ordinal);
         ToolResult json = ToolProcess.RunHere(
@@ -58,7 +59,7 @@ public sealed class EncodeTests : IDisposable
               "data": { "train": ["vectors.csv"] }
             }
             """);
-        ToolResult trained = ToolProcess.RunHere("train", Path.Combine(_folder.Path, "model.json"), "--runs", Path.Combine(_folder.Path, "runs"), "--no-report", "--device", "cpu");
+        ToolResult trained = ToolProcess.RunHere("train", Path.Combine(_folder.Path, "model.json"), "--runs", Path.Combine(_folder.Path, "runs"), "--no-report", "--device", TestDevices.Default);
         Assert.True(trained.ExitCode == 0, trained.Error);
     }
 

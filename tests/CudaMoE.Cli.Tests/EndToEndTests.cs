@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using CudaMoE.Tests.Support;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli.Tests;
@@ -19,7 +20,7 @@ public sealed class EndToEndTests : IDisposable
         WriteData("test.csv", 1000, seed: 2);
         Run(0, "init", "train.csv", "--test", "test.csv", "--task", "big", "--task", "amount", "--task", "kind");
 
-        ToolResult trained = Run(0, "train", "model.json", "--epochs", "4", "--batch-size", "64", "--device", "cpu:threads=2", "--output", "json");
+        ToolResult trained = Run(0, "train", "model.json", "--epochs", "4", "--batch-size", "64", "--device", TestDevices.Default, "--output", "json");
 
         using JsonDocument run = JsonDocument.Parse(trained.Output);
         string folder = run.RootElement.GetProperty("run_folder").GetString()!;
@@ -200,7 +201,7 @@ public sealed class EndToEndTests : IDisposable
         Assert.False(Directory.Exists(Path.Combine(_folder.Path, "runs")));
     }
 
-    [Fact]
+    [SimtFact]
     public void Train_OnTheExecutor_EvaluatesAndPredictsAsTheCpuDoes()
     {
         WriteData("train.csv", 200, seed: 1);
@@ -226,12 +227,15 @@ public sealed class EndToEndTests : IDisposable
         }
     }
 
+    [SimtTheory]
+    [InlineData("simt:memory=1000")]
+    [InlineData("simt:fault=5")]
+    public void Train_FailingExecutor_IsExplained(string device) => Train_UnusableDevice_IsExplained(device, 3);
+
     [Theory]
     [InlineData("nonsense", 2)]
     [InlineData("cpu:threads=0", 2)]
     [InlineData("cuda:97", 3)]
-    [InlineData("simt:memory=1000", 3)]
-    [InlineData("simt:fault=5", 3)]
     public void Train_UnusableDevice_IsExplained(string device, int code)
     {
         WriteData("train.csv", 50, seed: 1);

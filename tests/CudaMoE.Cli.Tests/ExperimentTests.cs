@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.IO.Compression;
 using System.Text.Json;
+using CudaMoE.Tests.Support;
 using CudaMoE.Training;
 
 namespace CudaMoE.Cli.Tests;
@@ -28,7 +29,7 @@ public sealed class ExperimentTests : IDisposable
         using (StringWriter output = new())
         using (CancellingWriter error = new(source, "2/6 "))
         {
-            string[] arguments = ["experiment", Path.Combine(_folder.Path, "experiment.json"), "--to", Path.Combine(_folder.Path, "experiments"), "--device", "cpu:threads=1"];
+            string[] arguments = ["experiment", Path.Combine(_folder.Path, "experiment.json"), "--to", Path.Combine(_folder.Path, "experiments"), "--device", TestDevices.Default];
             Assert.Equal(ExitCodes.Cancelled, CliApplication.Run(arguments, output, error, source.Token));
             Assert.Contains("report ", output.ToString(), StringComparison.Ordinal);
         }
@@ -36,7 +37,7 @@ public sealed class ExperimentTests : IDisposable
         // A cell that was broken off goes on from its checkpoint.
         string third = CellFolder(Cells[2]);
         using (CancellationTokenSource source = new())
-            Trainer.Train(CellModel(Cells[1], "pcgrad"), _folder.Path, new() { Device = "cpu:threads=1", RunsFolder = Path.Combine(third, "runs") }, new StopAt(3, source), source.Token);
+            Trainer.Train(CellModel(Cells[1], "pcgrad"), _folder.Path, new() { Device = TestDevices.Default, RunsFolder = Path.Combine(third, "runs") }, new StopAt(3, source), source.Token);
         File.WriteAllText(Path.Combine(third, "model.json"), Description.DescriptionJson.Write(CellModel(Cells[1], "pcgrad")));
         DateTime kept = File.GetLastWriteTimeUtc(Path.Combine(CellFolder(Cells[0]), "cell.json"));
 
@@ -124,7 +125,7 @@ public sealed class ExperimentTests : IDisposable
 
     private ToolResult Run(int expected, params string[] options)
     {
-        ToolResult result = ToolProcess.RunHere(["experiment", Path.Combine(_folder.Path, "experiment.json"), "--to", Path.Combine(_folder.Path, "experiments"), "--device", "cpu:threads=1", .. options]);
+        ToolResult result = ToolProcess.RunHere(["experiment", Path.Combine(_folder.Path, "experiment.json"), "--to", Path.Combine(_folder.Path, "experiments"), "--device", TestDevices.Default, .. options]);
         Assert.True(expected == result.ExitCode, $"{result.ExitCode}\n{result.Error}");
         return result;
     }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using CudaMoE.Export;
 using CudaMoE.Tests.Export;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -97,7 +98,7 @@ public sealed class ExportTests : IDisposable
         _folder.Write("export-model.csv", Text(Rows(1500, seed: 1)));
         Run(0, "init", "export-model.csv", "--task", "big", "--task", "amount", "--task", "kind");
         using JsonDocument run = JsonDocument.Parse(
-            Run(0, ["train", "model.json", "--epochs", "2", "--batch-size", "64", "--device", "cpu:threads=2", "--output", "json", .. options]).Output);
+            Run(0, ["train", "model.json", "--epochs", "2", "--batch-size", "64", "--device", TestDevices.Default, "--output", "json", .. options]).Output);
         return run.RootElement.GetProperty("run_folder").GetString()!;
     }
 

@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Tests.Support;
 using Xunit.Abstractions;
 
 namespace CudaMoE.Cli.Tests;
@@ -20,8 +21,7 @@ public sealed class GrecImportTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData("cpu:threads=1")]
-    [InlineData("simt")]
+    [DeviceData]
     public void Probe_OfImportedWeights_IsTheLibrarysForwardAndItsDerivatives(string device)
     {
         GrecLibrary library = new(_random);

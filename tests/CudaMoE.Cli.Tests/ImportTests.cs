@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -174,7 +175,7 @@ public sealed class ImportTests : IDisposable
     {
         Save("inputs.safetensors", new() { ["x"] = ([Rows, Inputs], x) });
         ToolResult result = ToolProcess.RunHere(
-            "probe", In("model.json"), "--parameters", In("ours.safetensors"), "--inputs", In("inputs.safetensors"), "--to", In("answer.safetensors"), "--device", "cpu:threads=1");
+            "probe", In("model.json"), "--parameters", In("ours.safetensors"), "--inputs", In("inputs.safetensors"), "--to", In("answer.safetensors"), "--device", TestDevices.Default);
         Assert.True(result.ExitCode == 0, result.Error);
         using SafetensorsReader reader = SafetensorsReader.Open(In("answer.safetensors"));
         return reader.Header.Tensors.ToDictionary(t => t.Name, t =>

@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -48,7 +49,7 @@ public sealed class ProbeTests : IDisposable
             CheckDerivatives($"gradients.inputs.{name}", _numbers[name].Values, answer);
         CheckTableIsSumOfInputs("city", answer);
         Assert.Equal(_parameters.Count + 4 + 2, answer.Count);
-        CheckSameOnExecutor(answer);
+        CheckSameOnEveryDevice(answer);
     }
 
     /// <summary>Outputs of a stem model depend on all tables and experts; the gradient of a task's outputs leaves out those of the other tasks.</summary>
@@ -94,7 +95,7 @@ public sealed class ProbeTests : IDisposable
         foreach (string unit in new[] { "clicked", "kind", "shared" })
             CheckTableIsSumOfInputs($"{unit}.city", answer);
         Assert.Equal(_parameters.Count + (3 * 2) + 2 + 2, answer.Count);
-        CheckSameOnExecutor(answer);
+        CheckSameOnEveryDevice(answer);
     }
 
     [Fact]
@@ -154,9 +155,9 @@ public sealed class ProbeTests : IDisposable
             Assert.Equal(e, a, 1e-5 * (1 + Math.Abs(e)));
     }
 
-    private void CheckSameOnExecutor(Dictionary<string, float[]> answer)
+    private void CheckSameOnEveryDevice(Dictionary<string, float[]> answer)
     {
-        foreach ((string name, float[] values) in Probe("simt"))
+        foreach ((string name, float[] values) in TestDevices.Names.Skip(1).SelectMany(Probe))
             AssertClose(answer[name], values);
     }
 
@@ -196,7 +197,9 @@ public sealed class ProbeTests : IDisposable
         return _gradients.Sum(g => g.Value.Values.Zip(answer[$"outputs.{g.Key}"], (a, b) => (double)a * b).Sum());
     }
 
-    private Dictionary<string, float[]> Probe(string device = "cpu:threads=1")
+    private Dictionary<string, float[]> Probe() => Probe(TestDevices.Default);
+
+    private Dictionary<string, float[]> Probe(string device)
     {
         ToolResult result = Run(device);
         Assert.True(result.ExitCode == 0, result.Error);
@@ -209,7 +212,9 @@ public sealed class ProbeTests : IDisposable
         });
     }
 
-    private ToolResult Run(string device = "cpu:threads=1")
+    private ToolResult Run() => Run(TestDevices.Default);
+
+    private ToolResult Run(string device)
     {
         Save("parameters.safetensors", _parameters);
         Save("gradients.safetensors", _gradients);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -14,15 +15,16 @@ public sealed class StreamTests : IDisposable
     [Fact]
     public void Stream_KilledAndRunAgain_HasTheBitsOfAnUnbrokenRun()
     {
+        string other = TestDevices.Default == TestDevices.Cpu ? "cpu:threads=1" : TestDevices.Default;
         string file = Write();
         string whole = Path.Combine(_folder.Path, "whole"), killed = Path.Combine(_folder.Path, "killed");
-        ToolResult unbroken = ToolProcess.RunHere("stream", file, "--to", whole, "--device", "cpu:threads=1", "--output", "json");
+        ToolResult unbroken = ToolProcess.RunHere("stream", file, "--to", whole, "--device", other, "--output", "json");
         Assert.Equal(0, unbroken.ExitCode);
 
         ToolResult first = ToolProcess.RunUntil(
-            _folder.Path, line => line.StartsWith("window 1/", StringComparison.Ordinal), "KILL", "stream", file, "--to", killed, "--device", "cpu:threads=2");
+            _folder.Path, line => line.StartsWith("window 1/", StringComparison.Ordinal), "KILL", "stream", file, "--to", killed, "--device", TestDevices.Default);
         Assert.True(first.ExitCode is 137 or 9, first.Error);
-        ToolResult second = ToolProcess.RunHere("stream", file, "--to", killed, "--device", "cpu:threads=2", "--output", "json");
+        ToolResult second = ToolProcess.RunHere("stream", file, "--to", killed, "--device", TestDevices.Default, "--output", "json");
 
         Assert.Contains("going on behind window ", second.Error, StringComparison.Ordinal);
         Assert.Equal(Weights(whole), Weights(killed));

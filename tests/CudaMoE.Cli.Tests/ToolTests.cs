@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
 
@@ -30,7 +31,7 @@ public sealed class ToolTests : IDisposable
     }
 
     [Fact]
-    public void Devices_ListTheCpuAndTheExecutor()
+    public void Devices_ListTheCpu()
     {
         ToolResult result = ToolProcess.Run(_folder.Path, null, "devices", "--output", "json");
 
@@ -38,6 +39,14 @@ public sealed class ToolTests : IDisposable
         JsonElement cpu = document.RootElement.GetProperty("backends").EnumerateArray().Single(b => b.GetProperty("backend").GetString() == "cpu");
         Assert.True(cpu.GetProperty("usable").GetBoolean());
         Assert.True(cpu.GetProperty("threads").GetInt32() >= 1);
+    }
+
+    [SimtFact]
+    public void Devices_ListTheExecutor()
+    {
+        ToolResult result = ToolProcess.RunHere("devices", "--output", "json");
+
+        using JsonDocument document = JsonDocument.Parse(result.Output);
         JsonElement simt = document.RootElement.GetProperty("backends").EnumerateArray().Single(b => b.GetProperty("backend").GetString() == "simt");
         Assert.True(simt.GetProperty("usable").GetBoolean());
         Assert.Equal("sm_80", simt.GetProperty("level").GetString());
@@ -48,7 +57,7 @@ public sealed class ToolTests : IDisposable
     {
         string config = Path.Combine(Repository.Root, "benchmarks", "configs", "mmoe.json");
 
-        ToolResult result = ToolProcess.RunHere("bench", "balancers", "--config", config, "--batch", "16", "--rounds", "3", "--steps", "1", "--tasks", "2", "--output", "json");
+        ToolResult result = ToolProcess.RunHere("bench", "balancers", "--config", config, "--batch", "16", "--rounds", "3", "--steps", "1", "--tasks", "2", "--device", TestDevices.Default, "--output", "json");
 
         using JsonDocument document = JsonDocument.Parse(result.Output);
         JsonElement equal = document.RootElement.GetProperty("costs")[0];

@@ -1,4 +1,5 @@
 using CudaMoE.Checkpoints;
+using CudaMoE.Tests.Support;
 using Xunit.Abstractions;
 
 namespace CudaMoE.Cli.Tests;
@@ -26,9 +27,8 @@ public sealed class XsmoeImportTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData("cpu:threads=1", true)]
-    [InlineData("cpu:threads=1", false)]
-    [InlineData("simt", false)]
+    [DeviceData(true)]
+    [DeviceData(false)]
     public void Probe_OfImportedWeights_IsTheLibrarysForwardAndItsDerivatives(string device, bool bias)
     {
         XsmoeLibrary library = new(Width, [[1, 3], [2, 2]], adapter: 3, Hidden, heads: 2, blocks: 2, History, _random);
@@ -80,12 +80,12 @@ public sealed class XsmoeImportTests : IDisposable
         Assert.Equal(0, Import("--layout", "xsmoe").ExitCode);
         float[][] states = [Numbers((Items + 1) * 3 * Width), Numbers((Items + 1) * 3 * Width)];
 
-        Assert.Contains("row 0 has a 0 behind an item", Run("cpu", states, null, [1, 0, 2, 3, 4]).Error, StringComparison.Ordinal);
-        Assert.Contains("sequence 0 has item 8; items are 1 to 7", Run("cpu", states, null, [0, 0, 0, 8, 4]).Error, StringComparison.Ordinal);
-        Assert.Contains("sequence 0 has 1 items; it must be 2 to 5", Run("cpu", states, null, [0, 0, 0, 0, 4]).Error, StringComparison.Ordinal);
-        Assert.Contains("popularity has 3 numbers; it must be 8", Run("cpu", states, [1, 1, 1], [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
-        Assert.Contains("an item whose popularity is not a number above 0", Run("cpu", states, new float[8], [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
-        Assert.Contains("tensor \"states.text\"", Run("cpu", [states[0]], null, [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("row 0 has a 0 behind an item", Run(TestDevices.Default, states, null, [1, 0, 2, 3, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("sequence 0 has item 8; items are 1 to 7", Run(TestDevices.Default, states, null, [0, 0, 0, 8, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("sequence 0 has 1 items; it must be 2 to 5", Run(TestDevices.Default, states, null, [0, 0, 0, 0, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("popularity has 3 numbers; it must be 8", Run(TestDevices.Default, states, [1, 1, 1], [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("an item whose popularity is not a number above 0", Run(TestDevices.Default, states, new float[8], [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
+        Assert.Contains("tensor \"states.text\"", Run(TestDevices.Default, [states[0]], null, [0, 0, 0, 1, 4]).Error, StringComparison.Ordinal);
     }
 
     private void CheckOutputs(Dictionary<string, float[]> answer, XsmoeLibrary library, double[][] vectors)

@@ -11,7 +11,7 @@ namespace CudaMoE.Tests.Encoders;
 public sealed class EncoderFolderTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
-    private readonly Device _device = Device.Open(TestDevices.Cpu);
+    private readonly Device _device = Device.Open(TestDevices.Default);
 
     public void Dispose()
     {

@@ -14,12 +14,10 @@ public sealed class EncoderParityTests(ITestOutputHelper output) : IDisposable
     private readonly TemporaryFolder _folder = new();
     private readonly int _seed = Random.Shared.Next();
 
-    public static TheoryData<string> Devices => TestDevices.All;
-
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [MemberData(nameof(Devices))]
+    [DeviceData]
     public void Bert_EveryLayerOfRaggedTexts_IsTheReferences(string spec)
     {
         EncoderFolder folder = EncoderFolder.Bert(_folder["bert"], Seed());
@@ -34,36 +32,37 @@ public sealed class EncoderParityTests(ITestOutputHelper output) : IDisposable
     }
 
     [Theory]
-    [InlineData("relu")]
-    [InlineData("silu")]
-    public void Bert_OtherActivations_AreTheReferences(string activation)
+    [DeviceData("relu")]
+    [DeviceData("silu")]
+    public void Bert_OtherActivations_AreTheReferences(string deviceName, string activation)
     {
         EncoderFolder folder = EncoderFolder.Bert(_folder["bert"], Seed(), width: 33, heads: 1, blocks: 1, feedForward: 17, activation: activation);
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using TextEncoder encoder = TextEncoder.Open(folder.Path, device);
         Check(folder, encoder, ["red dress", "a"]);
     }
 
     [Theory]
-    [InlineData(TensorDataType.F32, "bert.", false)]
-    [InlineData(TensorDataType.F16, "", false)]
-    [InlineData(TensorDataType.BF16, "bert.", true)]
-    public void Bert_TypesPrefixesAndOldNames_AreRead(TensorDataType type, string prefix, bool old)
+    [DeviceData(TensorDataType.F32, "bert.", false)]
+    [DeviceData(TensorDataType.F16, "", false)]
+    [DeviceData(TensorDataType.BF16, "bert.", true)]
+    public void Bert_TypesPrefixesAndOldNames_AreRead(string deviceName, TensorDataType type, string prefix, bool old)
     {
         EncoderFolder folder = EncoderFolder.Bert(_folder["bert"], Seed());
         string[] heads = [$"{prefix}pooler.dense.bias", $"{prefix}embeddings.position_ids", prefix.Length > 0 ? "cls.predictions.bias" : "classifier.bias"];
         folder.Save(prefix, type, old ? name => name.Replace("LayerNorm.weight", "LayerNorm.gamma").Replace("LayerNorm.bias", "LayerNorm.beta") : null, heads);
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using TextEncoder encoder = TextEncoder.Open(folder.Path, device);
         Check(folder, encoder, ["green shoes!", "the red, red dress"]);
     }
 
-    [Fact]
-    public void Bert_ChosenLayersOutputAndNormalization_ArePartsOfAllStates()
+    [Theory]
+    [DeviceData]
+    public void Bert_ChosenLayersOutputAndNormalization_ArePartsOfAllStates(string deviceName)
     {
         EncoderFolder folder = EncoderFolder.Bert(_folder["bert"], Seed(), blocks: 3);
         string[] texts = ["red shoes", "a green dress, the dress"];
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         float[] all = Encode(device, folder, new(), texts, layers: 4);
         float[] some = Encode(device, folder, new() { Layers = [0, 2] }, texts, layers: 2);
         float[] last = Encode(device, folder, new() { OutputOnly = true, Normalize = true }, texts, layers: 1);
@@ -95,7 +94,7 @@ public sealed class EncoderParityTests(ITestOutputHelper output) : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Devices))]
+    [DeviceData]
     public void Vit_EveryLayer_IsTheReferences(string spec)
     {
         EncoderFolder folder = EncoderFolder.Vit(_folder["vit"], Seed());
@@ -103,20 +102,22 @@ public sealed class EncoderParityTests(ITestOutputHelper output) : IDisposable
         CheckPictures(folder, device, count: 3, batchTokens: 20);
     }
 
-    [Fact]
-    public void Vit_WithoutQkvBias_WithPrefixAndHalves_IsTheReferences()
+    [Theory]
+    [DeviceData]
+    public void Vit_WithoutQkvBias_WithPrefixAndHalves_IsTheReferences(string deviceName)
     {
         EncoderFolder folder = EncoderFolder.Vit(_folder["vit"], Seed(), image: 15, patch: 5, bias: false);
         folder.Save("vit.", TensorDataType.F16, null, "vit.pooler.dense.weight", "classifier.weight", "vit.embeddings.mask_token");
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         CheckPictures(folder, device, count: 1, batchTokens: 2048);
     }
 
-    [Fact]
-    public void Batches_OnceWarm_AllocateNothing()
+    [Theory]
+    [DeviceData]
+    public void Batches_OnceWarm_AllocateNothing(string deviceName)
     {
         EncoderFolder folder = EncoderFolder.Vit(_folder["vit"], Seed());
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using ImageEncoder encoder = ImageEncoder.Open(folder.Path, device, new() { BatchTokens = 20 });
         float[] pixels = new float[9 * encoder.Config.PixelCount];
         float[] states = new float[9 * encoder.StateCount];

@@ -117,7 +117,7 @@ public sealed class ExportErrorTests : IDisposable
     private CheckpointFolder Train(ModelDescription description)
     {
         File.WriteAllText(_folder["train.csv"], ExportRows.Text(ExportRows.Random(new(6), 60, unseen: false)));
-        TrainingResult result = Trainer.Train(description, _folder.Root, new() { Device = TestDevices.Cpu, RunsFolder = _folder["runs"] });
+        TrainingResult result = Trainer.Train(description, _folder.Root, new() { Device = TestDevices.Default, RunsFolder = _folder["runs"] });
         return CheckpointFolder.Open(result.CheckpointPath!);
     }
 }

@@ -65,8 +65,8 @@ public sealed class ExportParityTests(ITestOutputHelper output) : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [MemberData(nameof(Names))]
-    public void Export_RandomModel_GivesTheEnginesOutputs(string name)
+    [DeviceMemberData(nameof(Names))]
+    public void Export_RandomModel_GivesTheEnginesOutputs(string device, string name)
     {
         int seed = Random.Shared.Next();
         Random random = new(seed);
@@ -75,7 +75,7 @@ public sealed class ExportParityTests(ITestOutputHelper output) : IDisposable
         IReadOnlyList<TaskDescription> tasks = (mixed ? 2 : random.Next(3)) switch { 0 => ExportRows.Binary, 1 => ExportRows.Chain, _ => ExportRows.Mixed };
         OnnxExportOptions options = new() { Gates = HasGates(architecture), Texts = random.Next(2) == 0, ExternalData = random.Next(2) == 0 };
         output.WriteLine($"seed {seed}: {architecture.Activation}, norm {architecture.LayerNorm}, projection {architecture.Projection}, tables {architecture.EmbeddingPrecision}, first task {tasks[0].Name}, {options}");
-        using ExportScenario scenario = new(_folder, architecture, tasks, random);
+        using ExportScenario scenario = new(_folder, architecture, tasks, random, device: device);
 
         OnnxExportResult result = scenario.Export(options);
 

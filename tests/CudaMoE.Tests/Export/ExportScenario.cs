@@ -16,7 +16,7 @@ internal sealed class ExportScenario : IDisposable
     private readonly Device _device;
     private readonly Batch _batch;
 
-    public ExportScenario(TemporaryFolder folder, ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, Random random, int rows = 40)
+    public ExportScenario(TemporaryFolder folder, ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, Random random, int rows = 40, string? device = null)
     {
         Folder = folder;
         Rows = ExportRows.Random(random, rows, unseen: true);
@@ -30,7 +30,7 @@ internal sealed class ExportScenario : IDisposable
             Training = new() { Seed = (ulong)random.NextInt64() },
         };
         Encoders = Fit(folder, ExportRows.Random(random, 60, unseen: false));
-        _device = Device.Open(TestDevices.Cpu);
+        _device = Device.Open(device ?? TestDevices.Default);
         Model = new(_device, Description, Encoders.Layout, [.. Encoders.Tasks.Select(t => t.Outputs)], rows, training: false);
         Randomize(random);
         SafetensorsWriter writer = new();

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using CudaMoE.Interop;
 using CudaMoE.Tensors;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Tests.Interop;
 
@@ -55,10 +56,11 @@ public sealed class LayoutTests
         Assert.Contains("cuda", error.Message, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void Device_AfterDispose_LeavesNothingLive()
+    [Theory]
+    [DeviceData]
+    public void Device_AfterDispose_LeavesNothingLive(string deviceName)
     {
-        using Device device = Device.Open("cpu");
+        using Device device = Device.Open(deviceName);
         DeviceBuffer buffer = device.Allocate(1000);
         Assert.Equal(1, device.QueryInfo().LiveAllocations);
         buffer.Dispose();
@@ -66,10 +68,11 @@ public sealed class LayoutTests
         Assert.Equal(0, device.QueryInfo().LiveBytes);
     }
 
-    [Fact]
-    public void Device_DisposedBeforeItsBuffers_StaysOpenUntilTheyGo()
+    [Theory]
+    [DeviceData]
+    public void Device_DisposedBeforeItsBuffers_StaysOpenUntilTheyGo(string deviceName)
     {
-        Device device = Device.Open("cpu");
+        Device device = Device.Open(deviceName);
         DeviceBuffer buffer = device.Allocate(64);
         DeviceStream stream = device.CreateStream();
         device.Dispose();

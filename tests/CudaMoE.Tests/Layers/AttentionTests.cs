@@ -8,10 +8,11 @@ namespace CudaMoE.Tests.Layers;
 /// <summary>Attention layers against plain double loops, backward against their finite differences.</summary>
 public sealed unsafe class AttentionTests(ITestOutputHelper output)
 {
-    public static TheoryData<string, int, int, bool, bool> Shapes { get; } = ShapesOnEachDevice();
-
     [Theory]
-    [MemberData(nameof(Shapes))]
+    [DeviceData(1, 1, false, false)]
+    [DeviceData(4, 1, false, true)]
+    [DeviceData(2, 2, true, true)]
+    [DeviceData(4, 2, true, false)]
     public void Attention_ColumnsOfOneMatrix_MatchesReferenceAndDifferences(string device, int heads, int keyHeads, bool causal, bool counted)
     {
         const int width = 3, tokens = 5, sequences = 4, rows = sequences * tokens;
@@ -58,7 +59,7 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Attention_FewQueriesOverSharedWeightedKeys_MatchesReferenceAndDifferences(string device)
     {
         const int width = 4, queries = 2, keys = 6, sequences = 3;
@@ -98,10 +99,10 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu, true, true, 1)]
-    [InlineData(TestDevices.Cpu, false, false, 2)]
-    [InlineData(TestDevices.Simt, true, false, 2)]
-    [InlineData(TestDevices.Simt, false, true, 1)]
+    [DeviceData(true, true, 1)]
+    [DeviceData(false, false, 2)]
+    [DeviceData(true, false, 2)]
+    [DeviceData(false, true, 1)]
     public void SelfAttention_CountedTokens_MatchesReferenceAndDifferences(string device, bool rotary, bool causal, int keyHeads)
     {
         const int heads = 2, headWidth = 4, width = 6, tokens = 4, sequences = 3, rows = sequences * tokens;
@@ -167,7 +168,7 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Rotary_ForwardThenBackward_GivesTheInput(string device)
     {
         const int heads = 3, width = 5, positions = 4, rows = 8;
@@ -184,7 +185,7 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void GatedProduct_Silu_MatchesReferenceAndDifferences(string device)
     {
         const int width = 7, rows = 5;
@@ -225,7 +226,7 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void SlotSums_OtherStrides_CopyAndAdd(string device)
     {
         const int width = 17, rows = 3;
@@ -246,20 +247,6 @@ public sealed unsafe class AttentionTests(ITestOutputHelper output)
         }
 
         LayerBench.Near(from, bench.Read(y, rows), 0);
-    }
-
-    private static TheoryData<string, int, int, bool, bool> ShapesOnEachDevice()
-    {
-        TheoryData<string, int, int, bool, bool> cases = [];
-        foreach (string device in (string[])[TestDevices.Cpu, TestDevices.Simt])
-        {
-            cases.Add(device, 1, 1, false, false);
-            cases.Add(device, 4, 1, false, true);
-            cases.Add(device, 2, 2, true, true);
-            cases.Add(device, 4, 2, true, false);
-        }
-
-        return cases;
     }
 
     private Random Random()

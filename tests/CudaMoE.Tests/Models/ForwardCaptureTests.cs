@@ -18,18 +18,10 @@ public sealed class ForwardCaptureTests
 
     private static readonly ArchitectureDescription Dense = new() { Type = ModelType.Mmoe, Experts = new() { Count = 3, Layers = [6] }, Tower = [4], LayerNorm = true, Projection = 8 };
 
-    public static TheoryData<string, string> Cases { get; } = new()
-    {
-        { TestDevices.Cpu, "dense" },
-        { TestDevices.Cpu, "sparse" },
-        { TestDevices.Cpu, "given" },
-        { TestDevices.Simt, "dense" },
-        { TestDevices.Simt, "sparse" },
-        { TestDevices.Simt, "given" },
-    };
-
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceData("dense")]
+    [DeviceData("sparse")]
+    [DeviceData("given")]
     public void Run_WhateverTheBatchHolds_GivesTheLogitsOfForward(string spec, string kind)
     {
         using Device device = Device.Open(spec);
@@ -61,7 +53,7 @@ public sealed class ForwardCaptureTests
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Run_AfterATrainingStep_UsesTheNewWeights(string spec)
     {
         using Device device = Device.Open(spec);
@@ -88,20 +80,22 @@ public sealed class ForwardCaptureTests
         Assert.Equal(Logits(model), after);
     }
 
-    [Fact]
-    public void CaptureForward_MultiHotFeatures_IsRefusedByName()
+    [Theory]
+    [DeviceData]
+    public void CaptureForward_MultiHotFeatures_IsRefusedByName(string deviceName)
     {
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         IReadOnlyList<TaskDescription> tasks = TestModels.BinaryTasks;
         using MultiTaskModel model = new(device, TestModels.Describe(Dense, tasks), TestModels.Layout, TestModels.Outputs(tasks), MaxRows, training: false);
         using Batch batch = new(TestModels.Layout, MaxRows);
         Assert.Contains("\"tags\"", Assert.Throws<NotSupportedException>(() => model.CaptureForward(batch)).Message, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void Run_ABatchThatIsTooLargeOrADisposedCapture_IsRefused()
+    [Theory]
+    [DeviceData]
+    public void Run_ABatchThatIsTooLargeOrADisposedCapture_IsRefused(string deviceName)
     {
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Build(device, "dense", training: false);
         using Batch batch = new(Layout, MaxRows + 1);
         Fill(batch, MaxRows + 1, new(5));

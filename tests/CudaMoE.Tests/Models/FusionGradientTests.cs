@@ -14,13 +14,13 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
 
     private static readonly Dictionary<string, (ArchitectureDescription Architecture, IReadOnlyList<TaskDescription> Tasks)> Architectures = List();
 
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. Architectures.Keys];
 
-    public static TheoryData<string, int> Draws { get; } = DrawsOnEachDevice();
+    public static TheoryData<int> Draws { get; } = [.. Enumerable.Range(0, 30)];
 
     /// <summary>Every parameter's gradient: on the cpu every element, elsewhere some.</summary>
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string device, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
@@ -29,7 +29,7 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
 
     /// <summary>Random models: tasks, units, levels, widths, options, rows; the seed is printed.</summary>
     [Theory]
-    [MemberData(nameof(Draws))]
+    [DeviceMemberData(nameof(Draws))]
     public void Model_RandomShape_MatchesReferenceForwardAndBackward(string device, int draw)
     {
         int seed = Environment.TickCount + (draw * 7919);
@@ -42,7 +42,7 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
 
     /// <summary>Operands of 8 bits: within 2^-8 of each factor, over two levels, a projection and a tower.</summary>
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Forward_Bf16_IsNearTheReference(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
@@ -56,7 +56,7 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight(string deviceName)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures["adatt, several experts, shared"];
@@ -73,30 +73,6 @@ public sealed class FusionGradientTests(ITestOutputHelper output)
         }
 
         ModelGradientTests.CheckLogits(model, new(model), some);
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string device in TestDevices.Names)
-        {
-            foreach (string name in Architectures.Keys)
-                cases.Add(device, name);
-        }
-
-        return cases;
-    }
-
-    private static TheoryData<string, int> DrawsOnEachDevice()
-    {
-        TheoryData<string, int> draws = [];
-        foreach (string device in TestDevices.Names)
-        {
-            for (int draw = 0; draw < (device == TestDevices.Cpu ? 30 : 5); draw++)
-                draws.Add(device, draw);
-        }
-
-        return draws;
     }
 
     private static ArchitectureDescription Draw(Random random)

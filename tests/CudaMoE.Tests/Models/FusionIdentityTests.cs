@@ -16,28 +16,38 @@ public sealed class FusionIdentityTests
 
     private static readonly IReadOnlyList<IReadOnlyList<int>> TwoLevels = [[7], [6, 5]];
 
-    [Fact]
-    public void Ple_OneLevel_IsCgc() => CheckSameBits(
+    [Theory]
+    [DeviceData]
+    public void Ple_OneLevel_IsCgc(string device) => CheckSameBits(
+        device,
         Frame with { Type = ModelType.Ple, Experts = new() { Levels = [[7, 5]], PerTask = 2, Shared = 3 } },
         Frame with { Type = ModelType.Cgc, Experts = new() { Layers = [7, 5], PerTask = 2, Shared = 3 } });
 
-    [Fact]
-    public void Adatt_GatesOnTheTrunksInputAndNoNativeExperts_IsMultiLevelMmoe() => CheckSameBits(
+    [Theory]
+    [DeviceData]
+    public void Adatt_GatesOnTheTrunksInputAndNoNativeExperts_IsMultiLevelMmoe(string device) => CheckSameBits(
+        device,
         Frame with { Experts = new() { Levels = TwoLevels, Shared = 1, Native = NativeResidual.None }, Gate = new() { Input = GateInput.Trunk } },
         Frame with { Type = ModelType.MlMmoe, Experts = new() { Levels = TwoLevels, Count = 4 } });
 
-    [Fact]
-    public void Adatt_OneExpertAUnit_AddsItWithWeightOne() => CheckSameBits(
+    [Theory]
+    [DeviceData]
+    public void Adatt_OneExpertAUnit_AddsItWithWeightOne(string device) => CheckSameBits(
+        device,
         Frame with { Experts = new() { Levels = TwoLevels, Shared = 1 } },
         Frame with { Experts = new() { Levels = TwoLevels, Shared = 1, Native = NativeResidual.Unit } });
 
-    [Fact]
-    public void Adatt_NoSharedExperts_IsAdattSp() => CheckSameBits(
+    [Theory]
+    [DeviceData]
+    public void Adatt_NoSharedExperts_IsAdattSp(string device) => CheckSameBits(
+        device,
         Frame with { Experts = new() { Levels = TwoLevels, PerTask = 2, Shared = 0 } },
         Frame with { Experts = new() { Levels = TwoLevels, PerTask = 2 } });
 
-    [Fact]
-    public void Adatt_LearnedWeightsOfOne_AreUnitWeights() => CheckSame(
+    [Theory]
+    [DeviceData]
+    public void Adatt_LearnedWeightsOfOne_AreUnitWeights(string device) => CheckSame(
+        device,
         Frame with { Experts = new() { Levels = TwoLevels, PerTask = 2, Shared = 1, Native = NativeResidual.Learned } },
         Frame with { Experts = new() { Levels = TwoLevels, PerTask = 2, Shared = 1, Native = NativeResidual.Unit } },
         (name, _) => name,
@@ -47,34 +57,40 @@ public sealed class FusionIdentityTests
                 Array.Fill(values, 1f);
         });
 
-    [Fact]
-    public void MultiLevelMmoe_OneLevel_IsMmoe() => CheckSame(
+    [Theory]
+    [DeviceData]
+    public void MultiLevelMmoe_OneLevel_IsMmoe(string device) => CheckSame(
+        device,
         Frame with { Type = ModelType.MlMmoe, Experts = new() { Levels = [[7, 5]], Count = 4 } },
         Frame with { Type = ModelType.Mmoe, Experts = new() { Layers = [7, 5], Count = 4 } },
         (name, _) => name.Replace("levels.0.", "", StringComparison.Ordinal));
 
-    [Fact]
-    public void MultiLevelMmoe_OneLevelAndOneGate_IsMmoeWithASharedGate() => CheckSame(
+    [Theory]
+    [DeviceData]
+    public void MultiLevelMmoe_OneLevelAndOneGate_IsMmoeWithASharedGate(string device) => CheckSame(
+        device,
         Frame with { Type = ModelType.MlMmoe, Experts = new() { Levels = [[7, 5]], Count = 4 }, Gate = new() { Sharing = GateSharing.Shared } },
         Frame with { Type = ModelType.Mmoe, Experts = new() { Layers = [7, 5], Count = 4 }, Gate = new() { Sharing = GateSharing.Shared } },
         (name, _) => name.Replace("levels.0.", "", StringComparison.Ordinal));
 
-    [Fact]
-    public void CrossStitch_IdentityMatrices_IsANetworkATask()
+    [Theory]
+    [DeviceData]
+    public void CrossStitch_IdentityMatrices_IsANetworkATask(string deviceName)
     {
         ArchitectureDescription separate = Frame with { Type = ModelType.SingleTask, Bottom = [7, 5] };
         ArchitectureDescription stitched = Frame with { Type = ModelType.CrossStitch, Experts = new() { Levels = [[7], [5]] }, StitchOwnWeight = 1 };
-        using Pair pair = new(stitched, separate);
+        using Pair pair = new(deviceName, stitched, separate);
         pair.Copy((name, values) => BottomParts(name, values));
         pair.CheckLogits(1e-6);
     }
 
-    [Fact]
-    public void CrossStitch_EqualNetworksAndRowsThatSumToOne_IsASharedBottom()
+    [Theory]
+    [DeviceData]
+    public void CrossStitch_EqualNetworksAndRowsThatSumToOne_IsASharedBottom(string deviceName)
     {
         ArchitectureDescription shared = Frame with { Type = ModelType.SharedBottom, Bottom = [7, 5] };
         ArchitectureDescription stitched = Frame with { Type = ModelType.CrossStitch, Experts = new() { Levels = [[7], [5]] }, StitchOwnWeight = 0.6 };
-        using Pair pair = new(stitched, shared, (name, values) =>
+        using Pair pair = new(deviceName, stitched, shared, (name, values) =>
         {
             if (!name.Contains("experts", StringComparison.Ordinal))
                 return;
@@ -89,8 +105,9 @@ public sealed class FusionIdentityTests
     }
 
     /// <summary>One level with two tasks and two experts a task, worked out from the equations.</summary>
-    [Fact]
-    public unsafe void Adatt_SmallExample_GivesTheValuesWorkedOut()
+    [Theory]
+    [DeviceData]
+    public void Adatt_SmallExample_GivesTheValuesWorkedOut(string deviceName)
     {
         ArchitectureDescription architecture = new()
         {
@@ -101,7 +118,7 @@ public sealed class FusionIdentityTests
         IReadOnlyList<TaskDescription> tasks =
             [.. Enumerable.Range(0, 2).Select(t => new TaskDescription { Name = $"t{t}", Type = TaskType.Multiclass, Classes = ["a", "b"] })];
         BatchLayout layout = new([], DenseWidth: 2, Tasks: 2);
-        using Device device = Device.Open("cpu:threads=1");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, tasks), layout, [2, 2], 1, training: false);
         Dictionary<string, float[]> values = new()
         {
@@ -122,7 +139,7 @@ public sealed class FusionIdentityTests
         batch.Dense[0] = 1;
         batch.Dense[1] = -0.5f;
         model.Forward(batch);
-        float[] y = [.. new[] { 0, 1 }.SelectMany(t => new[] { ((float*)model.Logits(t).Pointer)[0], ((float*)model.Logits(t).Pointer)[1] })];
+        float[] y = [.. TestDevices.Read(model, model.Logits(0)), .. TestDevices.Read(model, model.Logits(1))];
         foreach ((double expected, float actual) in new[] { 1.361253, 0.255254, 1.948550, 0.918850 }.Zip(y))
             Assert.Equal(expected, actual, 1e-5);
         double[] gates = [0.308296, 0.160945, 0.206657, 0.324103, 0.289892, 0.275753, 0.184843, 0.249512];
@@ -157,21 +174,21 @@ public sealed class FusionIdentityTests
                 Levels = type == ModelType.Mmoe ? [] : [[128], [64]],
             },
         };
-        using Device device = Device.Open("cpu:threads=1");
+        using Device device = Device.Open(TestDevices.Default);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, Tasks), new([], DenseWidth: 482, Tasks: 3), [1, 1, 1], 1, training: false);
         Assert.Equal(expected, model.Parameters.Sum(p => p.Count));
     }
 
     [Theory]
-    [InlineData(0.7)]
-    [InlineData(null)]
-    public unsafe void StitchWeights_Initial_AreAsDescribed(double? own)
+    [DeviceData(0.7)]
+    [DeviceData((object?)null)]
+    public void StitchWeights_Initial_AreAsDescribed(string deviceName, double? own)
     {
-        using Device device = Device.Open("cpu:threads=1");
+        using Device device = Device.Open(deviceName);
         ArchitectureDescription architecture = Frame with { Type = ModelType.CrossStitch, Experts = new() { Levels = [[4]] }, StitchOwnWeight = own };
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, Tasks), TestModels.Layout, [1, 1, 1], 1, training: false);
         Parameter stitch = model.Parameters.Single(p => p.Name == "levels.0.stitch.weight");
-        Span<float> values = new((void*)stitch.Value, 9);
+        float[] values = TestDevices.Read(model, stitch);
         if (own is { } weight)
         {
             for (int i = 0; i < 9; i++)
@@ -179,20 +196,20 @@ public sealed class FusionIdentityTests
             return;
         }
 
-        Assert.All(values.ToArray(), v => Assert.InRange(Math.Abs(v), 0, 1 / Math.Sqrt(3)));
-        Assert.Equal(9, values.ToArray().Distinct().Count());
+        Assert.All(values, v => Assert.InRange(Math.Abs(v), 0, 1 / Math.Sqrt(3)));
+        Assert.Equal(9, values.Distinct().Count());
     }
 
-    private static void CheckSameBits(ArchitectureDescription left, ArchitectureDescription right)
+    private static void CheckSameBits(string deviceName, ArchitectureDescription left, ArchitectureDescription right)
     {
-        using Pair pair = new(left, right);
+        using Pair pair = new(deviceName, left, right);
         pair.CheckLogits(0);
         pair.CheckGradients();
     }
 
-    private static void CheckSame(ArchitectureDescription left, ArchitectureDescription right, Func<string, float[], string> rename, Action<string, float[]>? set = null)
+    private static void CheckSame(string deviceName, ArchitectureDescription left, ArchitectureDescription right, Func<string, float[], string> rename, Action<string, float[]>? set = null)
     {
-        using Pair pair = new(left, right, set);
+        using Pair pair = new(deviceName, left, right, set);
         pair.Copy((name, values) => set != null && name.Contains("native", StringComparison.Ordinal) ? [] : [(rename(name, values), values)]);
         pair.CheckLogits(2e-6);
     }
@@ -212,19 +229,20 @@ public sealed class FusionIdentityTests
     /// <summary>Two models of one seed and a batch.</summary>
     private sealed class Pair : IDisposable
     {
-        private readonly Device _device = Device.Open("cpu:threads=2");
+        private readonly Device _device;
         private readonly MultiTaskModel _left;
         private readonly MultiTaskModel _right;
         private readonly Batch _batch;
 
-        public Pair(ArchitectureDescription left, ArchitectureDescription right, Action<string, float[]>? set = null)
+        public Pair(string deviceName, ArchitectureDescription left, ArchitectureDescription right, Action<string, float[]>? set = null)
         {
+            _device = Device.Open(deviceName);
             _left = Build(left);
             _right = Build(right);
             _batch = TestModels.RandomBatch(TestModels.Layout, Tasks, rows: 29, new Random(4));
             foreach (Parameter parameter in _left.Parameters)
             {
-                float[] values = Read(parameter);
+                float[] values = TestDevices.Read(_left, parameter);
                 set?.Invoke(parameter.Name, values);
                 _left.Stream.CopyToDevice<float>(values, parameter.Value);
             }
@@ -235,7 +253,7 @@ public sealed class FusionIdentityTests
         /// <summary>Sets the right model's parameters from the left one's.</summary>
         public void Copy(Func<string, float[], IEnumerable<(string Name, float[] Values)>> map)
         {
-            Dictionary<string, float[]> values = _left.Parameters.SelectMany(p => map(p.Name, Read(p))).ToDictionary(p => p.Name, p => p.Values);
+            Dictionary<string, float[]> values = _left.Parameters.SelectMany(p => map(p.Name, TestDevices.Read(_left, p))).ToDictionary(p => p.Name, p => p.Values);
             foreach (Parameter parameter in _right.Parameters)
             {
                 Assert.Equal(parameter.Count, values[parameter.Name].Length);
@@ -247,16 +265,15 @@ public sealed class FusionIdentityTests
             _right.ParametersChanged();
         }
 
-        public unsafe void CheckLogits(double tolerance)
+        public void CheckLogits(double tolerance)
         {
             foreach (MultiTaskModel model in (MultiTaskModel[])[_left, _right])
                 model.Forward(_batch);
             for (int t = 0; t < Tasks.Count; t++)
             {
-                Tensor left = _left.Logits(t);
-                Tensor right = _right.Logits(t);
-                for (int row = 0; row < _batch.Rows; row++)
-                    Assert.Equal(((float*)left.Pointer)[row * left.RowStride], ((float*)right.Pointer)[row * right.RowStride], tolerance);
+                float[] left = TestDevices.Read(_left, _left.Logits(t)), right = TestDevices.Read(_right, _right.Logits(t));
+                for (int i = 0; i < left.Length; i++)
+                    Assert.Equal(left[i], right[i], tolerance);
             }
         }
 
@@ -283,8 +300,6 @@ public sealed class FusionIdentityTests
             _right.Dispose();
             _device.Dispose();
         }
-
-        private static unsafe float[] Read(Parameter parameter) => new Span<float>((void*)parameter.Value, (int)parameter.Count).ToArray();
 
         private MultiTaskModel Build(ArchitectureDescription architecture) =>
             new(_device, TestModels.Describe(architecture, Tasks), TestModels.Layout, TestModels.Outputs(Tasks), maxRows: 29, training: true);

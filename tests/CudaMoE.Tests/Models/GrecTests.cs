@@ -11,10 +11,10 @@ namespace CudaMoE.Tests.Models;
 /// <summary>The grec model against its double-precision reference, and what must hold of it whatever the weights.</summary>
 public sealed class GrecTests(ITestOutputHelper output)
 {
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. GrecModels.All.Keys];
 
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Grec_RandomBatch_MatchesReferenceForwardAndBackward(string deviceName, string name)
     {
         Random random = Random();
@@ -48,14 +48,14 @@ public sealed class GrecTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(RoutingLevel.Task)]
-    [InlineData(RoutingLevel.Sentence)]
-    [InlineData(RoutingLevel.TaskSentencePooled)]
-    public void Routing_OneDecisionForASentence_SendsItsTokensTheSameWay(RoutingLevel level)
+    [DeviceData(RoutingLevel.Task)]
+    [DeviceData(RoutingLevel.Sentence)]
+    [DeviceData(RoutingLevel.TaskSentencePooled)]
+    public void Routing_OneDecisionForASentence_SendsItsTokensTheSameWay(string deviceName, RoutingLevel level)
     {
         Random random = Random();
         const int rows = 29;
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         ModelDescription description = Change(GrecModels.All["task sentence"], grec => grec with { Routing = level });
         using MultiTaskModel model = Make(device, description, rows, random);
         using Batch batch = TestModels.RandomBatch(model.Layout, description.Tasks, rows, random);
@@ -70,11 +70,12 @@ public sealed class GrecTests(ITestOutputHelper output)
         Assert.Equal(rows * 3 * tokens, experts.Sum());
     }
 
-    [Fact]
-    public void Capacity_AsManyAsTokens_DropsNothingAndChangesNothing()
+    [Theory]
+    [DeviceData]
+    public void Capacity_AsManyAsTokens_DropsNothingAndChangesNothing(string deviceName)
     {
         Random random = Random();
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         ModelDescription description = GrecModels.All["task sentence"];
         using MultiTaskModel free = Make(device, description, 9, random);
         using MultiTaskModel limited = new(device, Change(description, grec => grec with { TokenCapacity = 5 }), free.Layout, free.Outputs, 9, training: true);
@@ -90,7 +91,7 @@ public sealed class GrecTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public unsafe void Sequence_WhatFollowsItsValues_DoesNotMatter(string deviceName)
     {
         Random random = Random();
@@ -121,7 +122,7 @@ public sealed class GrecTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void CaptureForward_CapacityWithinSamples_GivesTheSameBits(string deviceName)
     {
         Random random = Random();
@@ -171,14 +172,14 @@ public sealed class GrecTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData("task sentence")]
-    [InlineData("sentence")]
-    [InlineData("task sentence pooled")]
-    [InlineData("capacity of one token")]
-    public void TrunkInput_WeightedSumOfTasks_IsTheGradientOfTheWholeStep(string name)
+    [DeviceData("task sentence")]
+    [DeviceData("sentence")]
+    [DeviceData("task sentence pooled")]
+    [DeviceData("capacity of one token")]
+    public void TrunkInput_WeightedSumOfTasks_IsTheGradientOfTheWholeStep(string deviceName, string name)
     {
         Random random = Random();
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(deviceName);
         ModelDescription whole = GrecModels.All[name];
         BalancerDescription multi = new() { Type = BalancerType.MultiBalance, Place = RepresentationPlace.TrunkInput };
         ModelDescription split = whole with { Training = whole.Training with { Balancer = multi } };
@@ -237,18 +238,6 @@ public sealed class GrecTests(ITestOutputHelper output)
     {
         foreach ((Parameter a, Parameter b) in from.Parameters.Zip(to.Parameters))
             TestDevices.Write(to, b, TestDevices.Read(from, a));
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string name in GrecModels.All.Keys)
-        {
-            cases.Add(TestDevices.Cpu, name);
-            cases.Add(TestDevices.Simt, name);
-        }
-
-        return cases;
     }
 
     private Random Random()

@@ -23,25 +23,11 @@ public sealed class HostTablesTests
 
     private static readonly ArchitectureDescription Mmoe = new() { Type = ModelType.Mmoe, Projection = 8, Experts = new() { Count = 2, Layers = [6] }, Tower = [4] };
 
-    public static TheoryData<string, OptimizerType, Precision> Cases
-    {
-        get
-        {
-            TheoryData<string, OptimizerType, Precision> cases = [];
-            foreach (string device in (string[])[TestDevices.Cpu, TestDevices.Simt])
-            {
-                cases.Add(device, OptimizerType.Sgd, Precision.F32);
-                cases.Add(device, OptimizerType.Adagrad, Precision.F32);
-                cases.Add(device, OptimizerType.RowwiseAdagrad, Precision.Bf16);
-                cases.Add(device, OptimizerType.RowwiseAdam, Precision.F32);
-            }
-
-            return cases;
-        }
-    }
-
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceData(OptimizerType.Sgd, Precision.F32)]
+    [DeviceData(OptimizerType.Adagrad, Precision.F32)]
+    [DeviceData(OptimizerType.RowwiseAdagrad, Precision.Bf16)]
+    [DeviceData(OptimizerType.RowwiseAdam, Precision.F32)]
     public void Train_TablesOnTheHost_GivesTheBitsOfTablesOnTheDevice(string deviceName, OptimizerType optimizer, Precision precision)
     {
         using Device device = Device.Open(deviceName);
@@ -74,8 +60,7 @@ public sealed class HostTablesTests
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Forward_Captured_FindsRowsWhereTheyAre(string deviceName)
     {
         using Device device = Device.Open(deviceName);
@@ -112,7 +97,7 @@ public sealed class HostTablesTests
         }
     }
 
-    [Fact]
+    [SimtFact]
     public void Memory_TablesOnTheHost_IsNotTheDevices()
     {
         using Device device = Device.Open(TestDevices.Simt);
@@ -133,8 +118,7 @@ public sealed class HostTablesTests
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void ReadTableCaches_AfterBatches_CountsTheirRows(string deviceName)
     {
         using Device device = Device.Open(deviceName);
@@ -159,7 +143,7 @@ public sealed class HostTablesTests
         Assert.True(counts[0].Hits > 0);
     }
 
-    [Fact]
+    [SimtFact]
     public void Model_MoreHostMemoryThanThereIs_ThrowsAndLeavesNothing()
     {
         using Device device = Device.Open(TestDevices.Simt);

@@ -15,13 +15,13 @@ public sealed class MgoeTests(ITestOutputHelper output)
 
     private static readonly Dictionary<string, (ArchitectureDescription Architecture, IReadOnlyList<TaskDescription> Tasks)> Architectures = List();
 
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. Architectures.Keys];
 
     public static TheoryData<int> Draws { get; } = [.. Enumerable.Range(0, 20)];
 
     /// <summary>Every element of every parameter's gradient on the cpu, some on the executor.</summary>
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string device, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
@@ -55,16 +55,17 @@ public sealed class MgoeTests(ITestOutputHelper output)
             Activation = new[] { ActivationKind.Tanh, ActivationKind.Silu, ActivationKind.Gelu, ActivationKind.Sigmoid }[random.Next(4)],
         };
         output.WriteLine($"{tasks.Count} tasks, {architecture}, {architecture.Experts}");
-        Check(TestDevices.Cpu, architecture, tasks, random.Next(1, 24), samples: 3, seed);
+        Check(TestDevices.Default, architecture, tasks, random.Next(1, 24), samples: 3, seed);
     }
 
     /// <summary>Gradients at the trunk's input, task by task, sum up to the whole one; weighted ones do where nothing is shared above.</summary>
-    [Fact]
-    public void Trunk_InputGradientsOfTasks_AddUpToTheWholeOne()
+    [Theory]
+    [DeviceData]
+    public void Trunk_InputGradientsOfTasks_AddUpToTheWholeOne(string deviceName)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures["over neighbours"];
         TrainingDescription training = new() { Seed = 3, Balancer = new() { Type = BalancerType.Mgda, Place = RepresentationPlace.TrunkInput } };
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, tasks, training), TestModels.Layout, [1, 1, 1], maxRows: 20, training: true);
         Randomize(model, new Random(4));
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, tasks, 20, new Random(5));
@@ -113,11 +114,12 @@ public sealed class MgoeTests(ITestOutputHelper output)
     }
 
     /// <summary>A model without training computes the same, and frozen weights are never changed.</summary>
-    [Fact]
-    public void Frozen_Weights_StayAsTheyAre()
+    [Theory]
+    [DeviceData]
+    public void Frozen_Weights_StayAsTheyAre(string deviceName)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures["shared tables, degenerate"];
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, tasks), TestModels.Layout, [1, 1, 1], maxRows: 20, training: true);
         Parameter[] frozen = [.. model.Parameters.Where(p => p.Kind == ParameterKind.Frozen)];
         Assert.Equal(["macro.user.weights", "macro.item.weights"], frozen.Select(p => p.Name));
@@ -154,18 +156,6 @@ public sealed class MgoeTests(ITestOutputHelper output)
             ["no graph"] = (tanh with { Macro = new() { Tables = MacroTables.None } }, TestModels.BinaryTasks),
             ["given tasks"] = (tanh, TestModels.GivenTasks),
         };
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string name in Architectures.Keys)
-        {
-            cases.Add(TestDevices.Cpu, name);
-            cases.Add(TestDevices.Simt, name);
-        }
-
-        return cases;
     }
 
     /// <summary>Embeddings of a size that shows, and macro weights that sum to 1 for each node and order.</summary>

@@ -13,10 +13,10 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
 {
     private const double Step = 1e-5;
 
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. Architectures().Keys];
 
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Model_RandomBatch_MatchesReferenceForwardAndBackward(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout) = Architectures()[name];
@@ -114,18 +114,6 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
             values[i] = saved;
             return (up - down) / (2 * step);
         }
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string name in Architectures().Keys)
-        {
-            cases.Add(TestDevices.Cpu, name);
-            cases.Add(TestDevices.Simt, name);
-        }
-
-        return cases;
     }
 
     private static Dictionary<string, (ArchitectureDescription Architecture, IReadOnlyList<TaskDescription> Tasks, BatchLayout Layout)> Architectures()

@@ -28,10 +28,10 @@ public sealed class StemTests(ITestOutputHelper output)
         ["one task"] = (Stem, [TestModels.BinaryTasks[0]], TestModels.Layout with { Tasks = 1 }),
     };
 
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. Architectures.Keys];
 
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks, BatchLayout layout) = Architectures[name];
@@ -58,9 +58,8 @@ public sealed class StemTests(ITestOutputHelper output)
 
     /// <summary>The loss of one task gives every number of another task's tables a gradient of exactly 0, and its own and the shared ones some.</summary>
     [Theory]
-    [InlineData("cpu:threads=2", RepresentationPlace.TowerInput)]
-    [InlineData("cpu:threads=2", RepresentationPlace.TrunkInput)]
-    [InlineData("simt", RepresentationPlace.TowerInput)]
+    [DeviceData(RepresentationPlace.TowerInput)]
+    [DeviceData(RepresentationPlace.TrunkInput)]
     public void Gradients_OfOneTask_AreZeroOnTheTablesOfOthers(string deviceName, RepresentationPlace place)
     {
         Random random = new(Environment.TickCount);
@@ -92,10 +91,11 @@ public sealed class StemTests(ITestOutputHelper output)
     }
 
     /// <summary>Every table is visible in the forward: a change of another task's tables changes a task's logits.</summary>
-    [Fact]
-    public void Logits_OfOneTask_DependOnTheTablesOfAll()
+    [Theory]
+    [DeviceData]
+    public void Logits_OfOneTask_DependOnTheTablesOfAll(string deviceName)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         IReadOnlyList<TaskDescription> tasks = TestModels.BinaryTasks;
         using MultiTaskModel model = new(device, TestModels.Describe(Stem, tasks), TestModels.Layout, [1, 1, 1], maxRows: 20, training: false);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, tasks, rows: 20, new Random(3));
@@ -136,17 +136,5 @@ public sealed class StemTests(ITestOutputHelper output)
         model.Forward(batch);
         model.ComputeLosses();
         model.BackwardTowers();
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string name in Architectures.Keys)
-        {
-            cases.Add(TestDevices.Cpu, name);
-            cases.Add(TestDevices.Simt, name);
-        }
-
-        return cases;
     }
 }

@@ -33,12 +33,12 @@ public sealed class TransferTests(ITestOutputHelper output)
         ["cross_stitch"] = (Aitm with { Type = ModelType.CrossStitch, Bottom = [], Experts = new() { Levels = [[6]] } }, TestModels.BinaryTasks),
     };
 
-    public static TheoryData<string, string> Cases { get; } = EachOnEachDevice();
+    public static TheoryData<string> Cases => [.. Architectures.Keys];
 
     public static TheoryData<string> Balancers { get; } = [.. Enum.GetNames<BalancerType>()];
 
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Model_EveryParameter_MatchesReferenceForwardAndBackward(string deviceName, string name)
     {
         (ArchitectureDescription architecture, IReadOnlyList<TaskDescription> tasks) = Architectures[name];
@@ -52,8 +52,7 @@ public sealed class TransferTests(ITestOutputHelper output)
 
     /// <summary>What is handed on counts as a constant then.</summary>
     [Theory]
-    [InlineData("cpu:threads=2")]
-    [InlineData("simt")]
+    [DeviceData]
     public void Model_StoppedGradient_MatchesReferenceWithConstants(string deviceName)
     {
         using Case each = new(output, deviceName, Aitm with { Transfer = new() { StopGradient = true } }, TestModels.BinaryTasks, new());
@@ -69,10 +68,8 @@ public sealed class TransferTests(ITestOutputHelper output)
     /// in, the others' being constants; the Gram matrix is that of these gradients where the balancer looks.
     /// </summary>
     [Theory]
-    [InlineData("cpu:threads=2", RepresentationPlace.TowerInput)]
-    [InlineData("cpu:threads=2", RepresentationPlace.TrunkInput)]
-    [InlineData("simt", RepresentationPlace.TowerInput)]
-    [InlineData("simt", RepresentationPlace.TrunkInput)]
+    [DeviceData(RepresentationPlace.TowerInput)]
+    [DeviceData(RepresentationPlace.TrunkInput)]
     public void Gradients_OfOneTask_AreThoseOfItsLossAndItsPenalties(string deviceName, RepresentationPlace place)
     {
         TrainingDescription training = new() { Balancer = new() { Type = BalancerType.MultiBalance, Place = place } };
@@ -112,12 +109,12 @@ public sealed class TransferTests(ITestOutputHelper output)
 
     /// <summary>The gradient of weighted tasks is the weighted sum of theirs, wherever the balancer looked, fresh or not.</summary>
     [Theory]
-    [InlineData(RepresentationPlace.TowerInput)]
-    [InlineData(RepresentationPlace.TrunkInput)]
-    public void BackwardTrunk_Weights_AreLinear(RepresentationPlace place)
+    [DeviceData(RepresentationPlace.TowerInput)]
+    [DeviceData(RepresentationPlace.TrunkInput)]
+    public void BackwardTrunk_Weights_AreLinear(string deviceName, RepresentationPlace place)
     {
         TrainingDescription training = new() { Balancer = new() { Type = BalancerType.Cagrad, Place = place } };
-        using Case each = new(output, "cpu:threads=2", Aitm, TestModels.BinaryTasks, training);
+        using Case each = new(output, deviceName, Aitm, TestModels.BinaryTasks, training);
         float[] weights = [0.5f, 2f, 0.25f];
         double[]? sum = null;
         for (int task = 0; task < 3; task++)
@@ -152,12 +149,13 @@ public sealed class TransferTests(ITestOutputHelper output)
     public void TrainingStep_EveryBalancer_LowersTheLosses(string balancer)
     {
         TrainingDescription training = new() { Seed = 3, Epochs = 1, Balancer = new() { Type = Enum.Parse<BalancerType>(balancer) }, Optimizer = new() { Type = OptimizerType.Adamw, LearningRate = 0.01f } };
-        using Case each = new(output, "cpu:threads=2", Aitm, TestModels.BinaryTasks, training);
+        using Case each = new(output, TestDevices.Default, Aitm, TestModels.BinaryTasks, training);
         TrainingStep step = new(each.Model, totalSteps: 60);
         double first = 0;
         for (int i = 1; i <= 60; i++)
         {
             step.Run(each.Batch, i);
+            step.Finish();
             if (i == 1)
                 first = step.Losses.ToArray().Sum();
         }
@@ -166,10 +164,11 @@ public sealed class TransferTests(ITestOutputHelper output)
         Assert.True(step.Losses.ToArray().Sum() < first, $"{step.Losses.ToArray().Sum()} after 60 steps, {first} before");
     }
 
-    [Fact]
-    public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight()
+    [Theory]
+    [DeviceData]
+    public void Forward_NoRows_DoesNothingAndTheNextBatchIsRight(string deviceName)
     {
-        using Case each = new(output, "cpu:threads=2", Aitm, TestModels.BinaryTasks, new());
+        using Case each = new(output, deviceName, Aitm, TestModels.BinaryTasks, new());
         using Batch none = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, rows: 0, each.Random);
         each.Model.Forward(none);
         each.Model.ComputeLosses();
@@ -191,18 +190,6 @@ public sealed class TransferTests(ITestOutputHelper output)
         double down = loss();
         values[i] = saved;
         return (up - down) / (2 * step);
-    }
-
-    private static TheoryData<string, string> EachOnEachDevice()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string name in Architectures.Keys)
-        {
-            cases.Add(TestDevices.Cpu, name);
-            cases.Add(TestDevices.Simt, name);
-        }
-
-        return cases;
     }
 
     /// <summary>A model and a batch whose probabilities keep away from the kink of the penalty, so that differences see none.</summary>

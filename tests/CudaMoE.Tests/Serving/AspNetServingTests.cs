@@ -16,15 +16,16 @@ public sealed class AspNetServingTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    [Fact]
-    public async Task Sample_ServesPredictions_AndRefusesBadRows()
+    [Theory]
+    [DeviceData]
+    public async Task Sample_ServesPredictions_AndRefusesBadRows(string device)
     {
-        TrainingFixture.WriteData(_folder.Root);
-        string run = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training()), _folder.Root, TrainingFixture.Options(_folder.Root)).RunFolder;
+        TrainingFixture.WriteData(_folder.Root, rows: 300);
+        string run = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(device)), _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
         string configuration = new DirectoryInfo(AppContext.BaseDirectory).Parent!.Name;
         string program = Path.Combine(SourceTree.Root, "samples/AspNetServing/bin", configuration, "net10.0/AspNetServing.dll");
         Assert.True(File.Exists(program), program + " was not built; build the whole solution");
-        using Process process = Process.Start(new ProcessStartInfo("dotnet", [program, run, "--device", "cpu", "--urls", "http://127.0.0.1:0"]) { RedirectStandardOutput = true })!;
+        using Process process = Process.Start(new ProcessStartInfo("dotnet", [program, run, "--device", device, "--urls", "http://127.0.0.1:0"]) { RedirectStandardOutput = true })!;
         try
         {
             using HttpClient client = new() { BaseAddress = await ListeningAddress(process), Timeout = TimeSpan.FromMinutes(1) };

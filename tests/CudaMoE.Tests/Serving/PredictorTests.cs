@@ -18,7 +18,7 @@ public sealed class PredictorTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public async Task PredictAsync_RowsOfAFile_AreWhatThePassOverTheFileAnswers(string device)
     {
         string run = Train(device);
@@ -34,16 +34,17 @@ public sealed class PredictorTests : IDisposable
         AssertIs(expected[5], alone);
     }
 
-    [Fact]
-    public async Task PredictAsync_FromManyThreads_EachGetsItsOwn()
+    [Theory]
+    [DeviceData]
+    public async Task PredictAsync_FromManyThreads_EachGetsItsOwn(string device)
     {
-        string run = Train();
+        string run = Train(device);
         string[][] rows = Rows();
-        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
-        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu, MaxBatch = 16, MaxQueuedRows = 40 });
+        float[][] expected = PassOverTheFile(run, device);
+        using Predictor predictor = Predictor.Open(run, new() { Device = device, MaxBatch = 16, MaxQueuedRows = 40 });
         int seed = Random.Shared.Next();
 
-        await Parallel.ForAsync(0, 400, new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (i, cancellation) =>
+        await Parallel.ForAsync(0, device == TestDevices.Simt ? 40 : 400, new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (i, cancellation) =>
         {
             Random random = new(seed + i);
             int first = random.Next(rows.Length - 60), count = random.Next(1, 60);
@@ -54,13 +55,14 @@ public sealed class PredictorTests : IDisposable
         });
     }
 
-    [Fact]
-    public async Task PredictAsync_AWrongRowAmongOthers_FailsItsRequestAlone()
+    [Theory]
+    [DeviceData]
+    public async Task PredictAsync_AWrongRowAmongOthers_FailsItsRequestAlone(string device)
     {
-        string run = Train();
-        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        string run = Train(device);
+        float[][] expected = PassOverTheFile(run, device);
         string[][] rows = Rows();
-        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        using Predictor predictor = Predictor.Open(run, new() { Device = device });
         FeatureRow wrong = Fill(predictor, rows[1]);
         wrong["age"] = "old";
         Task<IReadOnlyList<Prediction>>[] requests =
@@ -76,11 +78,12 @@ public sealed class PredictorTests : IDisposable
         AssertIs(expected[3], (await requests[2])[0]);
     }
 
-    [Fact]
-    public async Task PredictAsync_ClassesAndGivenTasks_AreRead()
+    [Theory]
+    [DeviceData]
+    public async Task PredictAsync_ClassesAndGivenTasks_AreRead(string device)
     {
-        TrainingFixture.WriteData(_folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training());
+        TrainingFixture.WriteData(_folder.Root, device == TestDevices.Simt ? 300 : 1500);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(device));
         description = description with
         {
             Tasks =
@@ -90,8 +93,8 @@ public sealed class PredictorTests : IDisposable
                 new() { Name = "liking", Type = TaskType.Multiclass, Column = "like" },
             ],
         };
-        string run = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root)).RunFolder;
-        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        string run = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
+        using Predictor predictor = Predictor.Open(run, new() { Device = device });
 
         Prediction prediction = await predictor.PredictAsync(Fill(predictor, Rows()[0]));
 
@@ -103,13 +106,14 @@ public sealed class PredictorTests : IDisposable
         Assert.Throws<KeyNotFoundException>(() => prediction["share"]);
     }
 
-    [Fact]
-    public async Task Set_Json_IsTheSameRow()
+    [Theory]
+    [DeviceData]
+    public async Task Set_Json_IsTheSameRow(string device)
     {
-        string run = Train();
-        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
+        string run = Train(device);
+        float[][] expected = PassOverTheFile(run, device);
         string[] fields = Rows()[7];
-        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        using Predictor predictor = Predictor.Open(run, new() { Device = device });
         Assert.Equal(["user", "tags", "age"], predictor.Columns);
         FeatureRow row = predictor.NewRow();
         string tags = JsonSerializer.Serialize(fields[1].Length == 0 ? [] : fields[1].Split('|'));
@@ -119,23 +123,25 @@ public sealed class PredictorTests : IDisposable
         AssertIs(expected[7], await predictor.PredictAsync(row));
     }
 
-    [Fact]
-    public async Task PredictAsync_MissingValues_AreThoseOfAnEmptyField()
+    [Theory]
+    [DeviceData]
+    public async Task PredictAsync_MissingValues_AreThoseOfAnEmptyField(string device)
     {
-        string run = Train();
+        string run = Train(device);
         File.WriteAllText(Path.Combine(_folder.Root, "test.csv"), "user,tags,age\n,,\n");
-        float[][] expected = PassOverTheFile(run, TestDevices.Cpu);
-        using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu });
+        float[][] expected = PassOverTheFile(run, device);
+        using Predictor predictor = Predictor.Open(run, new() { Device = device });
         FeatureRow row = predictor.NewRow();
         row.Set(JsonDocument.Parse("""{"age": null, "user": null, "tags": []}""").RootElement);
 
         AssertIs(expected[0], await predictor.PredictAsync(row));
     }
 
-    [Fact]
-    public async Task BadRows_AreRefused_WithWhatIsWrong()
+    [Theory]
+    [DeviceData]
+    public async Task BadRows_AreRefused_WithWhatIsWrong(string device)
     {
-        using Predictor predictor = Predictor.Open(Train(), new() { Device = TestDevices.Cpu });
+        using Predictor predictor = Predictor.Open(Train(device), new() { Device = device });
         FeatureRow row = predictor.NewRow();
 
         Assert.Equal("the model reads no column \"aeg\"; did you mean \"age\"?", Assert.Throws<DataException>(() => row["aeg"] = 3).Message);
@@ -149,17 +155,18 @@ public sealed class PredictorTests : IDisposable
         Assert.Equal(
             "the row has no value for \"tags\", \"age\"; null says that a value is not known",
             (await Assert.ThrowsAsync<DataException>(() => predictor.PredictAsync(row))).Message);
-        using Predictor other = Predictor.Open(predictor.Checkpoint, new() { Device = TestDevices.Cpu });
+        using Predictor other = Predictor.Open(predictor.Checkpoint, new() { Device = device });
         await Assert.ThrowsAsync<ArgumentException>(() => other.PredictAsync(row));
         Assert.Empty(await predictor.PredictAsync([]));
     }
 
-    [Fact]
-    public async Task Dispose_AndCancellation_EndTheWait()
+    [Theory]
+    [DeviceData]
+    public async Task Dispose_AndCancellation_EndTheWait(string device)
     {
-        string run = Train();
+        string run = Train(device);
         string[][] rows = Rows();
-        Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Cpu, MaxBatch = 1 });
+        Predictor predictor = Predictor.Open(run, new() { Device = device, MaxBatch = 1 });
         FeatureRow[] many = [.. Enumerable.Range(0, 20_000).Select(i => Fill(predictor, rows[i % rows.Length]))];
         using CancellationTokenSource cancelled = new();
 
@@ -183,10 +190,10 @@ public sealed class PredictorTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => Predictor.Open(_folder.Root, new() { MaxQueuedRows = 0 }));
     }
 
-    private string Train(string device = TestDevices.Cpu)
+    private string Train(string device)
     {
         TrainingFixture.WriteData(_folder.Root, device == TestDevices.Simt ? 300 : 1500);
-        return Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(device: device)), _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
+        return Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(device)), _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
     }
 
     private string[][] Rows() => [.. File.ReadLines(Path.Combine(_folder.Root, "test.csv")).Skip(1).Select(line => line.Split(','))];

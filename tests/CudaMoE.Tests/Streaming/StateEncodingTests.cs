@@ -16,7 +16,7 @@ namespace CudaMoE.Tests.Streaming;
 public sealed class StateEncodingTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
-    private readonly Device _device = Device.Open(TestDevices.Cpu);
+    private readonly Device _device = Device.Open(TestDevices.Default);
 
     public void Dispose()
     {
@@ -156,7 +156,7 @@ public sealed class StateEncodingTests : IDisposable
         StreamDescription description = Describe(text, image);
         Encodings encodings = new();
 
-        StreamResult first = StreamTrainer.Run(description, new() { Device = TestDevices.Cpu, Folder = _folder["run"] }, encodings);
+        StreamResult first = StreamTrainer.Run(description, new() { Device = TestDevices.Default, Folder = _folder["run"] }, encodings);
         Assert.Equal(["text 11", "image 12"], encodings.Done);
         string kept = Path.Combine(_folder["run"], "states", "text.safetensors");
         using (StateFile file = StateFile.Open(kept))
@@ -167,20 +167,20 @@ public sealed class StateEncodingTests : IDisposable
             Describe(
                 new() { Name = "text", Source = StateSource.File, File = kept },
                 new() { Name = "image", Source = StateSource.File, File = Path.Combine(_folder["run"], "states", "image.safetensors") }),
-            new() { Device = TestDevices.Cpu, Folder = _folder["again"] });
+            new() { Device = TestDevices.Default, Folder = _folder["again"] });
         Assert.Equal(first.Windows.Select(window => (window.Loss, window.Test)), again.Windows.Select(window => (window.Loss, window.Test)));
 
         // A file that is named is shared by runs.
         encodings.Done.Clear();
         StreamDescription shared = Describe(text with { File = _folder["kept"] }, image with { File = _folder["kept-images"] });
-        StreamTrainer.Run(shared, new() { Device = TestDevices.Cpu, Folder = _folder["a"] }, encodings);
-        StreamTrainer.Run(shared, new() { Device = TestDevices.Cpu, Folder = _folder["b"] }, encodings);
+        StreamTrainer.Run(shared, new() { Device = TestDevices.Default, Folder = _folder["a"] }, encodings);
+        StreamTrainer.Run(shared, new() { Device = TestDevices.Default, Folder = _folder["b"] }, encodings);
         Assert.Equal(2, encodings.Done.Count);
 
         // Another weight, and the states are made anew; those of the other modality are kept.
         folder.Tensors["embeddings.LayerNorm.bias"].Values[0] += 1;
         folder.Save();
-        StreamTrainer.Run(shared, new() { Device = TestDevices.Cpu, Folder = _folder["c"] }, encodings);
+        StreamTrainer.Run(shared, new() { Device = TestDevices.Default, Folder = _folder["c"] }, encodings);
         Assert.Equal("text 11", Assert.Single(encodings.Done.Skip(2)));
 
         StreamDescription foreign = Describe(text with { File = _folder["foreign"] }, image);
@@ -190,7 +190,7 @@ public sealed class StateEncodingTests : IDisposable
         File.WriteAllText(_folder["items.csv"], "item_id,title\nsomebody,red\n");
         Assert.Contains("modalities[0].columns hold no text of any item of the log", Fault(description), StringComparison.Ordinal);
 
-        string Fault(StreamDescription wrong) => Assert.ThrowsAny<CudaMoEException>(() => StreamTrainer.Run(wrong, new() { Device = TestDevices.Cpu, Folder = _folder[Guid.NewGuid().ToString()] })).Message;
+        string Fault(StreamDescription wrong) => Assert.ThrowsAny<CudaMoEException>(() => StreamTrainer.Run(wrong, new() { Device = TestDevices.Default, Folder = _folder[Guid.NewGuid().ToString()] })).Message;
     }
 
     [Theory]

@@ -14,8 +14,7 @@ public sealed class StreamTrainerTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Run_WholeStream_TrainsTestsAndGrowsEveryWindow(string device)
     {
         StreamDescription description = Describe(windows: 4);
@@ -49,13 +48,14 @@ public sealed class StreamTrainerTests : IDisposable
         Assert.NotEqual(second["text.layers.0.router.weight"], third["text.layers.0.router.weight"][..second["text.layers.0.router.weight"].Length]);
     }
 
-    [Fact]
-    public void Run_BrokenOffAndGoneOn_HasTheBitsOfAnUnbrokenRun()
+    [Theory]
+    [DeviceData]
+    public void Run_BrokenOffAndGoneOn_HasTheBitsOfAnUnbrokenRun(string device)
     {
         StreamDescription description = Describe(windows: 4);
-        StreamResult whole = StreamTrainer.Run(description, new() { Device = "cpu:threads=2", Folder = _folder["whole"] });
+        StreamResult whole = StreamTrainer.Run(description, new() { Device = device, Folder = _folder["whole"] });
 
-        StreamOptions broken = new() { Device = "cpu:threads=1", Folder = _folder["broken"] };
+        StreamOptions broken = new() { Device = device == TestDevices.Cpu ? "cpu:threads=1" : device, Folder = _folder["broken"] };
         StreamTrainer.Run(description, broken with { Until = 1 });
         using CancellationTokenSource source = new();
         Assert.Throws<OperationCanceledException>(() => StreamTrainer.Run(description, broken, new Recorder { Cancel = source, CancelAtEpoch = 2 }, source.Token));
@@ -73,19 +73,21 @@ public sealed class StreamTrainerTests : IDisposable
         Assert.Throws<CudaMoEException>(() => StreamTrainer.RollBack(description, _folder["broken"], 4));
     }
 
-    [Fact]
-    public void Run_FolderOfAnotherDescription_IsRefused()
+    [Theory]
+    [DeviceData]
+    public void Run_FolderOfAnotherDescription_IsRefused(string device)
     {
         StreamDescription description = Describe(windows: 3);
-        StreamTrainer.Run(description, new() { Device = "cpu", Folder = _folder["run"], Until = 1 });
+        StreamTrainer.Run(description, new() { Device = device, Folder = _folder["run"], Until = 1 });
         CudaMoEException error = Assert.Throws<CudaMoEException>(
-            () => StreamTrainer.Run(description with { Training = description.Training with { Seed = 7 } }, new() { Device = "cpu", Folder = _folder["run"] }));
+            () => StreamTrainer.Run(description with { Training = description.Training with { Seed = 7 } }, new() { Device = device, Folder = _folder["run"] }));
         Assert.Contains("holds the windows of another description", error.Message, StringComparison.Ordinal);
     }
 
     /// <summary>A window without events trains nothing and leaves the weights; the test on one is none; one user has nobody to be told apart from.</summary>
-    [Fact]
-    public void Run_EmptyWindowAndSingleUser_AreDefined()
+    [Theory]
+    [DeviceData]
+    public void Run_EmptyWindowAndSingleUser_AreDefined(string device)
     {
         List<string> lines = ["user_id,item_id,time"];
         for (int i = 0; i < 30; i++)
@@ -97,7 +99,7 @@ public sealed class StreamTrainerTests : IDisposable
         File.WriteAllLines(_folder["log.csv"], lines);
         StreamDescription description = Describe(windows: 3);
         description = description with { Data = description.Data with { Log = [_folder["log.csv"]], UserCore = 2 }, Growth = new() { Expand = false } };
-        StreamResult result = StreamTrainer.Run(description, new() { Device = "cpu", Folder = _folder["run"] });
+        StreamResult result = StreamTrainer.Run(description, new() { Device = device, Folder = _folder["run"] });
 
         Assert.Null(result.Windows[0].Test);
         Assert.Equal((0, 0, 0), (result.Windows[1].TrainSequences, result.Windows[1].Epochs, result.Windows[1].BestEpoch));
@@ -108,18 +110,19 @@ public sealed class StreamTrainerTests : IDisposable
         Assert.All(Weights(checkpoints[1]), entry => Assert.Equal(first[entry.Key], entry.Value));
 
         StreamDescription single = description with { Data = description.Data with { Windows = 2, Log = [WriteLog("single.csv", users: 1)] } };
-        StreamResult alone = StreamTrainer.Run(single, new() { Device = "cpu", Folder = _folder["single"] });
+        StreamResult alone = StreamTrainer.Run(single, new() { Device = device, Folder = _folder["single"] });
         Assert.Equal(1, alone.Windows[0].TrainSequences);
         Assert.Equal(0, alone.Windows[0].Loss, 6);
     }
 
     /// <summary>The counters of the published code also run in evaluation, so an item counts once more for each pass.</summary>
-    [Fact]
-    public void Run_UtilizationOfEverything_CountsMore()
+    [Theory]
+    [DeviceData]
+    public void Run_UtilizationOfEverything_CountsMore(string device)
     {
         StreamDescription description = Describe(windows: 2);
-        StreamTrainer.Run(description, new() { Device = "cpu", Folder = _folder["a"] });
-        StreamTrainer.Run(description with { Growth = description.Growth with { Utilization = UtilizationPasses.Everything } }, new() { Device = "cpu", Folder = _folder["b"] });
+        StreamTrainer.Run(description, new() { Device = device, Folder = _folder["a"] });
+        StreamTrainer.Run(description with { Growth = description.Growth with { Utilization = UtilizationPasses.Everything } }, new() { Device = device, Folder = _folder["b"] });
         IReadOnlyList<double> training = Utilization("a"), everything = Utilization("b");
         Assert.Equal(2, training.Count);
         Assert.All(training.Zip(everything), pair => Assert.True(pair.Second > pair.First && pair.First > 0));
@@ -127,13 +130,14 @@ public sealed class StreamTrainerTests : IDisposable
         IReadOnlyList<double> Utilization(string run) => CheckpointFolder.Open(new CheckpointStore(_folder[$"{run}/windows"]).List()[0]).State.Running["text.layers.0.utilization"];
     }
 
-    [Fact]
-    public void Run_FileOfTooFewLayers_IsRefused()
+    [Theory]
+    [DeviceData]
+    public void Run_FileOfTooFewLayers_IsRefused(string device)
     {
         StateFile.Write(_folder["states"], ["i1"], new SyntheticStates(2, 4, 2, 1));
         StreamDescription description = Describe(windows: 2);
         description = description with { Modalities = [new() { Name = "image", Source = StateSource.File, File = _folder["states"] }] };
-        DescriptionException error = Assert.Throws<DescriptionException>(() => StreamTrainer.Run(description, new() { Device = "cpu", Folder = _folder["run"] }));
+        DescriptionException error = Assert.Throws<DescriptionException>(() => StreamTrainer.Run(description, new() { Device = device, Folder = _folder["run"] }));
         Assert.Contains("has states of 2 layers, 0 to 1; model.layers asks for 2", error.Message, StringComparison.Ordinal);
     }
 

@@ -34,7 +34,7 @@ internal static class ChildProcess
         ["dataset", string folder, "hang"] => CacheTests.RunChild(folder, hang: true),
         ["loader", string folder] => BatchLoaderTests.RunChild(folder),
         ["host-access"] => Tensors.DeviceFaultTests.RunChild(),
-        ["trainer", string folder] => Training.TrainerTests.RunChild(folder),
+        ["trainer", string folder, string device] => Training.TrainerTests.RunChild(folder, device),
         _ => 2,
     };
 }

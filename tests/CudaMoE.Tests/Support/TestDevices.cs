@@ -1,11 +1,9 @@
-using CudaMoE.Layers;
-using CudaMoE.Models;
 using CudaMoE.Tensors;
 
 namespace CudaMoE.Tests.Support;
 
-/// <summary>The devices that tests of models and training run on, and their memory as arrays.</summary>
-internal static class TestDevices
+/// <summary>The devices that tests of models, training and the tool run on.</summary>
+internal static partial class TestDevices
 {
     public const string Cpu = "cpu:threads=2";
 
@@ -14,11 +12,32 @@ internal static class TestDevices
 
     public const string Cuda = "cuda";
 
-    /// <summary>The devices of this machine, a GPU among them where one is usable.</summary>
-    public static IReadOnlyList<string> Names { get; } = HasGpu() ? [Cpu, Simt, Cuda] : [Cpu, Simt];
+    /// <summary>The environment variable that puts one device in the place of all, as for the native tests.</summary>
+    private static readonly string? Chosen = Environment.GetEnvironmentVariable("CUDAMOE_TEST_DEVICE") is { Length: > 0 } name ? name : null;
 
-    /// <summary><see cref="Names"/> as rows of a theory.</summary>
-    public static TheoryData<string> All { get; } = [.. Names];
+    /// <summary>The devices of this machine, a GPU among them where one is usable.</summary>
+    public static IReadOnlyList<string> Names { get; } = Choose(Chosen, OperatingSystem.IsWindows(), HasGpu);
+
+    /// <summary>The device of tests that run on one.</summary>
+    public static string Default => Names[0];
+
+    /// <summary>Why tests of the executor are left out on this machine; null where they run. Elsewhere than on Windows a missing executor fails them.</summary>
+    public static string? SimtSkipped { get; } = SkipSimt(OperatingSystem.IsWindows());
+
+    /// <summary>The devices of a machine, the chosen one alone where there is one.</summary>
+    public static IReadOnlyList<string> Choose(string? chosen, bool windows, Func<bool> hasGpu)
+    {
+        if (chosen is not null)
+            return [chosen];
+        List<string> names = [Cpu];
+        if (SkipSimt(windows) is null)
+            names.Add(Simt);
+        if (hasGpu())
+            names.Add(Cuda);
+        return names;
+    }
+
+    public static string? SkipSimt(bool windows) => windows ? "the host executor is not built on Windows" : null;
 
     private static bool HasGpu()
     {
@@ -31,34 +50,5 @@ internal static class TestDevices
         {
             return false;
         }
-    }
-
-    /// <summary>Elements from a device address on.</summary>
-    public static float[] Read(MultiTaskModel model, nint address, long count)
-    {
-        float[] values = new float[count];
-        model.Stream.CopyToHost<float>(address, values);
-        return values;
-    }
-
-    /// <summary>A matrix, row by row.</summary>
-    public static float[] Read(MultiTaskModel model, Tensor tensor) =>
-        [.. Enumerable.Range(0, (int)tensor.Rows).SelectMany(row => Read(model, tensor.Pointer + (nint)(row * tensor.RowStride * sizeof(float)), tensor.Columns))];
-
-    /// <summary>The values of a parameter.</summary>
-    public static float[] Read(MultiTaskModel model, Parameter parameter)
-    {
-        if (parameter.Type == ElementType.F32)
-            return Read(model, parameter.Value, parameter.Count);
-        ushort[] halves = new ushort[parameter.Count];
-        model.Stream.CopyToHost<ushort>(parameter.Value, halves);
-        return [.. halves.Select(BFloat16.ToSingle)];
-    }
-
-    /// <summary>Sets an f32 parameter.</summary>
-    public static void Write(MultiTaskModel model, Parameter parameter, float[] values)
-    {
-        model.Stream.CopyToDevice<float>(values, parameter.Value);
-        model.ParametersChanged();
     }
 }

@@ -31,7 +31,7 @@ public sealed unsafe class DeviceCaptureTests
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Launch_RunsTheCallsOnWhatTheMemoryThenHolds(string spec)
     {
         using Device device = Device.Open(spec);
@@ -49,7 +49,7 @@ public sealed unsafe class DeviceCaptureTests
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Capture_OfCallsThatThrow_LeavesTheStreamUsable(string spec)
     {
         using Device device = Device.Open(spec);
@@ -69,7 +69,7 @@ public sealed unsafe class DeviceCaptureTests
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Dispose_InAnyOrder_LeavesNothingLive(string spec)
     {
         Device device = Device.Open(spec);

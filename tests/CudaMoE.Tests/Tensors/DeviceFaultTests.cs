@@ -12,8 +12,10 @@ namespace CudaMoE.Tests.Tensors;
 /// <summary>What can go wrong with a device: an error of its own type each time, and the process goes on.</summary>
 public sealed class DeviceFaultTests
 {
+    [SimtFact]
+    public void Open_WrongOptionOfTheExecutor_SaysWhatIsWrong() => Open_WrongName_SaysWhatIsWrong("simt:speed=fast", "speed=fast");
+
     [Theory]
-    [InlineData("simt:speed=fast", "speed=fast")]
     [InlineData("cpu:threads=0", "threads")]
     [InlineData("tpu", "\"tpu\"")]
     public void Open_WrongName_SaysWhatIsWrong(string name, string words) =>
@@ -26,7 +28,7 @@ public sealed class DeviceFaultTests
             Assert.Contains(backend.Reason, Assert.Throws<DeviceException>(() => Device.Open(backend.Name)).Message, StringComparison.Ordinal);
     }
 
-    [Fact]
+    [SimtFact]
     public void Allocate_MoreThanTheDeviceHas_FailsAndTheDeviceGoesOn()
     {
         using Device device = Device.Open("simt:memory=1000000");
@@ -38,7 +40,7 @@ public sealed class DeviceFaultTests
         Assert.Equal(2, device.QueryInfo().LiveAllocations);
     }
 
-    [Fact]
+    [SimtFact]
     public void NewModel_MoreThanTheDeviceHas_FreesWhatItHad()
     {
         // Whatever the allocation that fails: the limit goes from next to nothing to what is enough.
@@ -60,7 +62,7 @@ public sealed class DeviceFaultTests
         Assert.InRange(memory, 20_000, 10_000_000);
     }
 
-    [Theory]
+    [SimtTheory]
     [InlineData(1)]
     [InlineData(25)]
     [InlineData(60)]
@@ -93,7 +95,7 @@ public sealed class DeviceFaultTests
         Assert.All(Enumerable.Range(0, 3), task => Assert.All(TestDevices.Read(works, works.Logits(task)), value => Assert.True(float.IsFinite(value))));
     }
 
-    [Fact]
+    [SimtFact]
     public void HostReadsDeviceMemory_TheExecutorStopsTheProcessAndSaysWhy()
     {
         using Process child = ChildProcess.StartWithErrors("host-access");

@@ -6,17 +6,18 @@ namespace CudaMoE.Tests.Tensors;
 public sealed class DeviceNotesTests
 {
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void ADeviceOnWhichNothingWasStruckOutHasNoNotes(string spec)
     {
         using Device device = Device.Open(spec);
         Assert.Empty(device.QueryNotes());
     }
 
-    [Fact]
-    public void ADisposedDeviceIsRefused()
+    [Theory]
+    [DeviceData]
+    public void ADisposedDeviceIsRefused(string deviceName)
     {
-        Device device = Device.Open("cpu");
+        Device device = Device.Open(deviceName);
         device.Dispose();
         Assert.Throws<ObjectDisposedException>(device.QueryNotes);
     }

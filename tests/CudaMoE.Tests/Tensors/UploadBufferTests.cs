@@ -6,10 +6,11 @@ namespace CudaMoE.Tests.Tensors;
 /// <summary>Fillings of device memory, in parts and one after the other.</summary>
 public sealed unsafe class UploadBufferTests
 {
-    [Fact]
-    public void Send_PartsOfFillingsOfGrowingSize_ArriveWhole()
+    [Theory]
+    [DeviceData]
+    public void Send_PartsOfFillingsOfGrowingSize_ArriveWhole(string deviceName)
     {
-        using Device device = Device.Open(TestDevices.Simt);
+        using Device device = Device.Open(deviceName);
         using DeviceStream stream = device.CreateStream();
         using UploadBuffer upload = new(stream, 2);
         foreach (int bytes in new[] { 1, 1000, 64, 70_001 })

@@ -1,9 +1,11 @@
 using CudaMoE.Data;
 using CudaMoE.Description;
+using CudaMoE.Layers;
 using CudaMoE.Models;
 using CudaMoE.Tensors;
 using CudaMoE.Tests.Models;
 using CudaMoE.Tests.Support;
+using CudaMoE.Training;
 
 namespace CudaMoE.Tests.Training;
 
@@ -24,6 +26,19 @@ internal static class BalancedModel
         };
         ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, new() { Seed = 9, Balancer = balancer });
         return new(device, description, TestModels.Layout, [1, 1, 1], 64, training: true);
+    }
+
+    /// <summary>Once warm, a step allocates no managed memory.</summary>
+    public static void CheckNoManagedMemory(MultiTaskModel model, Batch batch, string deviceName)
+    {
+        int steps = deviceName == TestDevices.Simt ? 2 * LayerContext.StepsAhead : 50;
+        TrainingStep step = new(model, 2 * steps);
+        for (int i = 1; i <= steps; i++)
+            step.Run(batch, i);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = steps + 1; i <= 2 * steps; i++)
+            step.Run(batch, i);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
     }
 
     public static void Forward(MultiTaskModel model, Batch batch)

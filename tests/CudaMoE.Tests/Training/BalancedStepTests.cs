@@ -24,22 +24,13 @@ public sealed class BalancedStepTests
         }
     }
 
-    public static TheoryData<string, RepresentationPlace, GateSharing, bool> Columns
+    public static TheoryData<RepresentationPlace, GateSharing, bool> Columns { get; } = new()
     {
-        get
-        {
-            TheoryData<string, RepresentationPlace, GateSharing, bool> data = [];
-            foreach (string device in (string[])[TestDevices.Cpu, TestDevices.Simt])
-            {
-                data.Add(device, RepresentationPlace.TowerInput, GateSharing.PerTask, false);
-                data.Add(device, RepresentationPlace.TowerInput, GateSharing.Shared, false);
-                data.Add(device, RepresentationPlace.TrunkInput, GateSharing.PerTask, false);
-                data.Add(device, RepresentationPlace.TowerInput, GateSharing.Shared, true);
-            }
-
-            return data;
-        }
-    }
+        { RepresentationPlace.TowerInput, GateSharing.PerTask, false },
+        { RepresentationPlace.TowerInput, GateSharing.Shared, false },
+        { RepresentationPlace.TrunkInput, GateSharing.PerTask, false },
+        { RepresentationPlace.TowerInput, GateSharing.Shared, true },
+    };
 
     public static TheoryData<BalancerType, RepresentationPlace> EveryPlace
     {
@@ -64,20 +55,14 @@ public sealed class BalancedStepTests
     [MemberData(nameof(EveryBalancer))]
     public void Run_SteadyState_AllocatesNoManagedMemory(BalancerType balancer, bool sparse)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(TestDevices.Default);
         using MultiTaskModel model = Model(device, new() { Type = balancer }, sparse ? new() { TopK = 2 } : new());
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 64, new Random(1));
-        TrainingStep step = new(model, 100);
-        for (int i = 1; i <= 50; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 51; i <= 100; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BalancedModel.CheckNoManagedMemory(model, batch, TestDevices.Default);
     }
 
     [Theory]
-    [MemberData(nameof(Columns))]
+    [DeviceMemberData(nameof(Columns))]
     public void ComputeColumns_EveryPlace_AreSumsOfTheTasksGradients(string deviceName, RepresentationPlace place, GateSharing sharing, bool halves)
     {
         using Device device = Device.Open(deviceName);
@@ -104,7 +89,7 @@ public sealed class BalancedStepTests
     }
 
     [Theory]
-    [MemberData(nameof(Columns))]
+    [DeviceMemberData(nameof(Columns))]
     public void ScaleColumns_Factors_AreThoseOfTheFeatureGradientsParts(string deviceName, RepresentationPlace place, GateSharing sharing, bool leak)
     {
         using Device device = Device.Open(deviceName);
@@ -119,7 +104,7 @@ public sealed class BalancedStepTests
     }
 
     /// <summary>Losses, weights and parameters after some steps, on the executor of the GPU's kernels as on the cpu; what is drawn at random is the same.</summary>
-    [Theory]
+    [SimtTheory]
     [MemberData(nameof(EveryPlace))]
     public void Run_EveryBalancer_AgreesOnTheExecutor(BalancerType type, RepresentationPlace place)
     {
@@ -157,8 +142,7 @@ public sealed class BalancedStepTests
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void ScaleColumns_SignedSums_TakeTheSignOfTheRepresentation(string deviceName)
     {
         using Device device = Device.Open(deviceName);
@@ -176,10 +160,11 @@ public sealed class BalancedStepTests
             Assert.Equal(Enumerable.Range(0, 50).Sum(row => gradients[(row * 3 * width) + k] * Math.Sign(representation[(row * 3 * width) + k])), columns[k], 1e-9);
     }
 
-    [Fact]
-    public void Heads_Scaled_MultiplyTheTowersGradientsByWeightsOfAnySign()
+    [Theory]
+    [DeviceData]
+    public void Heads_Scaled_MultiplyTheTowersGradientsByWeightsOfAnySign(string deviceName)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.Mgda, Heads = HeadGradient.Scaled }, new());
         float[][] plain = Towers([1, 1, 1]);
@@ -187,20 +172,21 @@ public sealed class BalancedStepTests
         for (int t = 0; t < 3; t++)
             Assert.Equal(plain[t].Select(value => value * new[] { 2, -0.5f, 0 }[t]), scaled[t]);
 
-        unsafe float[][] Towers(float[] weights)
+        float[][] Towers(float[] weights)
         {
             Forward(model, batch);
             model.BackwardTowers();
             model.BackwardTrunk(weights, gramIsFresh: false);
             return [.. TestModels.BinaryTasks.Select(task => model.Parameters.Where(p => p.Name.StartsWith($"towers.{task.Name}.", StringComparison.Ordinal))
-                .SelectMany(p => new Span<float>((void*)p.Gradient, (int)p.Count).ToArray()).ToArray())];
+                .SelectMany(p => TestDevices.Read(model, p.Gradient, p.Count)).ToArray())];
         }
     }
 
-    [Fact]
-    public void Run_Famo_ReportsTheLossesBeforeTheUpdate()
+    [Theory]
+    [DeviceData]
+    public void Run_Famo_ReportsTheLossesBeforeTheUpdate(string deviceName)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 50, new Random(2));
         using MultiTaskModel model = Model(device, new() { Type = BalancerType.Famo }, new());
         model.Forward(batch);

@@ -1,4 +1,5 @@
 using CudaMoE.Benchmarking;
+using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Tests.Training;
 
@@ -22,7 +23,7 @@ public sealed class BalancerBenchmarkTests
     [Fact]
     public void Run_SeveralTasks_HasEveryBalancerForEach()
     {
-        IReadOnlyList<BalancerCost> costs = BalancerBenchmark.Run(Config, new() { Device = "cpu:threads=1", Tasks = [2, 3], Rounds = 3, Steps = 1 });
+        IReadOnlyList<BalancerCost> costs = BalancerBenchmark.Run(Config, new() { Device = TestDevices.Default, Tasks = [2, 3], Rounds = 3, Steps = 1 });
         Assert.Equal([.. BalancerBenchmark.Names, .. BalancerBenchmark.Names], costs.Select(cost => cost.Name));
         Assert.Equal([2, 3], costs.Select(cost => cost.Tasks).Distinct());
         Assert.All(costs, cost =>

@@ -77,10 +77,10 @@ public sealed class CapturedStepTests
         ["stem"] = (new() { Type = ModelType.Stem, Experts = new() { PerTask = 1, Shared = 1, Layers = [6] }, Tower = [4] }, Scheduled),
     };
 
-    public static TheoryData<string, string> Cases { get; } = AllCases();
+    public static TheoryData<string> Cases => [.. Models.Keys];
 
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceMemberData(nameof(Cases))]
     public void Run_FromCaptures_LeavesTheBitsOfCalls(string device, string name)
     {
         // Sizes that come once, twice and often; the last of each run of equal ones is followed by another size, as at the end of an epoch.
@@ -89,11 +89,11 @@ public sealed class CapturedStepTests
         Assert.Equal(called.Losses, captured.Losses);
         Assert.Equal(called.Parameters, captured.Parameters);
         Assert.Equal(0, called.Replays);
-        Assert.Equal(name == "mmoe, noisy", captured.Replays == 0);
+        Assert.Equal(name == "mmoe, noisy" || device == TestDevices.Cpu, captured.Replays == 0);
     }
 
     /// <summary>The first step of a size calls, the second is captured, each later one is so many calls of the device.</summary>
-    [Theory]
+    [SimtTheory]
     [InlineData("mmoe", 1)]
     [InlineData("mmoe, scheduled", 1)]
     [InlineData("mmoe, scheduled, bf16 tables", 1)]
@@ -113,7 +113,7 @@ public sealed class CapturedStepTests
     }
 
     /// <summary>Between two evaluations of a balancer, and where no gradients are observed, a step is one replay.</summary>
-    [Theory]
+    [SimtTheory]
     [InlineData("mmoe, observed")]
     [InlineData("shared bottom, mgda now and then")]
     public void Run_EveryThirdStepInTwoParts_KeepsAllCaptures(string name)
@@ -129,7 +129,7 @@ public sealed class CapturedStepTests
         ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, training);
         description = description with { Features = [.. description.Features.Where(feature => feature.Type != FeatureType.MultiHot)] };
         using MultiTaskModel model = new(opened, description, OneHot, [1, 1, 1], 12, training: true);
-        Assert.Equal(name != "mmoe, noisy", model.CapturesSteps);
+        Assert.Equal(name != "mmoe, noisy" && !opened.Info.HostAccessible, model.CapturesSteps);
         model.CapturesSteps &= captured;
         TrainingStep step = new(model, sizes.Length);
         Random random = new(7);
@@ -142,17 +142,5 @@ public sealed class CapturedStepTests
         step.Finish();
         float[] parameters = [.. model.Parameters.SelectMany(parameter => TestDevices.Read(model, parameter))];
         return (parameters, [.. step.Totals.Sums, .. step.Losses, .. step.Weights, step.LearningRate], model.Replays);
-    }
-
-    private static TheoryData<string, string> AllCases()
-    {
-        TheoryData<string, string> cases = [];
-        foreach (string device in TestDevices.All.Select<object[], string>(row => (string)row[0]).Where(device => device != TestDevices.Cpu))
-        {
-            foreach (string name in Models.Keys)
-                cases.Add(device, name);
-        }
-
-        return cases;
     }
 }

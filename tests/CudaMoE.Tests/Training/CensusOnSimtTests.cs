@@ -21,7 +21,7 @@ public sealed class CensusOnSimtTests(ITestOutputHelper output)
     /// is measured on the cpu, by a run whose every parameter was moved by one unit in the last place. The bound of a step is four times the largest
     /// shift of the losses up to that step, and at least four units in the last place of a loss near 1.
     /// </summary>
-    [Fact]
+    [SimtFact]
     public void Train_Census_LossesOfSimtAreThoseOfTheCpuWithinRounding()
     {
         using TemporaryFolder folder = new();

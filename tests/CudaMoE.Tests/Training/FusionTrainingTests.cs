@@ -37,42 +37,18 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
         }
     }
 
-    public static TheoryData<string, string, RepresentationPlace> PlacesOnEachDevice
-    {
-        get
-        {
-            TheoryData<string, string, RepresentationPlace> places = [];
-            foreach (string device in TestDevices.Names)
-            {
-                foreach (string name in Names)
-                {
-                    foreach (RepresentationPlace place in Representations)
-                        places.Add(device, name, place);
-                }
-            }
-
-            return places;
-        }
-    }
-
     [Theory]
     [MemberData(nameof(Places))]
     public void Run_SteadyState_AllocatesNoManagedMemory(string type, RepresentationPlace place)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(TestDevices.Default);
         using MultiTaskModel model = Model(device, type, place);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(1));
-        TrainingStep step = new(model, 60);
-        for (int i = 1; i <= 40; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 41; i <= 60; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BalancedModel.CheckNoManagedMemory(model, batch, TestDevices.Default);
     }
 
     [Theory]
-    [MemberData(nameof(PlacesOnEachDevice))]
+    [DeviceMemberData(nameof(Places))]
     public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string deviceName, string type, RepresentationPlace place)
     {
         using Device device = Device.Open(deviceName);
@@ -92,7 +68,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(PlacesOnEachDevice))]
+    [DeviceMemberData(nameof(Places))]
     public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string deviceName, string type, RepresentationPlace place)
     {
         using Device device = Device.Open(deviceName);
@@ -106,13 +82,13 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
 
     /// <summary>At the trunk's input the trunk's parameters get the plain sum of the tasks' gradients, or the weighted one with scaled heads.</summary>
     [Theory]
-    [InlineData("adatt shared", HeadGradient.Own)]
-    [InlineData("adatt shared", HeadGradient.Scaled)]
-    [InlineData("ple", HeadGradient.Scaled)]
-    [InlineData("cross_stitch", HeadGradient.Own)]
-    public void BackwardTrunk_AtTheTrunksInput_TreatsParametersAsHeadsSays(string type, HeadGradient heads)
+    [DeviceData("adatt shared", HeadGradient.Own)]
+    [DeviceData("adatt shared", HeadGradient.Scaled)]
+    [DeviceData("ple", HeadGradient.Scaled)]
+    [DeviceData("cross_stitch", HeadGradient.Own)]
+    public void BackwardTrunk_AtTheTrunksInput_TreatsParametersAsHeadsSays(string deviceName, string type, HeadGradient heads)
     {
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(6));
         // At the towers' inputs every task's part is weighted, parameters too.
         using MultiTaskModel atTowers = Model(device, type, RepresentationPlace.TowerInput);
@@ -133,14 +109,14 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
 
     /// <summary>With one task both places give the plain gradient.</summary>
     [Theory]
-    [InlineData("mmoe")]
-    [InlineData("adatt")]
-    [InlineData("ple")]
-    public void BackwardTrunk_OneTask_IsTheSameAtEveryPlace(string type)
+    [DeviceData("mmoe")]
+    [DeviceData("adatt")]
+    [DeviceData("ple")]
+    public void BackwardTrunk_OneTask_IsTheSameAtEveryPlace(string deviceName, string type)
     {
         IReadOnlyList<TaskDescription> task = [TestModels.BinaryTasks[0]];
         BatchLayout layout = TestModels.Layout with { Tasks = 1 };
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(deviceName);
         using Batch batch = TestModels.RandomBatch(layout, task, 40, new Random(5));
         double[][] gradients = [.. Enum.GetValues<RepresentationPlace>().Select(place =>
         {
@@ -157,13 +133,13 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(Types))]
-    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string type)
+    [DeviceMemberData(nameof(Types))]
+    public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string device, string type)
     {
         using TemporaryFolder folder = new();
-        TrainingFixture.WriteData(folder.Root, rows: 600);
-        ModelDescription description = Describe(type, TrainingFixture.Training(BalancerType.MultiBalance) with { Epochs = 2 });
-        TrainingFixture.CheckResume(description, folder.Root, output);
+        TrainingFixture.WriteData(folder.Root, rows: device == TestDevices.Simt ? 100 : 600);
+        ModelDescription description = Describe(type, TrainingFixture.Training(device, BalancerType.MultiBalance) with { BatchSize = 40 });
+        TrainingFixture.CheckResume(description, folder.Root, device, output);
     }
 
     [Theory]
@@ -172,7 +148,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root, rows: 900);
-        ModelDescription description = Describe(type, TrainingFixture.Training(BalancerType.Mgda) with { Epochs = 1, BatchSize = 333 });
+        ModelDescription description = Describe(type, TrainingFixture.Training(TestDevices.Cpu, BalancerType.Mgda) with { Epochs = 1, BatchSize = 333 });
         byte[][] weights = [.. new[] { 1, 2, 5 }.Select(threads =>
             TrainingFixture.LatestWeights(Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, $"cpu:threads={threads}")).RunFolder))];
         Assert.Equal(weights[0], weights[1]);
@@ -185,7 +161,7 @@ public sealed class FusionTrainingTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        TrainingResult result = Trainer.Train(Describe(type, TrainingFixture.Training() with { Epochs = 12 }), folder.Root, TrainingFixture.Options(folder.Root));
+        TrainingResult result = Trainer.Train(Describe(type, TrainingFixture.Training(TestDevices.Default) with { BatchSize = 64, Epochs = 12 }), folder.Root, TrainingFixture.Options(folder.Root, TestDevices.Default));
         double auc = result.Test.Single(t => t.Task == "click").Metrics.Single(m => m.Name == "auc").Value ?? 0;
         Assert.True(auc > 0.95, $"click AUC {auc}");
     }

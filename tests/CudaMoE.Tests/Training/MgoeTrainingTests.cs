@@ -29,21 +29,23 @@ public sealed class MgoeTrainingTests(ITestOutputHelper output) : IDisposable
     public void Train_UsersWhomOnlyTheGraphKnows_ArePredicted(MacroTables tables, MacroAttention attention, double least, double most)
     {
         ModelDescription description = Prepare(tables, attention, new() { BatchSize = 64, Epochs = 25, Seed = 2, Optimizer = new() { LearningRate = 0.01f } });
-        TrainingResult result = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root));
+        TrainingResult result = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default));
         double auc = result.Test.Single(task => task.Task == "buy").Metrics.Single(metric => metric.Name == "auc").Value ?? 0;
         Assert.InRange(auc, least, most);
     }
 
     /// <summary>The checkpoint holds the macro weights: the graph is not needed again.</summary>
-    [Fact]
-    public void Resume_AfterCancellationAndWithoutTheGraph_EndsWithTheBitsOfAnUnbrokenRun()
+    [Theory]
+    [DeviceData]
+    public void Resume_AfterCancellationAndWithoutTheGraph_EndsWithTheBitsOfAnUnbrokenRun(string device)
     {
-        ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, TrainingFixture.Training(BalancerType.MultiBalance));
-        TrainingFixture.CheckResume(description, _folder.Root, output, beforeResume: () => File.Delete(_folder["shop.graph"]), resumeOn: "cpu:threads=3");
+        ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, TrainingFixture.Training(device, BalancerType.MultiBalance));
+        TrainingFixture.CheckResume(
+            description, _folder.Root, device, output, beforeResume: () => File.Delete(_folder["shop.graph"]), resumeOn: device == TestDevices.Cpu ? "cpu:threads=3" : null);
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Weights_OfTheModel_AreThoseOfTheGraph(string deviceName)
     {
         ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, new());
@@ -74,9 +76,9 @@ public sealed class MgoeTrainingTests(ITestOutputHelper output) : IDisposable
     {
         ModelDescription description = Prepare(MacroTables.PerTask, MacroAttention.OverNeighbours, new() { Epochs = 1 });
         ModelDescription other = description with { Architecture = description.Architecture with { Macro = description.Architecture.Macro! with { UserNodes = 7 } } };
-        Assert.Contains("7 user_nodes", Assert.Throws<DescriptionException>(() => Trainer.Train(other, _folder.Root, TrainingFixture.Options(_folder.Root))).Message);
+        Assert.Contains("7 user_nodes", Assert.Throws<DescriptionException>(() => Trainer.Train(other, _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default))).Message);
         File.Delete(_folder["shop.graph"]);
-        Assert.Contains("no such macro graph", Assert.Throws<DataException>(() => Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root))).Message);
+        Assert.Contains("no such macro graph", Assert.Throws<DataException>(() => Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default))).Message);
     }
 
     [Theory]
@@ -92,16 +94,10 @@ public sealed class MgoeTrainingTests(ITestOutputHelper output) : IDisposable
             Tower = [4],
         };
         TrainingDescription training = new() { Seed = 9, Balancer = new() { Type = BalancerType.MultiBalance, Place = place } };
-        using Device device = Device.Open("cpu:threads=2");
+        using Device device = Device.Open(TestDevices.Default);
         using MultiTaskModel model = new(device, TestModels.Describe(architecture, TestModels.BinaryTasks, training), TestModels.Layout, [1, 1, 1], 40, training: true);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(1));
-        TrainingStep step = new(model, 60);
-        for (int i = 1; i <= 40; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 41; i <= 60; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BalancedModel.CheckNoManagedMemory(model, batch, TestDevices.Default);
     }
 
     /// <summary>A log in which users of a group like items of the group, its graph, and rows whose labels say whether groups are the same.</summary>

@@ -12,22 +12,14 @@ namespace CudaMoE.Tests.Training;
 /// <summary>Looks at gradients where the balancer takes none, and what is told of pairs of tasks.</summary>
 public sealed class ObservedGradientsTests
 {
-    public static TheoryData<string, BalancerType, RepresentationPlace> Cases { get; } = new()
-    {
-        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.TowerInput },
-        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.TrunkInput },
-        { TestDevices.Cpu, BalancerType.Equal, RepresentationPlace.SharedParameters },
-        { TestDevices.Cpu, BalancerType.Static, RepresentationPlace.SharedParameters },
-        { TestDevices.Cpu, BalancerType.Dwa, RepresentationPlace.TrunkInput },
-        { TestDevices.Cpu, BalancerType.Uw, RepresentationPlace.SharedParameters },
-        { TestDevices.Cpu, BalancerType.Famo, RepresentationPlace.TowerInput },
-        { TestDevices.Simt, BalancerType.Equal, RepresentationPlace.SharedParameters },
-        { TestDevices.Simt, BalancerType.Dwa, RepresentationPlace.TrunkInput },
-        { TestDevices.Simt, BalancerType.Famo, RepresentationPlace.TowerInput },
-    };
-
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceData(BalancerType.Equal, RepresentationPlace.TowerInput)]
+    [DeviceData(BalancerType.Equal, RepresentationPlace.TrunkInput)]
+    [DeviceData(BalancerType.Equal, RepresentationPlace.SharedParameters)]
+    [DeviceData(BalancerType.Static, RepresentationPlace.SharedParameters)]
+    [DeviceData(BalancerType.Dwa, RepresentationPlace.TrunkInput)]
+    [DeviceData(BalancerType.Uw, RepresentationPlace.SharedParameters)]
+    [DeviceData(BalancerType.Famo, RepresentationPlace.TowerInput)]
     public void Run_Observed_LeavesTheBitsOfTheTrainingAndSeesTheCosinesOfABalancer(string deviceName, BalancerType type, RepresentationPlace place)
     {
         using Device device = Device.Open(deviceName);
@@ -62,16 +54,10 @@ public sealed class ObservedGradientsTests
     [Fact]
     public void Run_ObservedSteps_AllocateNoManagedMemory()
     {
-        using Device device = Device.Open(TestDevices.Cpu);
+        using Device device = Device.Open(TestDevices.Default);
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 40, new Random(3));
         using MultiTaskModel model = BalancedModel.Model(device, new() { ObserveEvery = 2, Place = RepresentationPlace.SharedParameters }, new());
-        TrainingStep step = new(model, 100);
-        for (int i = 1; i <= 50; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 51; i <= 100; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BalancedModel.CheckNoManagedMemory(model, batch, TestDevices.Default);
     }
 
     [Fact]

@@ -106,7 +106,7 @@ public sealed class OddInputTests : IDisposable
     {
         ModelDescription description = DescriptionJson.Load(Path.Combine(result.RunFolder, "model.json"));
         using Dataset data = Dataset.Open(description, _folder.Root);
-        using CudaMoE.Tensors.Device device = CudaMoE.Tensors.Device.Open(TestDevices.Cpu);
+        using CudaMoE.Tensors.Device device = CudaMoE.Tensors.Device.Open(TestDevices.Default);
         using CudaMoE.Models.MultiTaskModel fresh = new(device, description, data.Layout, [1, 1], 8, training: false);
         return TestDevices.Read(fresh, fresh.Parameters.Single(parameter => parameter.Name == gate));
     }
@@ -128,7 +128,7 @@ public sealed class OddInputTests : IDisposable
             Architecture = architecture,
             Training = new() { BatchSize = 4, Epochs = 2, Seed = 5, Optimizer = new() { LearningRate = 0.05f }, Balancer = new() { Type = balancer } },
         };
-        TrainingResult result = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root));
+        TrainingResult result = Trainer.Train(description, _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default));
         Assert.Equal(RunStatus.Completed, result.Status);
         return result;
     }

@@ -18,11 +18,9 @@ public sealed class SharedVectorsTests(ITestOutputHelper output)
 {
     private const int Rows = 23;
 
-    public static TheoryData<string> Devices { get; } = [TestDevices.Cpu, TestDevices.Simt];
-
     /// <summary>Averages over steps, among them a rate of 1, steps without one task, and factors that make the tables' own factor small.</summary>
     [Theory]
-    [MemberData(nameof(Devices))]
+    [DeviceData]
     public void Track_SomeSteps_GivesProductsOfTheAverages(string deviceName)
     {
         Random random = Seeded();
@@ -51,12 +49,12 @@ public sealed class SharedVectorsTests(ITestOutputHelper output)
         }
     }
 
-    /// <summary>Sums of squares over more steps than there are between two clearings of the tables' vectors.</summary>
+    /// <summary>Sums of squares over more steps than there are between two clearings of the tables' vectors, but on the executor.</summary>
     [Theory]
-    [InlineData(TestDevices.Cpu, 70)]
-    [InlineData(TestDevices.Simt, 5)]
-    public void AddSquares_SomeSteps_GivesSquaresOverRootsOfTheirSums(string deviceName, int steps)
+    [DeviceData]
+    public void AddSquares_SomeSteps_GivesSquaresOverRootsOfTheirSums(string deviceName)
     {
+        int steps = deviceName == TestDevices.Simt ? 5 : 70;
         Random random = Seeded();
         using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Build(device, BalancerType.ExcessMtl);
@@ -81,7 +79,7 @@ public sealed class SharedVectorsTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(Devices))]
+    [DeviceData]
     public void HalfProducts_EvenAndOddRows_AreThoseOfBatchesWithoutTheOthersLabels(string deviceName)
     {
         Random random = Seeded();
@@ -117,10 +115,9 @@ public sealed class SharedVectorsTests(ITestOutputHelper output)
 
     /// <summary>Whatever is kept beside them, the weighted sum of the gradients is the same as with the Gram matrix alone.</summary>
     [Theory]
-    [InlineData(TestDevices.Cpu, BalancerType.Modo)]
-    [InlineData(TestDevices.Cpu, BalancerType.Moco)]
-    [InlineData(TestDevices.Cpu, BalancerType.ExcessMtl)]
-    [InlineData(TestDevices.Simt, BalancerType.Modo)]
+    [DeviceData(BalancerType.Modo)]
+    [DeviceData(BalancerType.Moco)]
+    [DeviceData(BalancerType.ExcessMtl)]
     public void BackwardTrunk_Weights_GiveTheSumThatTheGramMatrixAloneGives(string deviceName, BalancerType type)
     {
         Random random = Seeded();

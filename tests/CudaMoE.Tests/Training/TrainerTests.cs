@@ -10,16 +10,6 @@ namespace CudaMoE.Tests.Training;
 /// <summary>Whole runs: learning, resuming to the same bits, and ending well in every way that a run can end.</summary>
 public sealed class TrainerTests(ITestOutputHelper output)
 {
-    public static TheoryData<string, BalancerType, string> KindsOfDevices { get; } = new()
-    {
-        { TestDevices.Cpu, BalancerType.Equal, "dense" },
-        { TestDevices.Cpu, BalancerType.MultiBalance, "dense" },
-        { TestDevices.Cpu, BalancerType.Mgda, "top2" },
-        { TestDevices.Cpu, BalancerType.MultiBalance, "noisy" },
-        { TestDevices.Simt, BalancerType.Equal, "dense" },
-        { TestDevices.Simt, BalancerType.MultiBalance, "top2" },
-    };
-
     public static TheoryData<BalancerType, string> Kinds { get; } = new()
     {
         { BalancerType.Equal, "dense" },
@@ -32,26 +22,26 @@ public sealed class TrainerTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Balancers))]
-    public void Resume_EveryBalancer_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer) => CheckResumed(new() { Type = balancer });
+    public void Resume_EveryBalancer_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer) => CheckResumed(TestDevices.Default, new() { Type = balancer });
 
     [Theory]
-    [InlineData(BalancerType.Moco)]
-    [InlineData(BalancerType.Modo)]
-    [InlineData(BalancerType.DbMtl)]
-    [InlineData(BalancerType.ExcessMtl)]
-    public void Resume_VectorsOfSharedParameters_EndsWithTheBitsOfAnUnbrokenRun(BalancerType balancer) =>
-        CheckResumed(new() { Type = balancer, Place = RepresentationPlace.SharedParameters });
+    [DeviceData(BalancerType.Moco)]
+    [DeviceData(BalancerType.Modo)]
+    [DeviceData(BalancerType.DbMtl)]
+    [DeviceData(BalancerType.ExcessMtl)]
+    public void Resume_VectorsOfSharedParameters_EndsWithTheBitsOfAnUnbrokenRun(string device, BalancerType balancer) =>
+        CheckResumed(device, new() { Type = balancer, Place = RepresentationPlace.SharedParameters });
 
-    private static void CheckResumed(BalancerDescription balancer)
+    private static void CheckResumed(string device, BalancerDescription balancer)
     {
         using TemporaryFolder folder = new();
-        TrainingFixture.WriteData(folder.Root, rows: 500);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training() with { Balancer = balancer });
-        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        TrainingFixture.WriteData(folder.Root, rows: device == TestDevices.Simt ? 300 : 500);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(device) with { Balancer = balancer });
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device));
         using CancellationTokenSource source = new();
-        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root), new StepWatcher(9, source.Cancel), source.Token);
+        TrainingResult part = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device), new StepWatcher(Math.Min(9, whole.Steps - 1), source.Cancel), source.Token);
         Assert.Equal(RunStatus.Cancelled, part.Status);
-        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root));
+        TrainingResult rest = Trainer.Resume(part.RunFolder, TrainingFixture.Options(folder.Root, device));
         Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(rest.RunFolder));
     }
 
@@ -59,10 +49,11 @@ public sealed class TrainerTests(ITestOutputHelper output)
     [MemberData(nameof(Balancers))]
     public void Train_LearnablePattern_IsLearned(BalancerType balancer)
     {
+        string device = TestDevices.Default;
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer) with { Epochs = 12 });
-        TrainingResult result = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(device, balancer) with { BatchSize = 64, Epochs = 12 });
+        TrainingResult result = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device));
         Assert.Equal(RunStatus.Completed, result.Status);
         Assert.True(Value(result, "click", "auc") > 0.95, $"click AUC {Value(result, "click", "auc")}");
         Assert.True(Value(result, "like", "auc") > 0.8, $"like AUC {Value(result, "like", "auc")}");
@@ -74,13 +65,12 @@ public sealed class TrainerTests(ITestOutputHelper output)
 
     /// <summary>Tables on the host with a cache: the checkpoint has what only the cache had.</summary>
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Resume_TablesOnTheHost_EndsWithTheBitsOfTablesOnTheDevice(string device)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root, rows: 300);
-        ModelDescription plain = TrainingFixture.Describe(TrainingFixture.Training(device: device));
+        ModelDescription plain = TrainingFixture.Describe(TrainingFixture.Training(device));
         TableStorage storage = new() { Place = StoragePlace.Host, CacheRows = 8 };
         ModelDescription cached = plain with { Features = [.. plain.Features.Select(f => f.Dimension == null ? f : f with { Storage = storage })] };
         TrainingResult whole = Trainer.Train(plain, folder.Root, TrainingFixture.Options(folder.Root, device));
@@ -96,12 +86,12 @@ public sealed class TrainerTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(KindsOfDevices))]
+    [DeviceMemberData(nameof(Kinds))]
     public void Resume_AfterCancellation_EndsWithTheBitsOfAnUnbrokenRun(string device, BalancerType balancer, string gate)
     {
         using TemporaryFolder folder = new();
-        TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer, device), Gate(gate));
+        TrainingFixture.WriteData(folder.Root, device == TestDevices.Simt ? 600 : 1500);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(device, balancer), Gate(gate));
         TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device));
 
         int stopAt = Random.Shared.Next(1, (int)whole.Steps);
@@ -116,15 +106,16 @@ public sealed class TrainerTests(ITestOutputHelper output)
         Assert.Equal(Numbers(whole), Numbers(rest));
     }
 
-    [Fact]
-    public void Resume_AfterKill_EndsWithTheBitsOfAnUnbrokenRun()
+    [Theory]
+    [DeviceData]
+    public void Resume_AfterKill_EndsWithTheBitsOfAnUnbrokenRun(string device)
     {
         using TemporaryFolder folder = new();
-        TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(ChildTraining());
-        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        TrainingFixture.WriteData(folder.Root, device == TestDevices.Simt ? 600 : 1500);
+        ModelDescription description = TrainingFixture.Describe(ChildTraining(device));
+        TrainingResult whole = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, device));
 
-        using Process child = ChildProcess.Start("trainer", folder.Root);
+        using Process child = ChildProcess.Start("trainer", folder.Root, device);
         string runFolder = child.StandardOutput.ReadLine()!;
         Random random = new();
         long killAt = random.Next(1, (int)whole.Steps);
@@ -139,7 +130,7 @@ public sealed class TrainerTests(ITestOutputHelper output)
         child.WaitForExit();
         output.WriteLine($"killed after step {line}");
 
-        TrainingResult rest = Trainer.Resume(runFolder, TrainingFixture.Options(folder.Root));
+        TrainingResult rest = Trainer.Resume(runFolder, TrainingFixture.Options(folder.Root, device));
         Assert.Equal(RunStatus.Completed, rest.Status);
         Assert.Equal(TrainingFixture.LatestWeights(whole.RunFolder), TrainingFixture.LatestWeights(runFolder));
     }
@@ -150,7 +141,7 @@ public sealed class TrainerTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(balancer) with { Epochs = 1, BatchSize = 700 }, Gate(gate));
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Cpu, balancer) with { Epochs = 1, BatchSize = 700 }, Gate(gate));
         byte[][] weights = [.. new[] { 1, 2, 5 }.Select(threads =>
             TrainingFixture.LatestWeights(Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, $"cpu:threads={threads}")).RunFolder))];
         Assert.Equal(weights[0], weights[1]);
@@ -158,12 +149,12 @@ public sealed class TrainerTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [MemberData(nameof(TestDevices.All), MemberType = typeof(TestDevices))]
+    [DeviceData]
     public void Train_ExplodingLoss_NamesStepTaskAndTensorAndKeepsTheLastGoodCheckpoint(string device)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(BalancerType.Equal, device) with
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(device, BalancerType.Equal) with
         {
             ClipNorm = null,
             Optimizer = new() { Type = OptimizerType.Sgd, LearningRate = 1e20f },
@@ -182,12 +173,12 @@ public sealed class TrainerTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training() with
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Default) with
         {
             Epochs = 40,
             EarlyStopping = new() { Metric = "click/auc", Patience = 1, MinDelta = 0.05 },
         });
-        TrainingResult result = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root));
+        TrainingResult result = Trainer.Train(description, folder.Root, TrainingFixture.Options(folder.Root, TestDevices.Default));
         Assert.Equal(RunStatus.EarlyStopped, result.Status);
         Assert.Equal(new CheckpointStore(Path.Combine(result.RunFolder, "checkpoints")).OpenBest()!.Folder, result.CheckpointPath);
     }
@@ -197,7 +188,7 @@ public sealed class TrainerTests(ITestOutputHelper output)
     {
         using TemporaryFolder folder = new();
         TrainingFixture.WriteData(folder.Root);
-        TrainingResult result = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training() with { Epochs = 1 }), folder.Root, TrainingFixture.Options(folder.Root));
+        TrainingResult result = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Default) with { Epochs = 1 }), folder.Root, TrainingFixture.Options(folder.Root, TestDevices.Default));
         string weights = Path.Combine(result.CheckpointPath!, CheckpointFolder.WeightsFile);
         byte[] bytes = File.ReadAllBytes(weights);
         bytes[^1] ^= 1;
@@ -207,13 +198,13 @@ public sealed class TrainerTests(ITestOutputHelper output)
     }
 
     /// <summary>The child of <see cref="Resume_AfterKill_EndsWithTheBitsOfAnUnbrokenRun"/>: prints its run folder, then each step.</summary>
-    internal static int RunChild(string folder)
+    internal static int RunChild(string folder, string device)
     {
-        Trainer.Train(TrainingFixture.Describe(ChildTraining()), folder, TrainingFixture.Options(folder), new StepPrinter());
+        Trainer.Train(TrainingFixture.Describe(ChildTraining(device)), folder, TrainingFixture.Options(folder, device), new StepPrinter());
         return 0;
     }
 
-    private static TrainingDescription ChildTraining() => TrainingFixture.Training(BalancerType.MultiBalance) with { CheckpointSteps = 3 };
+    private static TrainingDescription ChildTraining(string device) => TrainingFixture.Training(device, BalancerType.MultiBalance) with { CheckpointSteps = 3 };
 
     private static GateDescription Gate(string kind) => kind switch
     {

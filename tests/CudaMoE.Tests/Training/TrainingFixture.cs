@@ -59,7 +59,7 @@ internal static class TrainingFixture
     };
 
     /// <summary>A run of some seconds: shorter on the executor.</summary>
-    public static TrainingDescription Training(BalancerType balancer = BalancerType.Equal, string device = TestDevices.Cpu) => new()
+    public static TrainingDescription Training(string device, BalancerType balancer = BalancerType.Equal) => new()
     {
         BatchSize = device == TestDevices.Simt ? 150 : 64,
         Epochs = device == TestDevices.Simt ? 1 : 3,
@@ -71,7 +71,7 @@ internal static class TrainingFixture
         CheckpointSteps = 7,
     };
 
-    public static TrainerOptions Options(string folder, string device = TestDevices.Cpu) => new() { Device = device, RunsFolder = Path.Combine(folder, "runs"), LogEvery = 5 };
+    public static TrainerOptions Options(string folder, string device) => new() { Device = device, RunsFolder = Path.Combine(folder, "runs"), LogEvery = 5 };
 
     /// <summary>All tensors of a run's latest checkpoint as bytes.</summary>
     public static byte[] LatestWeights(string runFolder)
@@ -81,16 +81,16 @@ internal static class TrainingFixture
     }
 
     /// <summary>A run that is cancelled at a random step and resumed ends with the weights of an unbroken one, bit for bit.</summary>
-    public static void CheckResume(ModelDescription description, string folder, ITestOutputHelper output, Action? beforeResume = null, string resumeOn = TestDevices.Cpu)
+    public static void CheckResume(ModelDescription description, string folder, string device, ITestOutputHelper output, Action? beforeResume = null, string? resumeOn = null)
     {
-        TrainingResult whole = Trainer.Train(description, folder, Options(folder));
+        TrainingResult whole = Trainer.Train(description, folder, Options(folder, device));
         int stopAt = Random.Shared.Next(1, (int)whole.Steps);
         output.WriteLine($"cancelled after step {stopAt} of {whole.Steps}");
         using CancellationTokenSource source = new();
-        TrainingResult part = Trainer.Train(description, folder, Options(folder), new StopAt(stopAt, source), source.Token);
+        TrainingResult part = Trainer.Train(description, folder, Options(folder, device), new StopAt(stopAt, source), source.Token);
         Assert.Equal(RunStatus.Cancelled, part.Status);
         beforeResume?.Invoke();
-        TrainingResult rest = Trainer.Resume(part.RunFolder, Options(folder, resumeOn));
+        TrainingResult rest = Trainer.Resume(part.RunFolder, Options(folder, resumeOn ?? device));
         Assert.Equal(RunStatus.Completed, rest.Status);
         Assert.Equal(LatestWeights(whole.RunFolder), LatestWeights(rest.RunFolder));
     }

@@ -13,45 +13,23 @@ namespace CudaMoE.Tests.Training;
 /// <summary>What one step promises: no managed memory, and gradients balanced as the balancer says.</summary>
 public sealed class TrainingStepTests
 {
-    public static TheoryData<string, Precision> PrecisionsOnEachDevice
-    {
-        get
-        {
-            TheoryData<string, Precision> cases = [];
-            foreach (string device in TestDevices.Names)
-            {
-                foreach (Precision precision in Enum.GetValues<Precision>())
-                    cases.Add(device, precision);
-            }
-
-            return cases;
-        }
-    }
+    public static TheoryData<Precision> Precisions => [.. Enum.GetValues<Precision>()];
 
     [Theory]
-    [InlineData(TestDevices.Cpu, BalancerType.Equal, false)]
-    [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, false)]
-    [InlineData(TestDevices.Cpu, BalancerType.MultiBalance, true)]
-    [InlineData(TestDevices.Simt, BalancerType.Equal, false)]
-    [InlineData(TestDevices.Simt, BalancerType.MultiBalance, true)]
+    [DeviceData(BalancerType.Equal, false)]
+    [DeviceData(BalancerType.MultiBalance, false)]
+    [DeviceData(BalancerType.MultiBalance, true)]
     public void Run_SteadyState_AllocatesNoManagedMemory(string deviceName, BalancerType balancer, bool sparse)
     {
         using Device device = Device.Open(deviceName);
         using MultiTaskModel model = Model(device, new() { Type = balancer }, sparse ? new() { TopK = 2 } : new());
         using Batch batch = TestModels.RandomBatch(TestModels.Layout, TestModels.BinaryTasks, 64, new Random(1));
-        TrainingStep step = new(model, 100);
-        int steps = deviceName == TestDevices.Simt ? 2 * LayerContext.StepsAhead : 50;
-        for (int i = 1; i <= steps; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = steps + 1; i <= 2 * steps; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BalancedModel.CheckNoManagedMemory(model, batch, deviceName);
     }
 
     /// <summary>Sparse gates, routing, experts, balancing and updates: on the executor in another order of warps, blocks and copies each time.</summary>
     [Theory]
-    [MemberData(nameof(PrecisionsOnEachDevice))]
+    [DeviceMemberData(nameof(Precisions))]
     public void Run_TwentyTimes_GivesTheSameBits(string deviceName, Precision precision)
     {
         int[] Bits(int turn)
@@ -73,15 +51,15 @@ public sealed class TrainingStepTests
     }
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(3)]
-    [InlineData(100)]
-    public void Run_QueuedSteps_GiveTheLossesOfStepByStep(int finishEvery)
+    [DeviceData(1)]
+    [DeviceData(3)]
+    [DeviceData(100)]
+    public void Run_QueuedSteps_GiveTheLossesOfStepByStep(string deviceName, int finishEvery)
     {
         const int steps = (2 * LayerContext.StepsAhead) + 3;
         double[] Totals(int every)
         {
-            using Device device = Device.Open(TestDevices.Simt);
+            using Device device = Device.Open(deviceName);
             using MultiTaskModel model = Model(device, new(), new());
             TrainingStep step = new(model, steps);
             Random random = new(4);
@@ -104,12 +82,9 @@ public sealed class TrainingStepTests
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    [DeviceData(RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [DeviceData(RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [DeviceData(RepresentationPlace.TrunkInput, GateSharing.PerTask)]
     public void Gram_EveryPlace_MatchesGradientsOfSingleTasks(string deviceName, RepresentationPlace place, GateSharing sharing)
     {
         using Device device = Device.Open(deviceName);
@@ -135,12 +110,9 @@ public sealed class TrainingStepTests
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TowerInput, GateSharing.Shared)]
-    [InlineData(TestDevices.Cpu, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
-    [InlineData(TestDevices.Simt, RepresentationPlace.TrunkInput, GateSharing.PerTask)]
+    [DeviceData(RepresentationPlace.TowerInput, GateSharing.PerTask)]
+    [DeviceData(RepresentationPlace.TowerInput, GateSharing.Shared)]
+    [DeviceData(RepresentationPlace.TrunkInput, GateSharing.PerTask)]
     public void BackwardTrunk_Weights_ScaleEachTasksPartOfTheFeatureGradient(string deviceName, RepresentationPlace place, GateSharing sharing)
     {
         using Device device = Device.Open(deviceName);

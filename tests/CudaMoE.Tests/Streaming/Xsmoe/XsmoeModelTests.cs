@@ -12,16 +12,9 @@ namespace CudaMoE.Tests.Streaming.Xsmoe;
 /// <summary>The model against its equations in double precision, and what must hold whatever the numbers are.</summary>
 public sealed class XsmoeModelTests(ITestOutputHelper output)
 {
-    public static TheoryData<string, float> Cases => new()
-    {
-        { TestDevices.Cpu, 0 },
-        { TestDevices.Cpu, 0.3f },
-        { TestDevices.Simt, 0 },
-        { TestDevices.Simt, 0.3f },
-    };
-
     [Theory]
-    [MemberData(nameof(Cases))]
+    [DeviceData(0f)]
+    [DeviceData(0.3f)]
     public void LossAndGradients_RandomModel_MatchTheReferenceAndItsDifferences(string device, float dropout)
     {
         int seed = Environment.TickCount;
@@ -42,8 +35,7 @@ public sealed class XsmoeModelTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Score_AllItems_AreTheReferences(string device)
     {
         int seed = Environment.TickCount;
@@ -65,8 +57,7 @@ public sealed class XsmoeModelTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Gates_OfEveryItem_SumToOne(string device)
     {
         using Scene scene = new(device, Environment.TickCount, dropout: 0);
@@ -83,8 +74,7 @@ public sealed class XsmoeModelTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(TestDevices.Cpu)]
-    [InlineData(TestDevices.Simt)]
+    [DeviceData]
     public void Update_ManySteps_LeavesFrozenExpertsAndTheirGradientsBitForBit(string device)
     {
         int seed = Environment.TickCount;
@@ -145,10 +135,11 @@ public sealed class XsmoeModelTests(ITestOutputHelper output)
             Assert.All(ends, end => Assert.Equal(values, end[name]));
     }
 
-    [Fact]
-    public void Batch_OneUserOrOneItem_HasTheLossZero()
+    [Theory]
+    [DeviceData]
+    public void Batch_OneUserOrOneItem_HasTheLossZero(string device)
     {
-        using Scene scene = new(TestDevices.Cpu, Environment.TickCount, dropout: 0);
+        using Scene scene = new(device, Environment.TickCount, dropout: 0);
         SequenceSet one = SequenceSet.Of([new(0, 1), new(0, 2), new(0, 3)], scene.Shape.History);
         XsmoeBatch alone = XsmoeBatch.ForTraining(one, [0], scene.Shape.History, one.Popularity(Scene.Items), scene.Model.ScoreStride);
         Assert.Equal(0, scene.Model.Loss(alone, 1), 6);
