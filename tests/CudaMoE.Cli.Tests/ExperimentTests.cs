@@ -41,6 +41,8 @@ public sealed class ExperimentTests : IDisposable
         File.WriteAllText(Path.Combine(third, "model.json"), Description.DescriptionJson.Write(CellModel(Cells[1], "pcgrad")));
         DateTime kept = File.GetLastWriteTimeUtc(Path.Combine(CellFolder(Cells[0]), "cell.json"));
 
+        // What has nothing to do with the checkpoint costs nothing of what was trained.
+        Assert.Equal(ExitCodes.Environment, ToolProcess.RunHere("experiment", Path.Combine(_folder.Path, "experiment.json"), "--to", Path.Combine(_folder.Path, "experiments"), "--device", "cuda:99").ExitCode);
         ToolResult whole = Run(0, "--output", "json");
         Assert.Contains("1/6 single--equal--1: kept", whole.Error, StringComparison.Ordinal);
         Assert.Contains("3/6 shared--pc--1: completed", whole.Error, StringComparison.Ordinal);

@@ -7,8 +7,8 @@ using CudaMoE.Training;
 namespace CudaMoE.Cli.Experiments;
 
 /// <summary>
-/// Runs one cell in its folder. A finished cell is kept; one that was broken off goes on from its latest checkpoint, or starts anew where it has none; one whose model
-/// has changed since starts anew.
+/// Runs one cell in its folder. A finished cell is kept; one that was broken off goes on from its latest checkpoint, or starts anew where it has none or a damaged one; one
+/// whose model has changed since starts anew. What else is wrong, a device that is not there or data that cannot be read, ends the experiment and leaves the cell as it is.
 /// </summary>
 internal sealed class CellRunner(string folder, ExperimentCell cell, TrainerOptions options)
 {
@@ -63,24 +63,28 @@ internal sealed class CellRunner(string folder, ExperimentCell cell, TrainerOpti
     private TrainingResult Train(ITrainingObserver observer, Action<string> note, CancellationToken cancellation)
     {
         string runs = Path.Combine(folder, "runs");
-        if (Directory.Exists(runs))
-        {
-            if (Directory.GetDirectories(runs).Order().LastOrDefault() is { } last)
-            {
-                try
-                {
-                    return Trainer.Resume(last, options, observer, cancellation);
-                }
-                catch (CudaMoEException e) when (e is not NonFiniteException)
-                {
-                    note($"{cell.Name}: cannot go on ({e.Message}), starting anew");
-                }
-            }
+        string? last = Directory.Exists(runs) ? Directory.GetDirectories(runs).Order().LastOrDefault() : null;
+        if (last is not null && CanGoOn(last, note))
+            return Trainer.Resume(last, options, observer, cancellation);
+        return Trainer.Train(cell.Model, cell.ModelFolder, options with { RunsFolder = runs }, observer, cancellation);
+    }
 
-            Directory.Delete(runs, recursive: true);
+    private bool CanGoOn(string run, Action<string> note)
+    {
+        string checkpoints = Path.Combine(run, "checkpoints");
+        try
+        {
+            if (Directory.Exists(checkpoints) && new CheckpointStore(checkpoints).OpenLatest() is not null)
+                return true;
+        }
+        catch (CheckpointFormatException e)
+        {
+            note($"{cell.Name}: cannot go on ({e.Message}), starting anew; what was trained stays in {run}");
+            return false;
         }
 
-        return Trainer.Train(cell.Model, cell.ModelFolder, options with { RunsFolder = runs }, observer, cancellation);
+        Directory.Delete(run, recursive: true);
+        return false;
     }
 
     private CellResult Summarise(TrainingResult trained)

@@ -22,7 +22,32 @@ public sealed record SparseInput(string Name, string Table, int Rows, int Dimens
 /// <param name="Sparse">Embedded inputs, in the order of the features.</param>
 /// <param name="DenseWidth">Numbers of a sample: dense features and vectors in the order of the features.</param>
 /// <param name="Tasks">Labels of a sample.</param>
-public sealed record BatchLayout(IReadOnlyList<SparseInput> Sparse, int DenseWidth, int Tasks);
+public sealed record BatchLayout(IReadOnlyList<SparseInput> Sparse, int DenseWidth, int Tasks)
+{
+    /// <summary>Refuses a batch whose samples lie otherwise than those of this shape.</summary>
+    /// <exception cref="ArgumentException">Inputs, bags, width or tasks differ; the message says which.</exception>
+    internal void Require(BatchLayout batch)
+    {
+        if (ReferenceEquals(this, batch))
+            return;
+        if (batch.Sparse.Count != Sparse.Count || batch.DenseWidth != DenseWidth || batch.Tasks != Tasks)
+        {
+            throw new ArgumentException(
+                $"the batch has {batch.Sparse.Count} embedded inputs, {batch.DenseWidth} numbers and {batch.Tasks} labels a sample, not {Sparse.Count}, {DenseWidth} and {Tasks}; make it with the Layout of the data or the model",
+                nameof(batch));
+        }
+
+        for (int i = 0; i < Sparse.Count; i++)
+        {
+            if (batch.Sparse[i].MultiHot != Sparse[i].MultiHot)
+            {
+                throw new ArgumentException(
+                    $"input {i} of the batch has {(batch.Sparse[i].MultiHot ? "bags of ids" : "one id a sample")}, \"{Sparse[i].Name}\" has {(Sparse[i].MultiHot ? "bags of ids" : "one id a sample")}; make it with the Layout of the data or the model",
+                    nameof(batch));
+            }
+        }
+    }
+}
 
 /// <summary>
 /// Samples in native host memory, aligned to 64 bytes, reused from batch to batch. Not thread-safe; a batch is either with its loader
@@ -71,20 +96,30 @@ public sealed unsafe class Batch : IDisposable
     /// <summary>Most samples.</summary>
     public int Capacity { get; }
 
-    /// <summary>Samples now; the loader sets it.</summary>
-    public int Rows { get; set; }
+    /// <summary>Samples now, 0 to <see cref="Capacity"/>; the loader sets it.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">It is set to more or less.</exception>
+    public int Rows
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, Capacity);
+            field = value;
+        }
+    }
 
     /// <summary>Index of this batch within its epoch.</summary>
     public long Index { get; set; }
 
     /// <summary>Ids of input <paramref name="input"/>: one a sample, or those of all bags one after the other.</summary>
-    public Span<int> Ids(int input) => new(_ids[input], checked((int)(Layout.Sparse[input].MultiHot ? _idCounts[input] : Rows)));
+    public Span<int> Ids(int input) => new(IdsPointer(input), checked((int)IdCount(input)));
 
     /// <summary>Native pointer of <see cref="Ids"/>.</summary>
-    public int* IdsPointer(int input) => _ids[input];
+    public int* IdsPointer(int input) => Live()._ids[input];
 
     /// <summary>Start of each bag, [Rows + 1]; null for an input that is not multi-hot.</summary>
-    public int* OffsetsPointer(int input) => _offsets[input];
+    public int* OffsetsPointer(int input) => Live()._offsets[input];
 
     /// <summary>Number of ids of input <paramref name="input"/>.</summary>
     public long IdCount(int input) => Layout.Sparse[input].MultiHot ? _idCounts[input] : Rows;
@@ -93,28 +128,30 @@ public sealed unsafe class Batch : IDisposable
     /// grows.</summary>
     public void SetIdCount(int input, long count)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        Live();
         if (count > _idCapacity[input])
             ReserveIds(input, Math.Max(count, _idCapacity[input] * 2));
         _idCounts[input] = count;
     }
 
     /// <summary>[Rows, DenseWidth], row-major.</summary>
-    public Span<float> Dense => new(_dense, Rows * Layout.DenseWidth);
+    public Span<float> Dense => new(DensePointer, checked(Rows * Layout.DenseWidth));
 
     /// <summary>Native pointer of <see cref="Dense"/>.</summary>
-    public float* DensePointer => _dense;
+    public float* DensePointer => Live()._dense;
 
     /// <summary>Labels of task <paramref name="task"/>, [Rows]; NaN = missing. Multi-class labels are class indices.</summary>
-    public Span<float> Labels(int task) => new(_labels + ((long)task * Capacity), Rows);
+    public Span<float> Labels(int task) => new(LabelsPointer(task), Rows);
 
     /// <summary>Native pointer of <see cref="Labels"/>; tasks are <see cref="Capacity"/> elements apart.</summary>
-    public float* LabelsPointer(int task) => _labels + ((long)task * Capacity);
+    public float* LabelsPointer(int task) => Live()._labels + Task(task);
 
     /// <summary>Sample weights of task <paramref name="task"/>, [Rows]; 0 where its mask leaves the row out.</summary>
-    public Span<float> Weights(int task) => new(_weights + ((long)task * Capacity), Rows);
+    public Span<float> Weights(int task) => new(WeightsPointer(task), Rows);
 
     /// <summary>Native pointer of <see cref="Weights"/>; tasks are <see cref="Capacity"/> elements apart.</summary>
-    public float* WeightsPointer(int task) => _weights + ((long)task * Capacity);
+    public float* WeightsPointer(int task) => Live()._weights + Task(task);
 
     /// <summary>Whether a sample has a label of task <paramref name="task"/> that counts: not missing, with a weight above 0.</summary>
     public bool HasLabels(int task)
@@ -131,7 +168,7 @@ public sealed unsafe class Batch : IDisposable
     }
 
     /// <summary>Group of each sample for GAUC, [Rows]; 0 when the data has no group column.</summary>
-    public Span<int> Groups => new(_groups, Rows);
+    public Span<int> Groups => new(Live()._groups, Rows);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -143,6 +180,7 @@ public sealed unsafe class Batch : IDisposable
         {
             NativeMemory.AlignedFree(_ids[i]);
             NativeMemory.AlignedFree(_offsets[i]);
+            _ids[i] = _offsets[i] = null;
         }
 
         NativeMemory.AlignedFree(_dense);
@@ -151,6 +189,19 @@ public sealed unsafe class Batch : IDisposable
         NativeMemory.AlignedFree(_groups);
         _dense = _labels = _weights = null;
         _groups = null;
+    }
+
+    private Batch Live()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return this;
+    }
+
+    private long Task(int task)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(task);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(task, Layout.Tasks);
+        return (long)task * Capacity;
     }
 
     private static void* Allocate(long bytes) => NativeMemory.AlignedAlloc((nuint)Math.Max(bytes, 64), 64);

@@ -40,8 +40,10 @@ public sealed unsafe class DatasetSplit : IDisposable
     /// <summary>Copies rows into a batch, in the order given, on this thread.</summary>
     /// <param name="rows">Row numbers, 0 to Rows - 1; at most the batch's capacity.</param>
     /// <param name="batch">A batch of this layout.</param>
+    /// <exception cref="ArgumentException">The batch has another layout, or too few places.</exception>
     public void Gather(ReadOnlySpan<long> rows, Batch batch)
     {
+        Layout.Require(batch.Layout);
         if (rows.Length > batch.Capacity)
             throw new ArgumentException($"{rows.Length} rows do not fit a batch of {batch.Capacity}", nameof(rows));
         foreach (long row in rows)

@@ -36,6 +36,7 @@ public static class DescriptionJson
             Train = [.. data.Train.Select(Absolute)],
             Validation = [.. data.Validation.Select(Absolute)],
             Test = [.. data.Test.Select(Absolute)],
+            Graph = data.Graph is { } graph ? Absolute(graph) : null,
             Cache = Absolute(data.Cache ?? DefaultCacheFolder),
         };
 

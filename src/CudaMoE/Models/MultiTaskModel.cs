@@ -43,6 +43,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private bool _gramIsFresh;
     private Batch? _batch;
     private long _step;
+    private bool _disposed;
 
     /// <summary>Builds the model with freshly drawn weights.</summary>
     /// <param name="device">The device; it must outlive the model.</param>
@@ -329,6 +330,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private void Load(Batch batch, long step)
     {
+        ThrowIfDisposed();
+        Layout.Require(batch.Layout);
         if (batch.Rows > MaxRows)
             throw new ArgumentException($"the batch has {batch.Rows} rows; this model was built for at most {MaxRows}", nameof(batch));
         if (!_packed)
@@ -351,6 +354,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>[rows, outputs] logits of a task where the host can read them, valid until the next forward; waits for the device.</summary>
     public Tensor ReadLogits(int task)
     {
+        ThrowIfDisposed();
         long rows = _batch?.Rows ?? 0;
         return _joint?.HostLogits(task) is { } joint ? Logits(task) with { Pointer = (nint)joint.Read(rows) } : _towers.ReadLogits(task, rows);
     }
@@ -618,7 +622,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public Tensor? FeatureGradients => _input.Embedding.OutputGradient?.View(_batch?.Rows ?? 0);
 
     /// <inheritdoc/>
-    public void Dispose() => _context.Dispose();
+    public void Dispose()
+    {
+        _disposed = true;
+        _context.Dispose();
+    }
 
     /// <summary>What the towers read, [rows, width] or [rows, tasks * width].</summary>
     internal Tensor Representations => _trunk.Representation.View(_batch?.Rows ?? 0);
@@ -665,8 +673,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private static InvalidOperationException NoBatch() => new("Forward has not run");
 
+    private void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_disposed, this);
+
     private void RequireTraining()
     {
+        ThrowIfDisposed();
         if (!Training)
             throw new InvalidOperationException("the model was built without training");
     }

@@ -50,6 +50,21 @@ public sealed class RunFolder
         }
     }
 
+    /// <summary>Holds the run for this process until the result is disposed, so that no two write its log and checkpoints at once.</summary>
+    /// <exception cref="RunLogException">Another process trains in it, or the folder cannot be written.</exception>
+    internal FileStream Hold()
+    {
+        string path = System.IO.Path.Combine(Path, ".lock");
+        try
+        {
+            return new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new RunLogException($"cannot hold the run {Path}: {e.Message} If another process trains in it, wait until that ends, or stop it", e);
+        }
+    }
+
     // A folder with something in it takes the name of no other, so of two runs that begin at once one gets it; null for the other.
     private static RunFolder? Claim(string path)
     {

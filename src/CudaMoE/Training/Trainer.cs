@@ -49,6 +49,7 @@ public static class Trainer
 
         // All that can be wrong with the input has been seen: what is refused leaves no run behind.
         RunFolder folder = RunFolder.Create(options.RunsFolder, description.Name);
+        using FileStream held = folder.Hold();
         AtomicFile.Write(folder.ModelPath, Encoding.UTF8.GetBytes(DescriptionJson.Write(description)));
         using RunLog log = RunLog.Create(folder.MetricsPath);
         return new TrainingRun(description, dataset, device, model, folder, log, options, observer).Start(cancellation);
@@ -69,6 +70,7 @@ public static class Trainer
         options ??= new();
         observer ??= new SilentObserver();
         RunFolder folder = RunFolder.Open(runFolder);
+        using FileStream held = folder.Hold();
         CheckpointFolder checkpoint = new CheckpointStore(folder.CheckpointsPath, options.KeepCheckpoints).OpenLatest()
             ?? throw new CudaMoEException($"{runFolder} has no checkpoint to go on from; start the run anew");
         ModelDescription description = DescriptionJson.Load(checkpoint.ModelPath);

@@ -46,6 +46,15 @@ public sealed class MacroDescriptionTests
     }
 
     [Fact]
+    public void Parse_WithAFolder_GivesTheGraphAFullPath()
+    {
+        ModelDescription model = TestModels.Describe(Good, TestModels.BinaryTasks) with { Data = new() { Train = ["train.csv"], Graph = "shop.graph" } };
+        ModelDescription parsed = DescriptionJson.Parse(DescriptionJson.Write(model), "/data/shop");
+        Assert.Equal(Path.GetFullPath("/data/shop/shop.graph"), parsed.Data!.Graph);
+        Assert.Equal([Path.GetFullPath("/data/shop/train.csv")], parsed.Data.Train);
+    }
+
+    [Fact]
     public void Graph_IsOfMgoeModelsOnly()
     {
         DataDescription data = new() { Train = ["a.csv"] };

@@ -106,6 +106,40 @@ public sealed class ForwardCaptureTests
         Assert.Throws<ObjectDisposedException>(capture.Run);
     }
 
+    [Theory]
+    [DeviceData]
+    public void Model_AfterDispose_IsRefused(string spec)
+    {
+        using Device device = Device.Open(spec);
+        MultiTaskModel model = Build(device, "dense", training: true);
+        using Batch batch = new(Layout, MaxRows);
+        Fill(batch, 5, new(1));
+        model.Forward(batch);
+        model.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => model.Forward(batch));
+        Assert.Throws<ObjectDisposedException>(() => Predictions.Read(model, 0, new float[5]));
+        Assert.Throws<ObjectDisposedException>(model.BackwardTowers);
+        Assert.Throws<ObjectDisposedException>(() => model.Update(0.1f, 0.1f, 1));
+        model.Dispose();
+    }
+
+    [Theory]
+    [DeviceData]
+    public void Forward_OfABatchThatDoesNotFit_IsRefused(string spec)
+    {
+        using Device device = Device.Open(spec);
+        using MultiTaskModel model = Build(device, "dense", training: false);
+        foreach (BatchLayout other in new[] { Layout with { DenseWidth = 2 }, Layout with { Tasks = 1 }, Layout with { Sparse = [Layout.Sparse[0]] } })
+        {
+            using Batch batch = new(other, MaxRows) { Rows = 5 };
+            Assert.Throws<ArgumentException>(() => model.Forward(batch));
+        }
+
+        Batch disposed = new(Layout, MaxRows) { Rows = 5 };
+        disposed.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => model.Forward(disposed));
+    }
+
     private static MultiTaskModel Build(Device device, string kind, bool training)
     {
         IReadOnlyList<TaskDescription> tasks = kind == "given" ? TestModels.GivenTasks : TestModels.BinaryTasks;

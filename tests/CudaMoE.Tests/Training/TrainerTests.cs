@@ -184,6 +184,37 @@ public sealed class TrainerTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Resume_OfARunThatIsTrained_IsRefusedAndChangesNothing()
+    {
+        using TemporaryFolder folder = new();
+        TrainingFixture.WriteData(folder.Root);
+        ModelDescription description = TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Default) with { Epochs = 2 });
+        string? refused = null;
+        TrainingResult result = Trainer.Train(
+            description,
+            folder.Root,
+            TrainingFixture.Options(folder.Root, TestDevices.Default),
+            new StepWatcher(3, () =>
+            {
+                string run = Assert.Single(Directory.GetDirectories(Path.Combine(folder.Root, "runs")));
+                byte[] log = ReadShared(Path.Combine(run, "metrics.jsonl"));
+                refused = Assert.Throws<RunLogException>(() => Trainer.Resume(run, TrainingFixture.Options(folder.Root, TestDevices.Default))).Message;
+                Assert.Equal(log, ReadShared(Path.Combine(run, "metrics.jsonl")));
+            }));
+        Assert.Equal(RunStatus.Completed, result.Status);
+        Assert.Contains("another process trains in it", refused, StringComparison.Ordinal);
+        Assert.Equal(RunStatus.Completed, Trainer.Resume(result.RunFolder, TrainingFixture.Options(folder.Root, TestDevices.Default)).Status);
+
+        static byte[] ReadShared(string path)
+        {
+            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            byte[] bytes = new byte[file.Length];
+            file.ReadExactly(bytes);
+            return bytes;
+        }
+    }
+
+    [Fact]
     public void Resume_AlteredCheckpoint_IsRefused()
     {
         using TemporaryFolder folder = new();
