@@ -16,7 +16,7 @@ namespace cudamoe::test {
 inline std::vector<std::string> expert_device_specs(int cpu_threads) {
   const std::string spec = test_device_spec();
   if (spec == "cpu") return {"cpu:threads=" + std::to_string(cpu_threads)};
-  if (spec == "simt") return {"simt:arch=80", "simt:arch=86", "simt:arch=90"};
+  if (spec == "simt") return {"simt:exits=strict,arch=80", "simt:exits=strict,arch=86", "simt:exits=strict,arch=90"};
   return {spec};
 }
 

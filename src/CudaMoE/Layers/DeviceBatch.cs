@@ -143,7 +143,6 @@ internal sealed unsafe class DeviceBatch : IDisposable
             sequence?.Dispose();
         _features?.Dispose();
         _labels?.Dispose();
-        _copy?.Dispose();
     }
 
     private static long Aligned(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;

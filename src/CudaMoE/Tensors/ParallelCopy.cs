@@ -5,18 +5,19 @@ namespace CudaMoE.Tensors;
 /// nothing after its construction.
 /// </summary>
 /// <remarks>Not thread-safe.</remarks>
-internal sealed unsafe class ParallelCopy : IDisposable
+internal sealed unsafe class ParallelCopy
 {
     /// <summary>What a thread copies at a time, in about as long as it takes to wake one.</summary>
     private const long ChunkBytes = 512 << 10;
 
     private const int MostThreads = 16;
     private readonly Helper[] _helpers;
-    private readonly CountdownEvent _working = new(1);
+    private readonly object _finished = new();
     private byte* _source;
     private byte* _destination;
     private long _bytes;
-    private long _next;
+    private int _toTake;
+    private int _toFinish;
 
     public ParallelCopy()
     {
@@ -25,7 +26,7 @@ internal sealed unsafe class ParallelCopy : IDisposable
             _helpers[i] = new(this);
     }
 
-    /// <summary>Copies <paramref name="bytes"/>; the ranges may not overlap.</summary>
+    /// <summary>Copies <paramref name="bytes"/>; the ranges may not overlap. It waits for no thread that has not begun: where the pool has none, the caller copies all.</summary>
     public void Run(void* source, void* destination, long bytes)
     {
         int helpers = (int)Math.Min(_helpers.Length, (bytes / ChunkBytes) - 1);
@@ -35,39 +36,57 @@ internal sealed unsafe class ParallelCopy : IDisposable
             return;
         }
 
+        int chunks = checked((int)((bytes + ChunkBytes - 1) / ChunkBytes));
         _source = (byte*)source;
         _destination = (byte*)destination;
         _bytes = bytes;
-        _next = 0;
-        _working.Reset(helpers + 1);
+        _toFinish = chunks;
+        Volatile.Write(ref _toTake, chunks);
         for (int i = 0; i < helpers; i++)
-            ThreadPool.UnsafeQueueUserWorkItem(_helpers[i], preferLocal: false);
+            _helpers[i].Queue();
         CopyChunks();
-        _working.Signal();
-        _working.Wait();
+        lock (_finished)
+        {
+            while (Volatile.Read(ref _toFinish) != 0)
+                Monitor.Wait(_finished);
+        }
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => _working.Dispose();
-
+    // A chunk that was taken is of the copy that runs, which does not end before it is finished: a helper that comes late, even from an
+    // earlier copy, finds nothing to take or helps with this one.
     private void CopyChunks()
     {
         while (true)
         {
-            long begin = Interlocked.Add(ref _next, ChunkBytes) - ChunkBytes;
-            if (begin >= _bytes)
+            int left = Volatile.Read(ref _toTake);
+            if (left == 0)
                 return;
+            if (Interlocked.CompareExchange(ref _toTake, left - 1, left) != left)
+                continue;
+            long begin = (left - 1) * ChunkBytes;
             long bytes = Math.Min(ChunkBytes, _bytes - begin);
             Buffer.MemoryCopy(_source + begin, _destination + begin, bytes, bytes);
+            if (Interlocked.Decrement(ref _toFinish) != 0)
+                continue;
+            lock (_finished)
+                Monitor.Pulse(_finished);
         }
     }
 
     private sealed class Helper(ParallelCopy copy) : IThreadPoolWorkItem
     {
+        private int _queued;
+
+        public void Queue()
+        {
+            if (Interlocked.Exchange(ref _queued, 1) == 0)
+                ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+
         public void Execute()
         {
+            Volatile.Write(ref _queued, 0);
             copy.CopyChunks();
-            copy._working.Signal();
         }
     }
 }

@@ -15,7 +15,7 @@ public sealed unsafe class ParallelCopyTests
     {
         byte[] source = new byte[bytes], destination = new byte[bytes + 2];
         new Random(bytes).NextBytes(source);
-        using ParallelCopy copy = new();
+        ParallelCopy copy = new();
         for (int i = 0; i < 3; i++)
         {
             Array.Fill(destination, (byte)0xCD);
@@ -24,6 +24,57 @@ public sealed unsafe class ParallelCopyTests
             Assert.True(source.AsSpan().SequenceEqual(destination.AsSpan(1, bytes)));
             Assert.Equal(0xCD, destination[0]);
             Assert.Equal(0xCD, destination[^1]);
+        }
+    }
+
+    [Fact]
+    public void Run_ManyTimesOfSizesThatChange_CopiesEachWhole()
+    {
+        const int Most = 8 << 20;
+        byte[] source = new byte[Most], destination = new byte[Most];
+        ParallelCopy copy = new();
+        Random random = new(4);
+        for (int i = 0; i < 300; i++)
+        {
+            int bytes = random.Next(2 << 20, Most);
+            source.AsSpan(0, bytes).Fill((byte)i);
+            source[bytes - 1] = (byte)~i;
+            destination.AsSpan(0, bytes).Clear();
+            fixed (byte* from = source, to = destination)
+                copy.Run(from, to, bytes);
+            Assert.True(source.AsSpan(0, bytes).SequenceEqual(destination.AsSpan(0, bytes)), $"copy {i} of {bytes} bytes");
+        }
+    }
+
+    [Fact]
+    public void Run_WhenThePoolHasNoThread_CopiesOnTheCallers()
+    {
+        byte[] source = new byte[8 << 20], destination = new byte[8 << 20];
+        new Random(1).NextBytes(source);
+        using ManualResetEventSlim release = new();
+        int blocked = 0;
+        try
+        {
+            // More items than the pool will have threads for in the time of a copy.
+            for (int i = 0; i < 4 * Environment.ProcessorCount; i++)
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(
+                    _ =>
+                    {
+                        Interlocked.Increment(ref blocked);
+                        release.Wait();
+                    },
+                    null);
+            }
+
+            SpinWait.SpinUntil(() => Volatile.Read(ref blocked) >= Environment.ProcessorCount, TimeSpan.FromSeconds(30));
+            fixed (byte* from = source, to = destination)
+                new ParallelCopy().Run(from, to, source.Length);
+            Assert.True(source.AsSpan().SequenceEqual(destination));
+        }
+        finally
+        {
+            release.Set();
         }
     }
 }
