@@ -31,14 +31,27 @@ internal static class BalancedModel
     /// <summary>Once warm, a step allocates no managed memory.</summary>
     public static void CheckNoManagedMemory(MultiTaskModel model, Batch batch, string deviceName)
     {
+        const int Windows = 3;
         int steps = deviceName == TestDevices.Simt ? 2 * LayerContext.StepsAhead : 50;
-        TrainingStep step = new(model, 2 * steps);
-        for (int i = 1; i <= steps; i++)
-            step.Run(batch, i);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = steps + 1; i <= 2 * steps; i++)
-            step.Run(batch, i);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        TrainingStep step = new(model, (Windows + 1) * steps);
+        long done = 0;
+        Run();
+        // The runtime may allocate for the thread once, when it compiles code anew; a step that allocates does so in every window.
+        long allocated = long.MaxValue;
+        for (int window = 0; window < Windows && allocated != 0; window++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            Run();
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        }
+
+        Assert.Equal(0, allocated);
+
+        void Run()
+        {
+            for (int i = 0; i < steps; i++)
+                step.Run(batch, ++done);
+        }
     }
 
     public static void Forward(MultiTaskModel model, Batch batch)
