@@ -33,6 +33,8 @@ app.MapHealthChecks("/health");
 app.MapGet("/columns", (Predictor predictor) => new { predictor.Checkpoint, predictor.Columns, Tasks = predictor.Tasks.Select(task => new { task.Description.Name, Type = task.Description.Type.ToString(), task.Classes }) });
 app.MapPost("/predict", async (PredictRequest request, Predictor predictor, CancellationToken cancellation) =>
 {
+    if (request.Rows is null)
+        return Results.Problem("rows is missing: send {\"rows\": [{ ... }]}", statusCode: StatusCodes.Status400BadRequest);
     try
     {
         FeatureRow[] rows = new FeatureRow[request.Rows.Length];
@@ -53,4 +55,4 @@ app.MapPost("/predict", async (PredictRequest request, Predictor predictor, Canc
 app.Run();
 return 0;
 
-internal sealed record PredictRequest(JsonElement[] Rows);
+internal sealed record PredictRequest(JsonElement[]? Rows);

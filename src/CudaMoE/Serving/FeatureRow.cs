@@ -44,9 +44,10 @@ public sealed class FeatureRow : IFieldSource
             throw new DataException($"a row is a JSON object of columns and their values, not {Kind(row)}");
         foreach (JsonProperty property in row.EnumerateObject())
         {
-            this[property.Name] = property.Value.ValueKind == JsonValueKind.Array
-                ? FeatureValue.Of(property.Value.EnumerateArray().Select(value => Text(property.Name, value) ?? ""))
-                : Text(property.Name, property.Value);
+            string column = Unescaped(() => property.Name, "the name of a column");
+            this[column] = property.Value.ValueKind == JsonValueKind.Array
+                ? FeatureValue.Of(property.Value.EnumerateArray().Select(value => Text(column, value) ?? ""))
+                : Text(column, property.Value);
         }
     }
 
@@ -75,6 +76,8 @@ public sealed class FeatureRow : IFieldSource
             ?? throw new DataException($"column \"{Columns.Names[place]}\": it takes a single value, not a list of {values.Count}");
         foreach (string value in values)
         {
+            if (value is null)
+                throw new DataException($"column \"{Columns.Names[place]}\": a value of the list is null; leave it out");
             if (value.Contains(separator, StringComparison.Ordinal))
                 throw new DataException($"column \"{Columns.Names[place]}\": the value \"{value}\" holds '{separator}', which separates values in the training files");
         }
@@ -84,13 +87,26 @@ public sealed class FeatureRow : IFieldSource
 
     private static string? Text(string column, JsonElement value) => value.ValueKind switch
     {
-        JsonValueKind.String => value.GetString(),
+        JsonValueKind.String => Unescaped(value.GetString, $"column \"{column}\": a text"),
         JsonValueKind.Number => value.GetRawText(),
         JsonValueKind.True => "1",
         JsonValueKind.False => "0",
         JsonValueKind.Null => null,
         _ => throw new DataException($"column \"{column}\": a value is a text, a number, true, false, null or an array of these, not {Kind(value)}"),
     };
+
+    // JSON may escape what no text can hold.
+    private static string Unescaped(Func<string?> text, string what)
+    {
+        try
+        {
+            return text() ?? "";
+        }
+        catch (InvalidOperationException error)
+        {
+            throw new DataException($"{what} holds half of a surrogate pair, which is no character; send whole characters", error);
+        }
+    }
 
     private static string Kind(JsonElement value) => value.ValueKind switch
     {

@@ -99,19 +99,24 @@ public sealed class Predictor : IDisposable
     /// <exception cref="ObjectDisposedException">The predictor was disposed before the rows ran.</exception>
     public async Task<IReadOnlyList<Prediction>> PredictAsync(IReadOnlyList<FeatureRow> rows, CancellationToken cancellation = default)
     {
+        ArgumentNullException.ThrowIfNull(rows);
         ObjectDisposedException.ThrowIf(_disposed != 0, this);
-        foreach (FeatureRow row in rows)
+        // The caller's list may change when this has returned to it.
+        FeatureRow[] own = [.. rows];
+        foreach (FeatureRow? row in own)
         {
+            if (row is null)
+                throw new ArgumentException("a row is null", nameof(rows));
             if (row.Columns != _columns)
                 throw new ArgumentException("a row was made by another predictor; call NewRow of this one", nameof(rows));
         }
 
-        if (rows.Count == 0)
+        if (own.Length == 0)
             return [];
-        int places = Math.Min(rows.Count, _options.MaxQueuedRows);
+        int places = Math.Min(own.Length, _options.MaxQueuedRows);
         await TakeRoom(places, cancellation).ConfigureAwait(false);
-        Request request = new(rows, cancellation);
-        PredictorMetrics.Waiting.Add(rows.Count);
+        Request request = new(own, cancellation);
+        PredictorMetrics.Waiting(own.Length);
         try
         {
             ObjectDisposedException.ThrowIf(!_requests.Writer.TryWrite(request), this);
@@ -119,12 +124,12 @@ public sealed class Predictor : IDisposable
         }
         catch
         {
-            PredictorMetrics.Failed.Add(1);
+            PredictorMetrics.Failed();
             throw;
         }
         finally
         {
-            PredictorMetrics.Waiting.Add(-rows.Count);
+            PredictorMetrics.Waiting(-own.Length);
             _room.Release(places);
         }
     }
@@ -178,9 +183,9 @@ public sealed class Predictor : IDisposable
                     request.Completion.TrySetException(new ObjectDisposedException(nameof(Predictor)));
                 else if (request.Cancellation.IsCancellationRequested)
                     request.Completion.TrySetCanceled(request.Cancellation);
-                while (_running.Count < _options.MaxBatch && next < request.Rows.Count && !request.Completion.Task.IsCompleted)
+                while (_running.Count < _options.MaxBatch && next < request.Rows.Length && !request.Completion.Task.IsCompleted)
                     _running.Add((request, next++));
-                if (next == request.Rows.Count || request.Completion.Task.IsCompleted)
+                if (next == request.Rows.Length || request.Completion.Task.IsCompleted)
                     (request, next) = (null, 0);
             }
 
@@ -211,9 +216,7 @@ public sealed class Predictor : IDisposable
             return;
         }
 
-        PredictorMetrics.Rows.Add(batch.Rows);
-        PredictorMetrics.BatchRows.Record(batch.Rows);
-        PredictorMetrics.BatchDuration.Record(Stopwatch.GetElapsedTime(started).TotalSeconds);
+        PredictorMetrics.Pass(batch.Rows, Stopwatch.GetElapsedTime(started));
     }
 
     // A row that is wrong fails its request alone; the others of the batch run.
@@ -232,7 +235,7 @@ public sealed class Predictor : IDisposable
             }
             catch (DataException error)
             {
-                request.Completion.TrySetException(request.Rows.Count == 1 ? error : new DataException($"row {row + 1} of {request.Rows.Count}: {error.Message}", error));
+                request.Completion.TrySetException(request.Rows.Length == 1 ? error : new DataException($"row {row + 1} of {request.Rows.Length}: {error.Message}", error));
                 continue;
             }
 
@@ -279,12 +282,12 @@ public sealed class Predictor : IDisposable
     }
 
     /// <summary>Rows that were asked for together.</summary>
-    private sealed class Request(IReadOnlyList<FeatureRow> rows, CancellationToken cancellation)
+    private sealed class Request(FeatureRow[] rows, CancellationToken cancellation)
     {
-        private readonly Prediction[] _predictions = new Prediction[rows.Count];
-        private int _left = rows.Count;
+        private readonly Prediction[] _predictions = new Prediction[rows.Length];
+        private int _left = rows.Length;
 
-        public IReadOnlyList<FeatureRow> Rows { get; } = rows;
+        public FeatureRow[] Rows { get; } = rows;
 
         public CancellationToken Cancellation { get; } = cancellation;
 

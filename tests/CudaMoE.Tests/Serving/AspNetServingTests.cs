@@ -43,6 +43,8 @@ public sealed class AspNetServingTests : IDisposable
 
             HttpResponseMessage refused = await client.PostAsJsonAsync("predict", new { rows = new object[] { new { user = "u3" } } });
             Assert.Equal(HttpStatusCode.BadRequest, refused.StatusCode);
+            foreach (string body in new[] { "{}", "{\"rows\": null}", "{\"rows\": [{\"user\": \"\\ud800\"}]}" })
+                Assert.Equal(HttpStatusCode.BadRequest, (await client.PostAsync("predict", new StringContent(body, System.Text.Encoding.UTF8, "application/json"))).StatusCode);
             Assert.Contains("the row has no value for", (await refused.Content.ReadFromJsonAsync<JsonElement>()).GetProperty("detail").GetString()!, StringComparison.Ordinal);
         }
         finally

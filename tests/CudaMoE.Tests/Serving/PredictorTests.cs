@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using System.Text.Json;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
@@ -151,6 +152,12 @@ public sealed class PredictorTests : IDisposable
             Assert.Throws<DataException>(() => row["tags"] = new[] { "a|b" }).Message);
         Assert.Equal("a row is a JSON object of columns and their values, not an array", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("[]").RootElement)).Message);
         Assert.Contains("not an object", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("""{"age": {}}""").RootElement)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("column \"user\": a text holds half of a surrogate pair", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("""{"user": "\ud800"}""").RootElement)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("column \"tags\": a text holds half of a surrogate pair", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("""{"tags": ["\udc00"]}""").RootElement)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("the name of a column holds half", Assert.Throws<DataException>(() => row.Set(JsonDocument.Parse("""{"\ud800": 1}""").RootElement)).Message, StringComparison.Ordinal);
+        Assert.Equal("column \"tags\": a value of the list is null; leave it out", Assert.Throws<DataException>(() => row["tags"] = new string[] { null! }).Message);
+        await Assert.ThrowsAsync<ArgumentNullException>(() => predictor.PredictAsync((IReadOnlyList<FeatureRow>)null!));
+        await Assert.ThrowsAsync<ArgumentException>(() => predictor.PredictAsync([null!]));
         row["user"] = "u1";
         Assert.Equal(
             "the row has no value for \"tags\", \"age\"; null says that a value is not known",
@@ -158,6 +165,50 @@ public sealed class PredictorTests : IDisposable
         using Predictor other = Predictor.Open(predictor.Checkpoint, new() { Device = device });
         await Assert.ThrowsAsync<ArgumentException>(() => other.PredictAsync(row));
         Assert.Empty(await predictor.PredictAsync([]));
+    }
+
+    /// <summary>A caller's list may shrink when the call has returned to it.</summary>
+    [Fact]
+    public async Task PredictAsync_OfAListThatChanges_AnswersWhatItHeld()
+    {
+        using Predictor predictor = Predictor.Open(Train(TestDevices.Default), new() { Device = TestDevices.Default, MaxBatch = 1 });
+        string[][] rows = Rows();
+        List<FeatureRow> list = [.. Enumerable.Range(0, 200).Select(i => Fill(predictor, rows[i % rows.Length]))];
+        Task<IReadOnlyList<Prediction>> called = predictor.PredictAsync(list);
+        list.RemoveRange(1, list.Count - 1);
+        Assert.Equal(200, (await called.WaitAsync(TimeSpan.FromMinutes(2))).Count);
+        await predictor.PredictAsync(list).WaitAsync(TimeSpan.FromMinutes(2));
+    }
+
+    /// <summary>Listeners of the metrics are other code: what they throw harms no request.</summary>
+    [Fact]
+    public async Task PredictAsync_BesideAListenerThatThrows_Answers()
+    {
+        using Predictor predictor = Predictor.Open(Train(TestDevices.Default), new() { Device = TestDevices.Default, MaxQueuedRows = 2 });
+        FeatureRow row = Fill(predictor, Rows()[0]);
+        Prediction quiet = await predictor.PredictAsync(row);
+        int told = 0;
+        using MeterListener listener = new()
+        {
+            InstrumentPublished = (instrument, own) =>
+            {
+                if (instrument.Meter.Name == "CudaMoE.Serving")
+                    own.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((_, _, _, _) => Throw());
+        listener.SetMeasurementEventCallback<int>((_, _, _, _) => Throw());
+        listener.SetMeasurementEventCallback<double>((_, _, _, _) => Throw());
+        listener.Start();
+        for (int i = 0; i < 5; i++)
+            Assert.Equal(quiet.Select(task => task.Value), (await predictor.PredictAsync([row, row]).WaitAsync(TimeSpan.FromMinutes(2)))[1].Select(task => task.Value));
+        Assert.True(Volatile.Read(ref told) >= 10);
+
+        void Throw()
+        {
+            Interlocked.Increment(ref told);
+            throw new InvalidOperationException("a listener's defect");
+        }
     }
 
     [Theory]
