@@ -12,6 +12,7 @@ internal sealed unsafe class ParallelCopy
 
     private const int MostThreads = 16;
     private readonly Helper[] _helpers;
+    private readonly Action<IThreadPoolWorkItem> _queue;
     private readonly object _finished = new();
     private byte* _source;
     private byte* _destination;
@@ -19,9 +20,12 @@ internal sealed unsafe class ParallelCopy
     private int _toTake;
     private int _toFinish;
 
-    public ParallelCopy()
+    /// <param name="queue">Has an item run on another thread, some time; null = the thread pool does.</param>
+    /// <param name="helpers">Most threads beside the caller's; null = by the processors.</param>
+    public ParallelCopy(Action<IThreadPoolWorkItem>? queue = null, int? helpers = null)
     {
-        _helpers = new Helper[Math.Min(Environment.ProcessorCount, MostThreads) - 1];
+        _queue = queue ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
+        _helpers = new Helper[helpers ?? (Math.Min(Environment.ProcessorCount, MostThreads) - 1)];
         for (int i = 0; i < _helpers.Length; i++)
             _helpers[i] = new(this);
     }
@@ -80,7 +84,7 @@ internal sealed unsafe class ParallelCopy
         public void Queue()
         {
             if (Interlocked.Exchange(ref _queued, 1) == 0)
-                ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+                copy._queue(this);
         }
 
         public void Execute()
