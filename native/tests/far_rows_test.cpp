@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <utility>
 
 #include "gemm/problem.h"
 #include "support/sparse_memory.h"
@@ -138,31 +139,32 @@ Args sized() {
   return args;
 }
 
+// What layer and RMS norm have in common.
+template <class Forward, class Backward>
+std::pair<Forward, Backward> norm_calls(Layout& layout) {
+  constexpr int64_t kWidth = 36;
+  auto forward = sized<Forward>();
+  auto backward = sized<Backward>();
+  forward.epsilon = 1e-5f;
+  forward.rows = backward.rows = kRows;
+  forward.width = backward.width = kWidth;
+  forward.x = backward.x = layout.input(kWidth);
+  forward.gamma = backward.gamma = layout.numbers(kWidth);
+  forward.y = layout.output(kWidth);
+  backward.dy = layout.input(kWidth);
+  backward.dx = layout.output(kWidth);
+  backward.dgamma = layout.output_vector(kWidth);
+  forward.x_row_stride = forward.y_row_stride = backward.x_row_stride = backward.dy_row_stride = backward.dx_row_stride = layout.stride();
+  return {forward, backward};
+}
+
 TEST(LayerNorm, RowsFarApart) {
   expect_same_bits(1, [](Layout& layout) {
-    auto forward = sized<cudamoe_layer_norm_forward_args>();
-    forward.epsilon = 1e-5f;
-    forward.rows = kRows;
-    forward.width = 36;
-    forward.x = layout.input(36);
-    forward.gamma = layout.numbers(36);
-    forward.y = layout.output(36);
-    forward.x_row_stride = forward.y_row_stride = layout.stride();
-    forward.mean = layout.output_vector(kRows);
-    forward.reciprocal_deviation = layout.output_vector(kRows);
-    auto backward = sized<cudamoe_layer_norm_backward_args>();
-    backward.rows = kRows;
-    backward.width = 36;
-    backward.x = forward.x;
-    backward.gamma = forward.gamma;
-    backward.mean = forward.mean;
-    backward.reciprocal_deviation = forward.reciprocal_deviation;
-    backward.dy = layout.input(36);
-    backward.dx = layout.output(36);
-    backward.x_row_stride = backward.dy_row_stride = backward.dx_row_stride = layout.stride();
-    backward.dgamma = layout.output_vector(36);
-    backward.dbeta = layout.output_vector(36);
-    return [&layout, forward, backward]() mutable {
+    auto [forward, backward] = norm_calls<cudamoe_layer_norm_forward_args, cudamoe_layer_norm_backward_args>(layout);
+    backward.mean = forward.mean = layout.output_vector(kRows);
+    backward.reciprocal_deviation = forward.reciprocal_deviation = layout.output_vector(kRows);
+    backward.dbeta = layout.output_vector(backward.width);
+    return [&layout, forward = forward, backward = backward]() mutable {
       layout.run(forward, cudamoe_layer_norm_forward);
       layout.run(backward, cudamoe_layer_norm_backward_workspace, cudamoe_layer_norm_backward);
     };
@@ -171,26 +173,9 @@ TEST(LayerNorm, RowsFarApart) {
 
 TEST(RmsNorm, RowsFarApart) {
   expect_same_bits(2, [](Layout& layout) {
-    auto forward = sized<cudamoe_rms_norm_forward_args>();
-    forward.epsilon = 1e-5f;
-    forward.rows = kRows;
-    forward.width = 36;
-    forward.x = layout.input(36);
-    forward.gamma = layout.numbers(36);
-    forward.y = layout.output(36);
-    forward.x_row_stride = forward.y_row_stride = layout.stride();
-    forward.reciprocal = layout.output_vector(kRows);
-    auto backward = sized<cudamoe_rms_norm_backward_args>();
-    backward.rows = kRows;
-    backward.width = 36;
-    backward.x = forward.x;
-    backward.gamma = forward.gamma;
-    backward.reciprocal = forward.reciprocal;
-    backward.dy = layout.input(36);
-    backward.dx = layout.output(36);
-    backward.x_row_stride = backward.dy_row_stride = backward.dx_row_stride = layout.stride();
-    backward.dgamma = layout.output_vector(36);
-    return [&layout, forward, backward]() mutable {
+    auto [forward, backward] = norm_calls<cudamoe_rms_norm_forward_args, cudamoe_rms_norm_backward_args>(layout);
+    backward.reciprocal = forward.reciprocal = layout.output_vector(kRows);
+    return [&layout, forward = forward, backward = backward]() mutable {
       layout.run(forward, cudamoe_rms_norm_forward);
       layout.run(backward, cudamoe_rms_norm_backward_workspace, cudamoe_rms_norm_backward);
     };
@@ -441,21 +426,27 @@ TEST(ExpertForward, RowsFarApart) {
   }
 }
 
-TEST(CombineBackward, RowsFarApart) {
+TEST(Combine, RowsFarApart) {
   expect_same_bits(11, [](Layout& layout) {
-    auto args = sized<cudamoe_combine_backward_args>();
-    args.tasks = 1;
-    args.rows = kRows;
-    args.width = 4;
-    args.choices = 3;
-    args.gates = layout.numbers(kRows * 3);
-    args.expert = layout.input(12);
-    args.expert_stride = args.dexpert_stride = 4;
-    args.dy = layout.input(4);
-    args.dexpert = layout.output(12);
-    args.expert_row_stride = args.dexpert_row_stride = args.dy_row_stride = layout.stride();
-    args.dgates = layout.output_vector(kRows * 3);
-    return [&layout, args]() mutable { layout.run(args, cudamoe_combine_backward_workspace, cudamoe_combine_backward); };
+    auto forward = sized<cudamoe_combine_forward_args>();
+    auto backward = sized<cudamoe_combine_backward_args>();
+    forward.tasks = backward.tasks = 1;
+    forward.rows = backward.rows = kRows;
+    forward.width = backward.width = 4;
+    forward.choices = backward.choices = 3;
+    forward.gates = backward.gates = layout.numbers(kRows * 3);
+    forward.expert = backward.expert = layout.input(12);
+    forward.expert_stride = backward.expert_stride = backward.dexpert_stride = 4;
+    forward.y = layout.output(4);
+    backward.dy = layout.input(4);
+    backward.dexpert = layout.output(12);
+    backward.dgates = layout.output_vector(kRows * 3);
+    forward.expert_row_stride = forward.y_row_stride = backward.expert_row_stride = backward.dy_row_stride = backward.dexpert_row_stride =
+        layout.stride();
+    return [&layout, forward, backward]() mutable {
+      layout.run(forward, cudamoe_combine_forward);
+      layout.run(backward, cudamoe_combine_backward_workspace, cudamoe_combine_backward);
+    };
   });
 }
 

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 
 #include "support/buffer.h"
@@ -519,33 +518,6 @@ TEST(Combine, SameBitsForAnyOrder) {
 }
 
 // Rows 2^31 bytes apart need 64-bit addressing; only the pages that hold rows are touched.
-TEST(Combine, RowsFarApart) {
-  TestDevice device;
-  if (!test_device_reaches_host_memory()) GTEST_SKIP() << "memory of that size is the host's only";
-  const int64_t stride = (int64_t{1} << 29) + 5;
-  auto* expert = static_cast<float*>(std::calloc(2 * stride + 4, sizeof(float)));
-  if (expert == nullptr) GTEST_SKIP() << "no address space for rows that far apart";
-  for (int64_t b = 0; b < 3; ++b) {
-    for (int64_t j = 0; j < 4; ++j) expert[b * stride + j] = static_cast<float>(10 * b + j);
-  }
-  const Buffer<float> gates(device, {1, 2, 3, 4, 5, 6}), y(device, 6);
-  cudamoe_combine_forward_args f{};
-  f.struct_size = sizeof f;
-  f.tasks = 1;
-  f.rows = 3;
-  f.width = 2;
-  f.choices = 2;
-  f.gates = gates.data();
-  f.expert = expert;
-  f.expert_row_stride = stride;
-  f.expert_stride = 2;
-  f.y = y.data();
-  f.y_row_stride = 2;
-  CUDAMOE_EXPECT_OK(cudamoe_combine_forward(device.stream(), &f));
-  EXPECT_EQ(y.get(), (std::vector<float>{4, 7, 30 + 4 * 12, 33 + 4 * 13, 100 + 6 * 22, 105 + 6 * 23}));
-  std::free(expert);
-}
-
 TEST(Combine, ForwardRefusesBadArguments) {
   TestDevice device;
   const Buffer<float> data(device, std::vector<float>(1024, 0.0f));

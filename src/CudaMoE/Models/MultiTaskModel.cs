@@ -360,7 +360,11 @@ public sealed unsafe class MultiTaskModel : IDisposable
     }
 
     /// <summary>As <see cref="ReadLogits"/>, of the task's own tower: for a task with a given one, of the probability where that one is the case.</summary>
-    public Tensor ReadTowerLogits(int task) => _towers.ReadLogits(task, _batch?.Rows ?? 0);
+    public Tensor ReadTowerLogits(int task)
+    {
+        ThrowIfDisposed();
+        return _towers.ReadLogits(task, _batch?.Rows ?? 0);
+    }
 
     /// <summary>[rows, outputs] logits of a task in device memory, valid until the next forward.</summary>
     public Tensor Logits(int task) => OutputLogits[task].View(_batch?.Rows ?? 0);
@@ -368,6 +372,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Losses of the last forward, and in training their gradients on the logits, with those of the penalty of a chain of tasks.</summary>
     public void ComputeLosses()
     {
+        ThrowIfDisposed();
         LoadLabels(_batch ?? throw NoBatch());
         RunLosses();
         _loss.Keep();

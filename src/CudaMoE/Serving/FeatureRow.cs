@@ -44,7 +44,7 @@ public sealed class FeatureRow : IFieldSource
             throw new DataException($"a row is a JSON object of columns and their values, not {Kind(row)}");
         foreach (JsonProperty property in row.EnumerateObject())
         {
-            string column = Unescaped(() => property.Name, "the name of a column");
+            string column = Name(property);
             this[column] = property.Value.ValueKind == JsonValueKind.Array
                 ? FeatureValue.Of(property.Value.EnumerateArray().Select(value => Text(column, value) ?? ""))
                 : Text(column, property.Value);
@@ -87,7 +87,7 @@ public sealed class FeatureRow : IFieldSource
 
     private static string? Text(string column, JsonElement value) => value.ValueKind switch
     {
-        JsonValueKind.String => Unescaped(value.GetString, $"column \"{column}\": a text"),
+        JsonValueKind.String => String(column, value),
         JsonValueKind.Number => value.GetRawText(),
         JsonValueKind.True => "1",
         JsonValueKind.False => "0",
@@ -96,17 +96,32 @@ public sealed class FeatureRow : IFieldSource
     };
 
     // JSON may escape what no text can hold.
-    private static string Unescaped(Func<string?> text, string what)
+    private static string Name(JsonProperty property)
     {
         try
         {
-            return text() ?? "";
+            return property.Name;
         }
         catch (InvalidOperationException error)
         {
-            throw new DataException($"{what} holds half of a surrogate pair, which is no character; send whole characters", error);
+            throw HalfACharacter("the name of a column", error);
         }
     }
+
+    private static string? String(string column, JsonElement value)
+    {
+        try
+        {
+            return value.GetString();
+        }
+        catch (InvalidOperationException error)
+        {
+            throw HalfACharacter($"column \"{column}\": a text", error);
+        }
+    }
+
+    private static DataException HalfACharacter(string what, InvalidOperationException error) =>
+        new($"{what} holds half of a surrogate pair, which is no character; send whole characters", error);
 
     private static string Kind(JsonElement value) => value.ValueKind switch
     {

@@ -92,9 +92,10 @@ public sealed class Predictor : IDisposable
     public async Task<Prediction> PredictAsync(FeatureRow row, CancellationToken cancellation = default) => (await PredictAsync([row], cancellation).ConfigureAwait(false))[0];
 
     /// <summary>Predicts all tasks of several rows.</summary>
-    /// <param name="rows">Rows that <see cref="NewRow"/> of this predictor made, each with a value for every column. One that is wrong fails all.</param>
+    /// <param name="rows">Rows that <see cref="NewRow"/> of this predictor made, each with a value for every column. One that is wrong fails all. The list may change when the call has returned; the rows may not before they are answered.</param>
     /// <param name="cancellation">Ends the wait; rows that run already are not called back.</param>
     /// <returns>A prediction a row, in the order of the rows.</returns>
+    /// <exception cref="ArgumentException">The list or a row is null, or a row was made by another predictor.</exception>
     /// <exception cref="DataException">A value is missing or breaks a rule; the message names the row where there are several.</exception>
     /// <exception cref="ObjectDisposedException">The predictor was disposed before the rows ran.</exception>
     public async Task<IReadOnlyList<Prediction>> PredictAsync(IReadOnlyList<FeatureRow> rows, CancellationToken cancellation = default)

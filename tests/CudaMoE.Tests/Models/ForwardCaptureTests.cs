@@ -118,6 +118,8 @@ public sealed class ForwardCaptureTests
         model.Dispose();
         Assert.Throws<ObjectDisposedException>(() => model.Forward(batch));
         Assert.Throws<ObjectDisposedException>(() => Predictions.Read(model, 0, new float[5]));
+        Assert.Throws<ObjectDisposedException>(() => model.ReadTowerLogits(0));
+        Assert.Throws<ObjectDisposedException>(model.ComputeLosses);
         Assert.Throws<ObjectDisposedException>(model.BackwardTowers);
         Assert.Throws<ObjectDisposedException>(() => model.Update(0.1f, 0.1f, 1));
         model.Dispose();
