@@ -66,9 +66,10 @@ class ArgumentMaker {
         for (int64_t i = 0; i < field.bytes; ++i) at[i] = static_cast<unsigned char>(random_.next());
       } else if (field.type == "float") {
         store(at, number());
-      } else if (field.type == "int32_t") {
+      } else if (field.bytes == sizeof(int32_t)) {
         store(at, is_host_count(field.name) ? static_cast<int32_t>(random_.integer(-1, kHostStructs)) : integer32());
       } else {
+        ASSERT_EQ(field.bytes, static_cast<int64_t>(sizeof(int64_t))) << field.name << ": a field of a size that is not drawn here";
         store(at, field.name == "workspace_bytes" || field.name == "packed_bytes" ? memory_size() : integer64());
       }
     }
