@@ -65,10 +65,34 @@ internal sealed class MgoeReference(
         return [.. z.Select(v => Math.Exp(v - max) / sum)];
     }
 
-    private static double[] Mix(double[] weights, double[][] rows) =>
-        [.. Enumerable.Range(0, rows[0].Length).Select(j => weights.Select((w, k) => w * rows[k][j]).Sum())];
+    private static double[] Mix(double[] weights, double[][] rows)
+    {
+        double[] sum = new double[rows[0].Length];
+        for (int k = 0; k < weights.Length; k++)
+        {
+            for (int j = 0; j < sum.Length; j++)
+                sum[j] += weights[k] * rows[k][j];
+        }
 
-    private static double Dot(double[] a, double[] b) => a.Zip(b, (p, q) => p * q).Sum();
+        return sum;
+    }
+
+    private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        double sum = 0;
+        for (int i = 0; i < b.Length; i++)
+            sum += a[i] * b[i];
+        return sum;
+    }
+
+    /// <summary>rows first .. first + count of a matrix [.., x.Length], times x.</summary>
+    private static double[] Product(double[] matrix, int first, int count, double[] x)
+    {
+        double[] y = new double[count];
+        for (int i = 0; i < count; i++)
+            y[i] = Dot(matrix.AsSpan((first + i) * x.Length, x.Length), x);
+        return y;
+    }
 
     private double[] Weights(string side, int row, int first, int count)
     {
@@ -89,25 +113,25 @@ internal sealed class MgoeReference(
         return Mix([.. weights.Zip(alpha, (w, a) => w * a)], values);
     }
 
-    private double[] Product(string name, int table, double[] x)
-    {
-        double[] weight = parameters[name];
-        int n = 2 * x.Length;
-        return [.. Enumerable.Range(0, n).Select(i => Dot(weight[(((table * n) + i) * x.Length)..(((table * n) + i + 1) * x.Length)], x))];
-    }
+    private double[] Product(string name, int table, double[] x) => Product(parameters[name], table * 2 * x.Length, 2 * x.Length, x);
 
     private double[] Gate(int task, int count, double[] x)
     {
-        double[] weight = parameters["gate.weight"];
-        double[]? bias = parameters.GetValueOrDefault("gate.bias");
-        return Softmax([.. Enumerable.Range(task * count, count).Select(row => (bias?[row] ?? 0) + Dot(weight[(row * x.Length)..((row + 1) * x.Length)], x))]);
+        double[] logits = Product(parameters["gate.weight"], task * count, count, x);
+        if (parameters.GetValueOrDefault("gate.bias") is { } bias)
+        {
+            for (int i = 0; i < count; i++)
+                logits[i] += bias[(task * count) + i];
+        }
+
+        return Softmax(logits);
     }
 
     private double[][] Couple(double[][] h)
     {
         int width = h[0].Length;
         double[] weight = parameters["coupling.weight"];
-        double[][] Rows(int part) => [.. h.Select(row => Enumerable.Range(part * width, width).Select(i => Dot(weight[(i * width)..((i + 1) * width)], row)).ToArray())];
+        double[][] Rows(int part) => [.. h.Select(row => Product(weight, part * width, width, row))];
         double[][] q = Rows(0);
         double[][] k = Rows(1);
         double[][] v = Rows(2);
