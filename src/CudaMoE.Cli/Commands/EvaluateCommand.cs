@@ -46,7 +46,8 @@ internal sealed class EvaluateCommand : CliCommand
         string? file = arguments.GetValue(_data);
         if (file is not null && arguments.GetResult(_split) is { Implicit: false })
             throw new UsageException("--data and --split exclude each other");
-        using TrainedModel loaded = TrainedModel.Open(CheckpointLocator.Open(arguments.GetRequiredValue(_path)), arguments.GetRequiredValue(_device), rows);
+        string device = arguments.GetRequiredValue(_device);
+        using TrainedModel loaded = CheckpointLocator.Load(arguments.GetRequiredValue(_path), checkpoint => TrainedModel.Open(checkpoint, device, rows));
         TrainingView view = new(context);
         Evaluation evaluation = view.Show(() => file is null ? OfSplit(loaded, arguments.GetRequiredValue(_split), view, cancellation) : OfFile(loaded, file, cancellation));
         IReadOnlyList<TaskMetrics> metrics = LoggedMetrics.Of(evaluation.Metrics);

@@ -65,10 +65,12 @@ internal sealed class ExportCommand : CliCommand
         if (schema is not null)
             CheckTarget(schema, "--schema", arguments.GetValue(_force));
 
-        CheckpointFolder checkpoint = CheckpointLocator.Open(arguments.GetRequiredValue(_path));
-        cancellation.ThrowIfCancellationRequested();
         OnnxExportOptions options = new() { Gates = arguments.GetValue(_gates), Texts = arguments.GetValue(_texts), ExternalData = arguments.GetValue(_external) };
-        OnnxExportResult result = OnnxExporter.Export(checkpoint, to, options);
+        (string checkpoint, OnnxExportResult result) = CheckpointLocator.Load(arguments.GetRequiredValue(_path), checkpoint =>
+        {
+            cancellation.ThrowIfCancellationRequested();
+            return Tuple.Create(checkpoint.Folder, OnnxExporter.Export(checkpoint, to, options));
+        });
         if (schema is not null)
             AtomicFile.Write(schema, Encoding.UTF8.GetBytes(result.Schema.ToJson()));
         Answer(context, checkpoint, result, schema);
@@ -83,13 +85,13 @@ internal sealed class ExportCommand : CliCommand
             throw new UsageException($"there is no folder {folder}", $"make it, or name another file with {option}");
     }
 
-    private static void Answer(CliContext context, CheckpointFolder checkpoint, OnnxExportResult result, string? schema)
+    private static void Answer(CliContext context, string checkpoint, OnnxExportResult result, string? schema)
     {
         if (context.Format == OutputFormat.Json)
         {
             ExportResult answer = new()
             {
-                Checkpoint = checkpoint.Folder,
+                Checkpoint = checkpoint,
                 File = result.File,
                 DataFile = result.DataFile,
                 SchemaFile = schema,

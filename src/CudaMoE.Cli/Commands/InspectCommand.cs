@@ -51,8 +51,9 @@ internal sealed class InspectCommand : CliCommand
         string path = arguments.GetRequiredValue(_path);
         if (path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase))
             return InspectTensors(context, path);
-        CheckpointFolder? checkpoint = path.EndsWith(".json", StringComparison.OrdinalIgnoreCase) ? null : CheckpointLocator.Open(path);
-        ModelShape shape = checkpoint is null ? ShapeOfFile(arguments, context, path, cancellation) : ShapeOfCheckpoint(checkpoint);
+        (CheckpointFolder? checkpoint, ModelShape shape) = path.EndsWith(".json", StringComparison.OrdinalIgnoreCase)
+            ? Tuple.Create<CheckpointFolder?, ModelShape>(null, ShapeOfFile(arguments, context, path, cancellation))
+            : CheckpointLocator.Load(path, checkpoint => Tuple.Create<CheckpointFolder?, ModelShape>(checkpoint, ShapeOfCheckpoint(checkpoint)));
         InspectResult result = Inspect(arguments.GetRequiredValue(_device), shape, checkpoint);
         if (context.Format == OutputFormat.Json)
             context.WriteJson(result, CliJson.Default.InspectResult);

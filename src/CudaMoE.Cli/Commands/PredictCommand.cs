@@ -56,7 +56,8 @@ internal sealed class PredictCommand : CliCommand
         if (to == StandardOutput && context.Format == OutputFormat.Json)
             throw new UsageException("predictions and the JSON answer cannot both go to standard output", "--to FILE takes the predictions");
         long started = Stopwatch.GetTimestamp();
-        using TrainedModel loaded = TrainedModel.Open(CheckpointLocator.Open(arguments.GetRequiredValue(_path)), arguments.GetRequiredValue(_device), batch);
+        string device = arguments.GetRequiredValue(_device);
+        using TrainedModel loaded = CheckpointLocator.Load(arguments.GetRequiredValue(_path), checkpoint => TrainedModel.Open(checkpoint, device, batch));
         string data = arguments.GetRequiredValue(_data);
         string[] keep = arguments.GetValue(_keep) ?? [];
         long rows;

@@ -77,6 +77,23 @@ public sealed class CheckpointFolder
         }
     }
 
+    /// <summary>Whether its folder is gone since it was opened, as when a run deletes its older checkpoints. Files that are open by then can be read to their end.</summary>
+    public bool IsDeleted => !Directory.Exists(Folder);
+
+    /// <summary>Loads from the files; where that fails and the checkpoint is gone, says so.</summary>
+    /// <exception cref="CheckpointFormatException">The checkpoint was deleted meanwhile.</exception>
+    internal T Load<T>(Func<CheckpointFolder, T> load)
+    {
+        try
+        {
+            return load(this);
+        }
+        catch (Exception error) when (IsDeleted)
+        {
+            throw new CheckpointFormatException(Folder, "was deleted while it was being loaded; a run keeps the latest checkpoint, the best and a few of the newest: load one of them", error);
+        }
+    }
+
     /// <summary>Reads the weights' file.</summary>
     public SafetensorsReader OpenWeights() => SafetensorsReader.Open(WeightsPath);
 

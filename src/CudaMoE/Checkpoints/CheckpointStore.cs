@@ -18,7 +18,7 @@ public sealed partial class CheckpointStore
     private const string LatestFile = "latest";
     private const string BestFile = "best";
     private const string LockFile = ".lock";
-    private const int OpenAttempts = 100;
+    private const int Attempts = 100;
 
     private readonly int _keep;
 
@@ -132,6 +132,7 @@ public sealed partial class CheckpointStore
     /// <summary>Opens and verifies the checkpoint that a path means: itself, or of a run folder or store the best one, or the latest where none is the best.</summary>
     /// <returns>Null when there is none.</returns>
     /// <exception cref="CheckpointFormatException">It was altered.</exception>
+    /// <remarks>Where a run goes on training its checkpoints come and go: <see cref="Load"/> holds against that.</remarks>
     public static CheckpointFolder? Find(string path)
     {
         if (File.Exists(Path.Combine(path, CheckpointFolder.ManifestFile)))
@@ -139,6 +140,34 @@ public sealed partial class CheckpointStore
         string inRun = Path.Combine(path, "checkpoints");
         CheckpointStore store = new(Directory.Exists(inRun) ? inRun : path);
         return store.OpenBest() ?? store.OpenLatest();
+    }
+
+    /// <summary>
+    /// Loads from the checkpoint that a path means, as <see cref="Find"/> has it. A run that goes on training may delete the checkpoint meanwhile; the one that
+    /// the path means then is loaded in its place.
+    /// </summary>
+    /// <param name="path">A checkpoint, a run folder or a store.</param>
+    /// <param name="load">Reads the checkpoint's files. Called again, with another checkpoint, when it fails because its own was deleted; what it made by then it has to free.</param>
+    /// <returns>What <paramref name="load"/> gave; the type's default when there is no checkpoint.</returns>
+    /// <exception cref="CheckpointFormatException">The checkpoint was altered, or it was deleted and the path means no other; the message names it.</exception>
+    public static T? Load<T>(string path, Func<CheckpointFolder, T> load)
+    {
+        CheckpointFormatException? deleted = null;
+        for (int attempt = 0; attempt < Attempts; attempt++)
+        {
+            if (Find(path) is not { } checkpoint)
+                return deleted is null ? default : throw deleted;
+            try
+            {
+                return checkpoint.Load(load);
+            }
+            catch (CheckpointFormatException error) when (checkpoint.IsDeleted)
+            {
+                deleted = error;
+            }
+        }
+
+        throw deleted!;
     }
 
     [GeneratedRegex(@"^(?<sequence>\d{6,18})-step-\d{1,19}$", RegexOptions.CultureInvariant)]
@@ -163,7 +192,7 @@ public sealed partial class CheckpointStore
             {
                 return CheckpointFolder.Open(Path.Combine(Folder, name));
             }
-            catch (CheckpointFormatException) when (attempt < OpenAttempts && ReadPointer(pointer) is { } newer && newer != name)
+            catch (CheckpointFormatException) when (attempt < Attempts && ReadPointer(pointer) is { } newer && newer != name)
             {
                 name = newer;
             }

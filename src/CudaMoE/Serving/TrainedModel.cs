@@ -40,15 +40,26 @@ public sealed class TrainedModel : IDisposable
     /// <param name="deviceSpec">The device, see <see cref="Tensors.Device.Open(string)"/>.</param>
     /// <param name="maxRows">Largest batch, at least 1.</param>
     /// <exception cref="CudaMoEException">There is no checkpoint, it was altered, it was not made by a training run, or the device cannot be had.</exception>
+    /// <remarks>The run may go on training: where it deletes the checkpoint meanwhile, the one that the folder means by then is loaded.</remarks>
     public static TrainedModel Open(string path, string deviceSpec, int maxRows) =>
-        Open(CheckpointStore.Find(path) ?? throw new CheckpointFormatException(path, "there is no checkpoint here; give a checkpoint or a run folder"), deviceSpec, maxRows);
+        CheckpointStore.Load(path, checkpoint => Load(checkpoint, deviceSpec, maxRows))
+        ?? throw new CheckpointFormatException(path, "there is no checkpoint here; give a checkpoint or a run folder");
 
     /// <summary>Loads a checkpoint onto a device.</summary>
     /// <param name="checkpoint">The checkpoint.</param>
     /// <param name="deviceSpec">The device.</param>
     /// <param name="maxRows">Largest batch, at least 1.</param>
-    /// <exception cref="CudaMoEException">It was altered, it was not made by a training run, or the device cannot be had.</exception>
-    public static TrainedModel Open(CheckpointFolder checkpoint, string deviceSpec, int maxRows)
+    /// <exception cref="CudaMoEException">It was altered or deleted, it was not made by a training run, or the device cannot be had.</exception>
+    public static TrainedModel Open(CheckpointFolder checkpoint, string deviceSpec, int maxRows) => checkpoint.Load(opened => Load(opened, deviceSpec, maxRows));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Model.Dispose();
+        Device.Dispose();
+    }
+
+    private static TrainedModel Load(CheckpointFolder checkpoint, string deviceSpec, int maxRows)
     {
         ModelDescription description = DescriptionJson.Load(checkpoint.ModelPath);
         FittedEncoders encoders = FittedEncoders.Load(
@@ -68,12 +79,5 @@ public sealed class TrainedModel : IDisposable
             device.Dispose();
             throw;
         }
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Model.Dispose();
-        Device.Dispose();
     }
 }

@@ -229,6 +229,70 @@ public sealed class CheckpointStoreTests(ITestOutputHelper output) : IDisposable
         Assert.Single(writer.List());
     }
 
+    [Fact]
+    public void Load_CheckpointDeletedMeanwhile_LoadsTheNewerOne()
+    {
+        CheckpointStore writer = new(_folder.Root, keep: 1);
+        Assert.Null(CheckpointStore.Load(_folder.Root, checkpoint => checkpoint));
+        writer.Save(CheckpointWriterProcess.Content(1), best: true);
+        List<long> offered = [];
+        long step = CheckpointStore.Load(_folder.Root, checkpoint =>
+        {
+            offered.Add(checkpoint.State.Step);
+            if (offered.Count < 4)
+                writer.Save(CheckpointWriterProcess.Content(offered.Count + 1), best: true);
+            return CheckpointWriterProcess.StepOf(checkpoint);
+        });
+        Assert.Equal(4, step);
+        Assert.Equal([1, 2, 3, 4], offered);
+    }
+
+    [Fact]
+    public void Load_CheckpointsDeletedFasterThanTheyLoad_EndsAndNamesTheLast()
+    {
+        CheckpointStore writer = new(_folder.Root, keep: 1);
+        writer.Save(CheckpointWriterProcess.Content(1));
+        int tried = 0;
+        CheckpointFormatException error = Assert.Throws<CheckpointFormatException>(() => CheckpointStore.Load(_folder.Root, checkpoint =>
+        {
+            tried++;
+            writer.Save(CheckpointWriterProcess.Content(tried + 1));
+            return CheckpointWriterProcess.StepOf(checkpoint);
+        }));
+        Assert.InRange(tried, 2, 1000);
+        Assert.Equal(_folder[$"{tried:D6}-step-{tried}"], error.File);
+        Assert.Contains("was deleted while it was being loaded", error.Message, StringComparison.Ordinal);
+        Assert.IsAssignableFrom<IOException>(error.InnerException);
+    }
+
+    [Fact]
+    public void Load_TheCheckpointItself_HasNoOtherInItsPlace()
+    {
+        CheckpointStore writer = new(_folder.Root, keep: 1);
+        string path = writer.Save(CheckpointWriterProcess.Content(1));
+        int tried = 0;
+        CheckpointFormatException error = Assert.Throws<CheckpointFormatException>(() => CheckpointStore.Load(path, checkpoint =>
+        {
+            tried++;
+            writer.Save(CheckpointWriterProcess.Content(2));
+            return CheckpointWriterProcess.StepOf(checkpoint);
+        }));
+        Assert.Equal((1, path), (tried, error.File));
+    }
+
+    [Fact]
+    public void Load_FailsForAnotherReason_IsNotTriedAgain()
+    {
+        new CheckpointStore(_folder.Root).Save(CheckpointWriterProcess.Content(1));
+        int tried = 0;
+        Assert.Throws<InvalidDataException>(() => CheckpointStore.Load<int>(_folder.Root, _ =>
+        {
+            tried++;
+            throw new InvalidDataException();
+        }));
+        Assert.Equal(1, tried);
+    }
+
     [Theory]
     [MemberData(nameof(Stages))]
     public void Save_KilledAtAStage_LeavesTheOldOrTheNewOne(string stage)

@@ -241,6 +241,60 @@ public sealed class PredictorTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => Predictor.Open(_folder.Root, new() { MaxQueuedRows = 0 }));
     }
 
+    [Theory]
+    [DeviceData]
+    public void TrainedModel_CheckpointDeletedAfterItWasVerified_LoadsTheNewerOne(string device)
+    {
+        string run = Train(device);
+        using TrainedModel content = TrainedModel.Open(run, device, 1);
+        long before = content.Checkpoint.State.Step;
+        List<string> offered = [];
+        using TrainedModel loaded = CheckpointStore.Load(run, checkpoint =>
+        {
+            offered.Add(checkpoint.Folder);
+            if (offered.Count == 1)
+                Save(run, content, before + 1);
+            return TrainedModel.Open(checkpoint, device, 1);
+        })!;
+        Assert.Equal(before + 1, loaded.Checkpoint.State.Step);
+        Assert.Equal([content.Checkpoint.Folder, loaded.Checkpoint.Folder], offered);
+        CheckpointFormatException error = Assert.Throws<CheckpointFormatException>(() => TrainedModel.Open(content.Checkpoint, device, 1));
+        Assert.Equal(content.Checkpoint.Folder, error.File);
+    }
+
+    [Fact]
+    public async Task Open_WhileTheRunSavesAndPrunes_AlwaysLoadsAWholeCheckpoint()
+    {
+        string run = Train(TestDevices.Default);
+        using TrainedModel content = TrainedModel.Open(run, TestDevices.Default, 1);
+        long last = content.Checkpoint.State.Step;
+        using CancellationTokenSource stop = new();
+        Task saving = Task.Run(() =>
+        {
+            for (long step = last + 1; !stop.IsCancellationRequested; step++)
+                Save(run, content, step);
+        });
+        try
+        {
+            for (int open = 0; open < 20; open++)
+            {
+                using Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Default });
+                using TrainedModel model = TrainedModel.Open(run, TestDevices.Default, 1);
+                Assert.True(model.Checkpoint.State.Step >= last);
+                last = model.Checkpoint.State.Step;
+            }
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await saving;
+        }
+    }
+
+    // As a run that goes on training: a new checkpoint, and the older ones go.
+    private static void Save(string run, TrainedModel model, long step) =>
+        new CheckpointStore(Path.Combine(run, "checkpoints"), keep: 1).Save(ModelCheckpoint.Content(model.Model, model.Encoders, model.Checkpoint.State with { Step = step }));
+
     private string Train(string device)
     {
         TrainingFixture.WriteData(_folder.Root, device == TestDevices.Simt ? 300 : 1500);
