@@ -11,7 +11,7 @@ namespace CudaMoE.Serving;
 /// and run together in its next pass, so a busy service works in large batches and an idle one answers a row at once.
 /// </summary>
 /// <remarks>Thread-safe. What a row is predicted to be does not depend on the rows beside it.</remarks>
-public sealed class Predictor : IDisposable
+public sealed class Predictor : IDisposable, IAsyncDisposable
 {
     private readonly TrainedModel _model;
     private readonly PredictorOptions _options;
@@ -28,7 +28,13 @@ public sealed class Predictor : IDisposable
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly Thread _thread;
     private readonly List<(Request Request, int Row)> _running = [];
-    private int _disposed;
+    private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _freed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _closed;
+    private volatile bool _ended;
+
+    // Calls that have not come back, and one more until it is closed.
+    private int _calls = 1;
 
     private Predictor(TrainedModel model, PredictorOptions options)
     {
@@ -88,7 +94,7 @@ public sealed class Predictor : IDisposable
     /// <param name="row">A row that <see cref="NewRow"/> of this predictor made, with a value for every column.</param>
     /// <param name="cancellation">Ends the wait; a row that runs already is not called back.</param>
     /// <exception cref="DataException">A value is missing or breaks a rule.</exception>
-    /// <exception cref="ObjectDisposedException">The predictor was disposed before the row ran.</exception>
+    /// <exception cref="ObjectDisposedException">The predictor was disposed before the call, or by <see cref="Dispose"/> before the row ran.</exception>
     public async Task<Prediction> PredictAsync(FeatureRow row, CancellationToken cancellation = default) => (await PredictAsync([row], cancellation).ConfigureAwait(false))[0];
 
     /// <summary>Predicts all tasks of several rows.</summary>
@@ -97,55 +103,84 @@ public sealed class Predictor : IDisposable
     /// <returns>A prediction a row, in the order of the rows.</returns>
     /// <exception cref="ArgumentException">The list or a row is null, or a row was made by another predictor.</exception>
     /// <exception cref="DataException">A value is missing or breaks a rule; the message names the row where there are several.</exception>
-    /// <exception cref="ObjectDisposedException">The predictor was disposed before the rows ran.</exception>
+    /// <exception cref="ObjectDisposedException">The predictor was disposed before the call, or by <see cref="Dispose"/> before the rows ran.</exception>
     public async Task<IReadOnlyList<Prediction>> PredictAsync(IReadOnlyList<FeatureRow> rows, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(rows);
-        ObjectDisposedException.ThrowIf(_disposed != 0, this);
-        // The caller's list may change when this has returned to it.
-        FeatureRow[] own = [.. rows];
-        foreach (FeatureRow? row in own)
-        {
-            if (row is null)
-                throw new ArgumentException("a row is null", nameof(rows));
-            if (row.Columns != _columns)
-                throw new ArgumentException("a row was made by another predictor; call NewRow of this one", nameof(rows));
-        }
-
-        if (own.Length == 0)
-            return [];
-        int places = Math.Min(own.Length, _options.MaxQueuedRows);
-        await TakeRoom(places, cancellation).ConfigureAwait(false);
-        Request request = new(own, cancellation);
-        PredictorMetrics.Waiting(own.Length);
+        Interlocked.Increment(ref _calls);
         try
         {
-            ObjectDisposedException.ThrowIf(!_requests.Writer.TryWrite(request), this);
-            return await request.Completion.Task.WaitAsync(cancellation).ConfigureAwait(false);
-        }
-        catch
-        {
-            PredictorMetrics.Failed();
-            throw;
+            ObjectDisposedException.ThrowIf(Volatile.Read(ref _closed) != 0, this);
+            // The caller's list may change when this has returned to it.
+            FeatureRow[] own = [.. rows];
+            foreach (FeatureRow? row in own)
+            {
+                if (row is null)
+                    throw new ArgumentException("a row is null", nameof(rows));
+                if (row.Columns != _columns)
+                    throw new ArgumentException("a row was made by another predictor; call NewRow of this one", nameof(rows));
+            }
+
+            if (own.Length == 0)
+                return [];
+            int places = Math.Min(own.Length, _options.MaxQueuedRows);
+            await TakeRoom(places, cancellation).ConfigureAwait(false);
+            Request request = new(own, cancellation);
+            PredictorMetrics.Waiting(own.Length);
+            try
+            {
+                ObjectDisposedException.ThrowIf(!_requests.Writer.TryWrite(request), this);
+                return await request.Completion.Task.WaitAsync(cancellation).ConfigureAwait(false);
+            }
+            catch
+            {
+                PredictorMetrics.Failed();
+                throw;
+            }
+            finally
+            {
+                PredictorMetrics.Waiting(-own.Length);
+                _room.Release(places);
+            }
         }
         finally
         {
-            PredictorMetrics.Waiting(-own.Length);
-            _room.Release(places);
+            Leave();
         }
     }
 
-    /// <summary>Ends the thread after the pass that runs, and frees the model. What still waits fails with <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Ends after the pass that runs, and frees the model. What still waits fails with <see cref="ObjectDisposedException"/>; <see cref="DisposeAsync"/> answers it.</summary>
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref _disposed, 1) != 0)
-            return;
+        _ended = true;
+        Close();
         _requests.Writer.TryComplete();
         _thread.Join();
-        _singleCapture?.Dispose();
-        _single.Dispose();
-        _batch.Dispose();
-        _model.Dispose();
+    }
+
+    /// <summary>
+    /// Refuses new requests with <see cref="ObjectDisposedException"/>, answers those that were made before, and frees the model. <see cref="Dispose"/> beside it cuts that short.
+    /// </summary>
+    /// <returns>Ends when the model is freed.</returns>
+    public async ValueTask DisposeAsync()
+    {
+        Close();
+        await _drained.Task.ConfigureAwait(false);
+        _requests.Writer.TryComplete();
+        await _freed.Task.ConfigureAwait(false);
+    }
+
+    private void Close()
+    {
+        if (Interlocked.Exchange(ref _closed, 1) == 0)
+            Leave();
+    }
+
+    private void Leave()
+    {
+        // A call that is refused may come to the last of them again.
+        if (Interlocked.Decrement(ref _calls) == 0)
+            _drained.TrySetResult();
     }
 
     // One caller after the other, so that two that need many places do not each hold a part of them.
@@ -180,7 +215,7 @@ public sealed class Predictor : IDisposable
             _running.Clear();
             while (_running.Count < _options.MaxBatch && (request is not null || reader.TryRead(out request)))
             {
-                if (Volatile.Read(ref _disposed) != 0)
+                if (_ended)
                     request.Completion.TrySetException(new ObjectDisposedException(nameof(Predictor)));
                 else if (request.Cancellation.IsCancellationRequested)
                     request.Completion.TrySetCanceled(request.Cancellation);
@@ -192,6 +227,12 @@ public sealed class Predictor : IDisposable
 
             Run();
         }
+
+        _singleCapture?.Dispose();
+        _single.Dispose();
+        _batch.Dispose();
+        _model.Dispose();
+        _freed.SetResult();
     }
 
     private void Run()

@@ -233,6 +233,87 @@ public sealed class PredictorTests : IDisposable
         await Assert.ThrowsAsync<ObjectDisposedException>(() => predictor.PredictAsync([many[0]]));
     }
 
+    [Theory]
+    [DeviceData]
+    public async Task DisposeAsync_AnswersWhatWasAsked_RefusesWhatComesThen(string device)
+    {
+        string run = Train(device);
+        float[][] expected = PassOverTheFile(run, device);
+        string[][] rows = Rows();
+        // Of the requests one runs, one waits in the queue and the others for room in it.
+        Predictor predictor = Predictor.Open(run, new() { Device = device, MaxBatch = 1, MaxQueuedRows = 8 });
+        FeatureRow late = Fill(predictor, rows[0]);
+        Task<IReadOnlyList<Prediction>>[] asked = [.. Enumerable.Range(0, 10).Select(i => predictor.PredictAsync([.. rows.Skip(i).Take(5).Select(row => Fill(predictor, row))]))];
+
+        Task disposed = predictor.DisposeAsync().AsTask();
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => predictor.PredictAsync(late));
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => predictor.PredictAsync([]));
+        await disposed.WaitAsync(TimeSpan.FromMinutes(2));
+
+        for (int i = 0; i < asked.Length; i++)
+        {
+            IReadOnlyList<Prediction> predictions = await asked[i].WaitAsync(TimeSpan.FromMinutes(2));
+            for (int row = 0; row < 5; row++)
+                AssertIs(expected[i + row], predictions[row]);
+        }
+
+        await predictor.DisposeAsync();
+        predictor.Dispose();
+    }
+
+    [Fact]
+    public async Task Dispose_BesideDisposeAsync_CutsItShort()
+    {
+        Predictor predictor = Predictor.Open(Train(TestDevices.Default), new() { Device = TestDevices.Default, MaxBatch = 1 });
+        string[][] rows = Rows();
+        Task<IReadOnlyList<Prediction>> running = predictor.PredictAsync([.. Enumerable.Range(0, 20_000).Select(i => Fill(predictor, rows[i % rows.Length]))]);
+        Task disposed = predictor.DisposeAsync().AsTask();
+        predictor.Dispose();
+        Exception? end = await Record.ExceptionAsync(() => running.WaitAsync(TimeSpan.FromMinutes(2)));
+        Assert.True(end is ObjectDisposedException or null, end?.ToString());
+        await disposed.WaitAsync(TimeSpan.FromMinutes(2));
+    }
+
+    /// <summary>Callers that come and leave while it is disposed are answered or refused, and it ends.</summary>
+    [Fact]
+    public async Task DisposeAsync_WhileManyAskAndCancel_AnswersOrRefusesEach()
+    {
+        string run = Train(TestDevices.Default);
+        string[][] rows = Rows();
+        for (int trial = 0; trial < 10; trial++)
+        {
+            Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Default, MaxBatch = 4, MaxQueuedRows = 6 });
+            int answered = 0;
+            Task[] callers = [.. Enumerable.Range(0, 8).Select(caller => Task.Run(async () =>
+            {
+                for (int i = 0; ; i++)
+                {
+                    using CancellationTokenSource cancelled = new();
+                    FeatureRow row = Fill(predictor, rows[(caller + i) % rows.Length]);
+                    try
+                    {
+                        Task<IReadOnlyList<Prediction>> called = predictor.PredictAsync([row, row], cancelled.Token);
+                        if (i % 5 == caller % 5)
+                            await cancelled.CancelAsync();
+                        await called;
+                        Interlocked.Increment(ref answered);
+                    }
+                    catch (OperationCanceledException)
+                    {
+                        continue;
+                    }
+                    catch (ObjectDisposedException)
+                    {
+                        return;
+                    }
+                }
+            }))];
+            SpinWait.SpinUntil(() => Volatile.Read(ref answered) > 20 * trial, TimeSpan.FromMinutes(2));
+            await predictor.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromMinutes(2));
+            await Task.WhenAll(callers).WaitAsync(TimeSpan.FromMinutes(2));
+        }
+    }
+
     [Fact]
     public void Open_WithoutACheckpoint_SaysSo()
     {
