@@ -125,12 +125,14 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
                 return [];
             int places = Math.Min(own.Length, _options.MaxQueuedRows);
             await TakeRoom(places, cancellation).ConfigureAwait(false);
-            Request request = new(own, cancellation);
+            Request request = new(own);
             PredictorMetrics.Waiting(own.Length);
             try
             {
                 ObjectDisposedException.ThrowIf(!_requests.Writer.TryWrite(request), this);
-                return await request.Completion.Task.WaitAsync(cancellation).ConfigureAwait(false);
+                // The request itself is cancelled, not a wait beside it: an error that it met later would be nobody's.
+                using CancellationTokenRegistration left = cancellation.UnsafeRegister(static (asked, token) => ((Request)asked!).Completion.TrySetCanceled(token), request);
+                return await request.Completion.Task.ConfigureAwait(false);
             }
             catch
             {
@@ -217,8 +219,6 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
             {
                 if (_ended)
                     request.Completion.TrySetException(new ObjectDisposedException(nameof(Predictor)));
-                else if (request.Cancellation.IsCancellationRequested)
-                    request.Completion.TrySetCanceled(request.Cancellation);
                 while (_running.Count < _options.MaxBatch && next < request.Rows.Length && !request.Completion.Task.IsCompleted)
                     _running.Add((request, next++));
                 if (next == request.Rows.Length || request.Completion.Task.IsCompleted)
@@ -324,14 +324,12 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Rows that were asked for together.</summary>
-    private sealed class Request(FeatureRow[] rows, CancellationToken cancellation)
+    private sealed class Request(FeatureRow[] rows)
     {
         private readonly Prediction[] _predictions = new Prediction[rows.Length];
         private int _left = rows.Length;
 
         public FeatureRow[] Rows { get; } = rows;
-
-        public CancellationToken Cancellation { get; } = cancellation;
 
         public TaskCompletionSource<IReadOnlyList<Prediction>> Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 

@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using CudaMoE.Checkpoints;
 using CudaMoE.Data;
@@ -312,6 +314,68 @@ public sealed class PredictorTests : IDisposable
             await predictor.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromMinutes(2));
             await Task.WhenAll(callers).WaitAsync(TimeSpan.FromMinutes(2));
         }
+    }
+
+    /// <summary>What goes wrong with a request after its caller left is told to nobody, the process's handler of unobserved errors included.</summary>
+    [Fact]
+    public async Task PredictAsync_CancelledAndFailedThen_LeavesNoUnobservedError()
+    {
+        string run = Train(TestDevices.Default);
+        ConcurrentBag<Exception> unobserved = [];
+        InvalidOperationException dropped = new("dropped by the test");
+        EventHandler<UnobservedTaskExceptionEventArgs> listen = (_, told) =>
+        {
+            foreach (Exception error in told.Exception.InnerExceptions)
+                unobserved.Add(error);
+        };
+        TaskScheduler.UnobservedTaskException += listen;
+        try
+        {
+            await LeaveRequests(run);
+            Drop(dropped);
+            // The error that the test drops shows that the collector came by.
+            for (int collection = 0; collection < 100 && !unobserved.Contains(dropped); collection++)
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+
+            Assert.Contains(dropped, unobserved);
+            Assert.DoesNotContain(unobserved, error => error is DataException || (error is ObjectDisposedException { ObjectName: var name } && name.EndsWith(nameof(Predictor), StringComparison.Ordinal)));
+        }
+        finally
+        {
+            TaskScheduler.UnobservedTaskException -= listen;
+        }
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static void Drop(Exception error) => Task.FromException(error);
+    }
+
+    // Requests of which each is cancelled, and has a wrong row or is in the queue of a predictor that is disposed.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private async Task LeaveRequests(string run)
+    {
+        string[][] rows = Rows();
+        Predictor predictor = Predictor.Open(run, new() { Device = TestDevices.Default, MaxBatch = 1 });
+        FeatureRow wrong = Fill(predictor, rows[1]);
+        wrong["age"] = "old";
+        for (int i = 0; i < 200; i++)
+        {
+            using CancellationTokenSource leaves = new();
+            Task<Prediction> failing = predictor.PredictAsync(wrong, leaves.Token);
+            Thread.SpinWait(i * 50);
+            await leaves.CancelAsync();
+            Assert.NotNull(await Record.ExceptionAsync(() => failing));
+        }
+
+        using CancellationTokenSource left = new();
+        Task<IReadOnlyList<Prediction>> running = predictor.PredictAsync([.. Enumerable.Range(0, 20_000).Select(i => Fill(predictor, rows[i % rows.Length]))], left.Token);
+        Task<Prediction> waiting = predictor.PredictAsync(wrong, left.Token);
+        await left.CancelAsync();
+        predictor.Dispose();
+        Assert.NotNull(await Record.ExceptionAsync(() => waiting));
+        await Record.ExceptionAsync(() => running);
     }
 
     [Fact]
