@@ -6,6 +6,7 @@ using System.Text.Json;
 using CudaMoE;
 using CudaMoE.Data;
 using CudaMoE.Serving;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 
 if (args.Length == 0 || args[0].StartsWith('-'))
 {
@@ -26,10 +27,10 @@ catch (CudaMoEException error)
 }
 
 builder.Services.AddSingleton(_ => predictor);
-builder.Services.AddHealthChecks();
+builder.Services.AddHealthChecks().AddCheck(nameof(Predictor), () => predictor.QueryFault() is { } fault ? HealthCheckResult.Unhealthy(fault) : HealthCheckResult.Healthy());
 WebApplication app = builder.Build();
 
-app.MapHealthChecks("/health");
+app.MapHealthChecks("/health", new() { ResponseWriter = (context, report) => context.Response.WriteAsync(report.Entries[nameof(Predictor)].Description ?? report.Status.ToString()) });
 app.MapGet("/columns", (Predictor predictor) => new { predictor.Checkpoint, predictor.Columns, Tasks = predictor.Tasks.Select(task => new { task.Description.Name, Type = task.Description.Type.ToString(), task.Classes }) });
 app.MapPost("/predict", async (PredictRequest request, Predictor predictor, CancellationToken cancellation) =>
 {
@@ -50,6 +51,10 @@ app.MapPost("/predict", async (PredictRequest request, Predictor predictor, Canc
     catch (DataException error)
     {
         return Results.Problem(error.Message, statusCode: StatusCodes.Status400BadRequest);
+    }
+    catch (Exception error) when (error is DeviceException or ObjectDisposedException)
+    {
+        return Results.Problem(error.Message, statusCode: StatusCodes.Status503ServiceUnavailable);
     }
 });
 app.Run();

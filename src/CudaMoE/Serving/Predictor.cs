@@ -30,8 +30,10 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
     private readonly List<(Request Request, int Row)> _running = [];
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _freed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Lock _freeing = new();
     private int _closed;
     private volatile bool _ended;
+    private volatile string? _deviceError;
 
     // Calls that have not come back, and one more until it is closed.
     private int _calls = 1;
@@ -87,6 +89,18 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
     /// <summary>The checkpoint that was loaded.</summary>
     public string Checkpoint => _model.Checkpoint.Folder;
 
+    /// <summary>Why every request fails, whatever its rows: the predictor was disposed, or a kernel failed on its device, whose memory is lost with that. For health checks.</summary>
+    /// <returns>A sentence; null while requests are answered.</returns>
+    public string? QueryFault()
+    {
+        lock (_freeing)
+        {
+            if (Volatile.Read(ref _closed) != 0)
+                return "the predictor was disposed";
+            return _model.Device.QueryInfo().Faulted ? $"the device {_model.Device.Spec} failed: {_deviceError ?? "a kernel failed on it"}" : null;
+        }
+    }
+
     /// <summary>A row without values, to be filled.</summary>
     public FeatureRow NewRow() => new(_columns);
 
@@ -94,6 +108,7 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
     /// <param name="row">A row that <see cref="NewRow"/> of this predictor made, with a value for every column.</param>
     /// <param name="cancellation">Ends the wait; a row that runs already is not called back.</param>
     /// <exception cref="DataException">A value is missing or breaks a rule.</exception>
+    /// <exception cref="DeviceException">The device failed; <see cref="QueryFault"/> says whether it is lost.</exception>
     /// <exception cref="ObjectDisposedException">The predictor was disposed before the call, or by <see cref="Dispose"/> before the row ran.</exception>
     public async Task<Prediction> PredictAsync(FeatureRow row, CancellationToken cancellation = default) => (await PredictAsync([row], cancellation).ConfigureAwait(false))[0];
 
@@ -103,6 +118,7 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
     /// <returns>A prediction a row, in the order of the rows.</returns>
     /// <exception cref="ArgumentException">The list or a row is null, or a row was made by another predictor.</exception>
     /// <exception cref="DataException">A value is missing or breaks a rule; the message names the row where there are several.</exception>
+    /// <exception cref="DeviceException">The device failed; <see cref="QueryFault"/> says whether it is lost.</exception>
     /// <exception cref="ObjectDisposedException">The predictor was disposed before the call, or by <see cref="Dispose"/> before the rows ran.</exception>
     public async Task<IReadOnlyList<Prediction>> PredictAsync(IReadOnlyList<FeatureRow> rows, CancellationToken cancellation = default)
     {
@@ -228,10 +244,14 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
             Run();
         }
 
-        _singleCapture?.Dispose();
-        _single.Dispose();
-        _batch.Dispose();
-        _model.Dispose();
+        lock (_freeing)
+        {
+            _singleCapture?.Dispose();
+            _single.Dispose();
+            _batch.Dispose();
+            _model.Dispose();
+        }
+
         _freed.SetResult();
     }
 
@@ -253,6 +273,8 @@ public sealed class Predictor : IDisposable, IAsyncDisposable
         }
         catch (Exception error)
         {
+            if (error is DeviceException)
+                _deviceError ??= error.Message;
             foreach ((Request request, int _) in _running)
                 request.Completion.TrySetException(error);
             return;

@@ -22,10 +22,7 @@ public sealed class AspNetServingTests : IDisposable
     {
         TrainingFixture.WriteData(_folder.Root, rows: 300);
         string run = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(device)), _folder.Root, TrainingFixture.Options(_folder.Root, device)).RunFolder;
-        string configuration = new DirectoryInfo(AppContext.BaseDirectory).Parent!.Name;
-        string program = Path.Combine(SourceTree.Root, "samples/AspNetServing/bin", configuration, "net10.0/AspNetServing.dll");
-        Assert.True(File.Exists(program), program + " was not built; build the whole solution");
-        using Process process = Process.Start(new ProcessStartInfo("dotnet", [program, run, "--device", device, "--urls", "http://127.0.0.1:0"]) { RedirectStandardOutput = true })!;
+        using Process process = Start(run, device);
         try
         {
             using HttpClient client = new() { BaseAddress = await ListeningAddress(process), Timeout = TimeSpan.FromMinutes(1) };
@@ -52,6 +49,46 @@ public sealed class AspNetServingTests : IDisposable
             process.Kill();
             await process.WaitForExitAsync();
         }
+    }
+
+    [SimtFact]
+    public async Task Sample_DeviceFails_IsUnhealthyAndSaysWhy()
+    {
+        const string reason = "failed as the option fault asked for";
+        TrainingFixture.WriteData(_folder.Root, rows: 300);
+        string run = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Default)), _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default)).RunFolder;
+        using Process process = Start(run, "simt:fault=60");
+        try
+        {
+            using HttpClient client = new() { BaseAddress = await ListeningAddress(process), Timeout = TimeSpan.FromMinutes(1) };
+            Assert.Equal("Healthy", await client.GetStringAsync("health"));
+            HttpResponseMessage answer;
+            int asked = 0;
+            do
+                answer = await client.PostAsJsonAsync("predict", new { rows = new object[] { new { user = "u3", tags = new[] { "t1" }, age = 44.5 } } });
+            while (answer.StatusCode == HttpStatusCode.OK && ++asked < 100);
+
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, answer.StatusCode);
+            Assert.Contains(reason, (await answer.Content.ReadFromJsonAsync<JsonElement>()).GetProperty("detail").GetString()!, StringComparison.Ordinal);
+            HttpResponseMessage health = await client.GetAsync("health");
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, health.StatusCode);
+            string text = await health.Content.ReadAsStringAsync();
+            Assert.StartsWith("the device simt:fault=60 failed: ", text, StringComparison.Ordinal);
+            Assert.Contains(reason, text, StringComparison.Ordinal);
+        }
+        finally
+        {
+            process.Kill();
+            await process.WaitForExitAsync();
+        }
+    }
+
+    private static Process Start(string run, string device)
+    {
+        string configuration = new DirectoryInfo(AppContext.BaseDirectory).Parent!.Name;
+        string program = Path.Combine(SourceTree.Root, "samples/AspNetServing/bin", configuration, "net10.0/AspNetServing.dll");
+        Assert.True(File.Exists(program), program + " was not built; build the whole solution");
+        return Process.Start(new ProcessStartInfo("dotnet", [program, run, "--device", device, "--urls", "http://127.0.0.1:0"]) { RedirectStandardOutput = true })!;
     }
 
     private static async Task<Uri> ListeningAddress(Process process)

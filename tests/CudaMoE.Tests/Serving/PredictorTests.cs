@@ -316,6 +316,57 @@ public sealed class PredictorTests : IDisposable
         }
     }
 
+    [SimtFact]
+    public async Task QueryFault_DeviceFails_SaysWhyUntilAnotherIsOpened()
+    {
+        const string reason = "failed as the option fault asked for";
+        string run = Train(TestDevices.Default);
+        string[] fields = Rows()[0];
+        Predictor predictor = Predictor.Open(run, new() { Device = "simt:fault=60" });
+        Assert.Null(predictor.QueryFault());
+        FeatureRow wrong = predictor.NewRow();
+        await Assert.ThrowsAsync<DataException>(() => predictor.PredictAsync(wrong));
+        Assert.Null(predictor.QueryFault());
+
+        Exception? error = null;
+        for (int i = 0; i < 100 && error is null; i++)
+            error = await Record.ExceptionAsync(() => predictor.PredictAsync(Fill(predictor, fields)));
+
+        Assert.Contains(reason, Assert.IsType<DeviceException>(error).Message, StringComparison.Ordinal);
+        Assert.Equal($"the device simt:fault=60 failed: {error.Message}", predictor.QueryFault());
+        Assert.Contains(reason, (await Assert.ThrowsAsync<DeviceException>(() => predictor.PredictAsync(Fill(predictor, fields)))).Message, StringComparison.Ordinal);
+        await predictor.DisposeAsync();
+        Assert.Equal("the predictor was disposed", predictor.QueryFault());
+
+        using Predictor next = Predictor.Open(run, new() { Device = TestDevices.Simt });
+        await next.PredictAsync(Fill(next, fields));
+        Assert.Null(next.QueryFault());
+    }
+
+    /// <summary>A health check may come while the predictor is freed.</summary>
+    [Theory]
+    [DeviceData]
+    public async Task QueryFault_BesideDispose_Answers(string device)
+    {
+        string run = Train(device);
+        for (int trial = 0; trial < 5; trial++)
+        {
+            Predictor predictor = Predictor.Open(run, new() { Device = device });
+            using ManualResetEventSlim asked = new();
+            Task<string> asking = Task.Run(() =>
+            {
+                string? fault = predictor.QueryFault();
+                asked.Set();
+                for (; fault is null; fault = predictor.QueryFault())
+                    Thread.Yield();
+                return fault;
+            });
+            asked.Wait();
+            predictor.Dispose();
+            Assert.Equal("the predictor was disposed", await asking);
+        }
+    }
+
     /// <summary>What goes wrong with a request after its caller left is told to nobody, the process's handler of unobserved errors included.</summary>
     [Fact]
     public async Task PredictAsync_CancelledAndFailedThen_LeavesNoUnobservedError()
