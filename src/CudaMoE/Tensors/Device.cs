@@ -10,6 +10,7 @@ namespace CudaMoE.Tensors;
 public sealed class Device : IDisposable
 {
     private readonly DeviceHandle _handle;
+    private volatile bool _disposed;
 
     private Device(DeviceHandle handle, string spec)
     {
@@ -24,7 +25,15 @@ public sealed class Device : IDisposable
     /// <summary>What it is; live numbers as of opening, see <see cref="QueryInfo"/>.</summary>
     public DeviceProperties Info { get; }
 
-    internal DeviceHandle Handle => _handle;
+    /// <summary>The native device, for what is made on it; refused once this is disposed, also while something made before keeps it open.</summary>
+    internal DeviceHandle Handle
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return _handle;
+        }
+    }
 
     /// <summary>Opens a device.</summary>
     /// <param name="spec">"cpu", "cpu:threads=N", "cuda:N", "simt", or "auto" (cpu in this version).</param>
@@ -42,9 +51,8 @@ public sealed class Device : IDisposable
     /// <summary>The device's properties and its live allocations now.</summary>
     public unsafe DeviceProperties QueryInfo()
     {
-        ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
         DeviceInfo info = new() { StructSize = (uint)sizeof(DeviceInfo) };
-        NativeStatus.Check(NativeMethods.DeviceGetInfo(_handle.DangerousGetHandle(), &info));
+        NativeStatus.Check(NativeMethods.DeviceGetInfo(Handle.DangerousGetHandle(), &info));
         return new(
             BackendReport.Utf8(info.Backend),
             BackendReport.Utf8(info.Name),
@@ -65,14 +73,14 @@ public sealed class Device : IDisposable
     /// </summary>
     public unsafe IReadOnlyList<string> QueryNotes()
     {
-        ObjectDisposedException.ThrowIf(_handle.IsClosed, this);
+        nint device = Handle.DangerousGetHandle();
         long length;
-        NativeStatus.Check(NativeMethods.DeviceGetNotes(_handle.DangerousGetHandle(), null, 0, &length));
+        NativeStatus.Check(NativeMethods.DeviceGetNotes(device, null, 0, &length));
         if (length == 0)
             return [];
         byte[] text = new byte[length + 1];
         fixed (byte* buffer = text)
-            NativeStatus.Check(NativeMethods.DeviceGetNotes(_handle.DangerousGetHandle(), buffer, text.Length, &length));
+            NativeStatus.Check(NativeMethods.DeviceGetNotes(device, buffer, text.Length, &length));
         int written = (int)Math.Min(length, text.Length - 1);
         return Encoding.UTF8.GetString(text, 0, written).Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
@@ -93,7 +101,11 @@ public sealed class Device : IDisposable
     /// <param name="pointer">A pointer to memory of this device, aligned to the elements that it will hold.</param>
     /// <param name="bytes">Its size, at least 0. It cannot be checked: operations beyond the memory's end are the caller's fault.</param>
     /// <remarks>The memory stays the caller's: it must live, and be in order on the streams that use it, until the returned buffer and all tensors on it are done with.</remarks>
-    public DeviceBuffer WrapMemory(nint pointer, long bytes) => new(this, pointer, bytes);
+    public DeviceBuffer WrapMemory(nint pointer, long bytes)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return new(this, pointer, bytes);
+    }
 
     /// <summary>Allocates zeroed memory, aligned to 64 bytes.</summary>
     /// <param name="bytes">At least 0.</param>
@@ -111,8 +123,12 @@ public sealed class Device : IDisposable
     /// <param name="bytes">At least 0.</param>
     public HostBuffer AllocateHost(long bytes) => new(this, bytes);
 
-    /// <inheritdoc/>
-    public void Dispose() => _handle.Dispose();
+    /// <summary>Refuses further calls with <see cref="ObjectDisposedException"/>. What was made on it goes on working; the last of that to be disposed closes it.</summary>
+    public void Dispose()
+    {
+        _disposed = true;
+        _handle.Dispose();
+    }
 }
 
 /// <summary>What a device is.</summary>

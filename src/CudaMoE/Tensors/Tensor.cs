@@ -11,7 +11,8 @@ public enum ElementType
 }
 
 /// <summary>
-/// A matrix view of device memory: rows of <see cref="Columns"/> elements, <see cref="RowStride"/> elements apart. It does not own the memory.
+/// A matrix view of device memory: rows of <see cref="Columns"/> elements, <see cref="RowStride"/> elements apart. It does not own the memory and does not keep it:
+/// keep the <see cref="DeviceBuffer"/>, undisposed, until the stream has run what uses the tensor.
 /// </summary>
 /// <param name="Pointer">First element.</param>
 /// <param name="Rows">Rows.</param>

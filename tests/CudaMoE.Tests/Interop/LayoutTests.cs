@@ -76,9 +76,21 @@ public sealed class LayoutTests
         DeviceBuffer buffer = device.Allocate(64);
         DeviceStream stream = device.CreateStream();
         device.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => device.Allocate(1));
+        Assert.Throws<ObjectDisposedException>(() => device.AllocateMapped(1));
+        Assert.Throws<ObjectDisposedException>(() => device.AllocateHost(1));
+        Assert.Throws<ObjectDisposedException>(() => device.WrapMemory(buffer.Pointer, 64));
+        Assert.Throws<ObjectDisposedException>(device.CreateStream);
+        Assert.Throws<ObjectDisposedException>(() => device.WrapStream(1));
+        Assert.Throws<ObjectDisposedException>(() => device.QueryInfo());
+        Assert.Throws<ObjectDisposedException>(device.QueryNotes);
+        byte[] read = new byte[64];
         stream.Fill(buffer.Pointer, 1, 64);
+        stream.CopyToHost(buffer.Pointer, read.AsSpan());
+        Assert.All(read, value => Assert.Equal(1, value));
         stream.Dispose();
         buffer.Dispose();
+        device.Dispose();
         Assert.Throws<ObjectDisposedException>(() => device.QueryInfo());
     }
 
