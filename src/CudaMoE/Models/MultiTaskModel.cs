@@ -31,6 +31,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private readonly RowHalves? _rowHalves;
     private readonly UpdateNumbers? _numbers;
     private readonly StepPart _lossesPart;
+    private readonly StepPart _gramPart;
     private readonly StepPart _firstPart;
     private readonly StepPart _secondPart;
     private readonly StepPart _wholeStep;
@@ -38,6 +39,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private nint _taskWeights;
     private nint _ones;
     private nint _gram;
+    private nint _singleTasks;
     private bool _packed;
     private bool _weighted;
     private bool _gramIsFresh;
@@ -131,16 +133,21 @@ public sealed unsafe class MultiTaskModel : IDisposable
             bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
             _lossesPart = _context.Own(new StepPart(_context, captured, Key, RunToLosses));
             _firstPart = _context.Own(new StepPart(_context, captured, Key, RunToTowers));
+            _gramPart = _context.Own(new StepPart(_context, captured, GramKey, RunGram));
             _secondPart = _context.Own(new StepPart(_context, captured, UpdateKey, RunFromTrunk));
             _wholeStep = _context.Own(new StepPart(_context, captured, UpdateKey, RunStep));
             int tasks = outputs.Count;
             _context.Activations.Reserve("task_weights", (long)(tasks + 1) * sizeof(float), p => _taskWeights = p);
             _context.Activations.Reserve("ones", (long)tasks * sizeof(float), p => _ones = p);
-            _context.Activations.Reserve("trunk.gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
+            _context.Activations.Reserve("gram", (long)tasks * tasks * sizeof(double), p => _gram = p);
+            if (training && HasTrunkInputGradients)
+                _context.Activations.Reserve("trunk.single_tasks", (long)tasks * tasks * sizeof(float), p => _singleTasks = p);
             _context.Commit();
             float[] ones = new float[tasks];
             Array.Fill(ones, 1f);
             _context.Stream.CopyToDevice<float>(ones, _ones);
+            if (_singleTasks != 0)
+                _context.Stream.CopyToDevice<float>([.. Enumerable.Range(0, tasks * tasks).Select(i => i % (tasks + 1) == 0 ? 1f : 0f)], _singleTasks);
             // Behind the tasks' weights stands that of the gates' own losses.
             _context.Stream.CopyToDevice<float>([1f], _taskWeights + (tasks * sizeof(float)));
             ParameterInitializer.Initialize(Parameters, _context.Stream, description.Training.Seed);
@@ -231,7 +238,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     internal bool CapturesSteps
     {
         get => _wholeStep.Enabled;
-        set => _lossesPart.Enabled = _firstPart.Enabled = _secondPart.Enabled = _wholeStep.Enabled = value;
+        set => _lossesPart.Enabled = _firstPart.Enabled = _gramPart.Enabled = _secondPart.Enabled = _wholeStep.Enabled = value;
     }
 
     /// <summary>How many captures were run, those of a step's parts and of forward passes, but for each one's first run.</summary>
@@ -401,13 +408,13 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public void ComputeGram(Span<double> gram)
     {
         RequireTraining();
-        long rows = (_batch ?? throw NoBatch()).Rows;
+        if (_batch == null)
+            throw NoBatch();
+        _gramPart.Run();
         if (_shared != null)
-            SharedGram(_shared, rows, gram);
-        else if (HasTrunkInputGradients)
-            TrunkInputGram(rows, gram);
+            _shared.ReadGram(gram);
         else
-            _towers.Gram(rows, gram);
+            _context.Stream.CopyToHost(_gram, gram);
     }
 
     /// <summary>The gradients of shared parameters as vectors, for balancers that compare or keep them; null where there are none.</summary>
@@ -489,6 +496,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
     }
 
     private StepKey Key() => new(_batch!.Rows, _deviceBatch.Begin, _deviceBatch.BeginLabels, Workspace: 0, Weighted: false, GramIsFresh: false);
+
+    private StepKey GramKey() => _shared == null ? Key() : Key() with { Workspace = _input.Embedding.UpdateWorkspace };
 
     private StepKey UpdateKey() => Key() with { Workspace = _input.Embedding.UpdateWorkspace, Weighted = _weighted, GramIsFresh = _gramIsFresh };
 
@@ -694,7 +703,18 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _towers.Pack();
     }
 
-    private void SharedGram(SharedGradients shared, long rows, Span<double> gram)
+    private void RunGram()
+    {
+        long rows = _batch!.Rows;
+        if (_shared != null)
+            SharedGram(_shared, rows);
+        else if (HasTrunkInputGradients)
+            TrunkInputGram(rows);
+        else
+            _towers.Gram(rows, (double*)_gram);
+    }
+
+    private void SharedGram(SharedGradients shared, long rows)
     {
         int tasks = Outputs.Count;
         _trunk.AuxiliaryLosses = false;
@@ -717,7 +737,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
             shared.Keep(rows, shared.TaskParts);
         }
 
-        shared.Gram(gram);
+        shared.RunGram();
     }
 
     private void SharedBackward(SharedGradients shared, long rows, float* weights)
@@ -741,19 +761,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
             shared.CopyOwn(restore: true);
     }
 
-    private void TrunkInputGram(long rows, Span<double> gram)
+    private void TrunkInputGram(long rows)
     {
         int tasks = Outputs.Count;
         for (int t = 0; t < tasks; t++)
-        {
-            Array.Clear(_weightValues);
-            _weightValues[t] = 1;
-            _context.Stream.CopyToDevice<float>(_weightValues, _taskWeights);
-            _trunk.BackwardInputOf(rows, _step, (float*)_taskWeights, _trunkGradients[t]);
-        }
-
+            _trunk.BackwardInputOf(rows, _step, (float*)_singleTasks + (t * tasks), _trunkGradients[t]);
         BalanceOperations.Gram(_context, _trunkGradients[0], _input.Output.Columns, tasks, rows, (double*)_gram);
-        _context.Stream.CopyToHost(_gram, gram);
     }
 
     private void TrunkInputBackward(long rows, float* weights, bool gramIsFresh)

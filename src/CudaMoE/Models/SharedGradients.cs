@@ -36,7 +36,9 @@ internal sealed unsafe class SharedGradients
     private nint _counts;
     private nint _grams;
     private nint _factors;
+    private readonly int _gramsReserved;
     private readonly double[] _partial;
+    private double[] _partials = [];
     private readonly double[] _products;
     private readonly double[] _gram;
     private readonly Slot? _firstRows;
@@ -83,7 +85,9 @@ internal sealed unsafe class SharedGradients
             arena.Reserve("shared.counts", (long)embedding.Tables * sizeof(long), p => _counts = p);
         }
 
-        arena.Reserve("shared.grams", (long)Vectors * Vectors * sizeof(double), p => _grams = p);
+        // One of each range, which are parameters or runs of neighbouring ones and what is between them, and one of the tables.
+        _gramsReserved = (2 * context.Parameters.All.Count) + 2;
+        arena.Reserve("shared.grams", (long)_gramsReserved * Vectors * Vectors * sizeof(double), p => _grams = p);
         arena.Reserve("shared.factors", (((long)(tasks + 1) * (tasks + 1)) + (2 * Parts)) * sizeof(float), p => _factors = p);
         context.OnBind(Bind);
     }
@@ -159,14 +163,28 @@ internal sealed unsafe class SharedGradients
         _embedding.MergedGradient((int*)_touched, merged, (long*)_counts);
     }
 
-    /// <summary>Inner products of the kept tasks' gradients of all that is shared, [tasks, tasks].</summary>
-    public void Gram(Span<double> gram)
+    /// <summary>Forms the inner products of the kept tasks' gradients of all that is shared, in device memory.</summary>
+    public void RunGram()
     {
-        Array.Clear(_products);
+        double* products = (double*)_grams;
         foreach (Range range in _shared)
-            Add(range.Kept[0], _stride, TaskParts, rows: 1, _products);
-        if (_rows != null && _embedding.Lookups > 0)
-            Add(MergedSlot, MergedSize, TaskParts, _embedding.Lookups, _products);
+        {
+            BalanceOperations.GramOf(_context, range.Kept[0], _stride, TaskParts, rows: 1, products);
+            products += TaskParts * TaskParts;
+        }
+
+        if (HasMerged)
+            BalanceOperations.GramOf(_context, MergedSlot, MergedSize, TaskParts, _embedding.Lookups, products);
+    }
+
+    /// <summary>What <see cref="RunGram"/> has formed, [tasks, tasks]; waits for the device.</summary>
+    public void ReadGram(Span<double> gram)
+    {
+        int count = TaskParts * TaskParts, grams = _shared.Count + (HasMerged ? 1 : 0);
+        _context.Stream.CopyToHost(_grams, _partials.AsSpan(0, grams * count));
+        Array.Clear(_products);
+        for (int i = 0; i < grams * count; i++)
+            _products[i % count] += _partials[i];
         for (int i = 0; i < _tasks; i++)
         {
             for (int j = 0; j < _tasks; j++)
@@ -223,6 +241,8 @@ internal sealed unsafe class SharedGradients
     /// <summary>Keeps the gradients of single tasks' parameters, or puts them back.</summary>
     public void CopyOwn(bool restore) => CopyDense(_own, part: 0, restore);
 
+    private bool HasMerged => _rows != null && _embedding.Lookups > 0;
+
     private Slot MergedSlot => field ??= Slot.At(_merged, _embedding.WidestTable);
 
     private void CopyDense(List<Range> ranges, int part, bool restore)
@@ -265,6 +285,9 @@ internal sealed unsafe class SharedGradients
         }
 
         AddRange(_shared, place, _dense - place);
+        if (_shared.Count >= _gramsReserved)
+            throw new InvalidOperationException($"{_shared.Count} ranges of shared parameters, where {_gramsReserved - 1} were expected");
+        _partials = new double[(_shared.Count + 1) * TaskParts * TaskParts];
         foreach (Range range in _shared)
             BalanceOperations.NeedGramOf(_context, range.First, _stride, Vectors, rows: 1);
         if (_rows == null)

@@ -23,7 +23,6 @@ internal sealed unsafe class Towers
     private readonly long[] _starts;
     private readonly List<HostReadable<float>> _hostLogits = [];
     private Parameter[][]? _parameters;
-    private nint _gram;
     private GemmWgradArgs _gradientProduct;
     private GemmForwardArgs _weightProduct;
     private BalanceFactoredGramArgs _factoredArgs;
@@ -69,7 +68,6 @@ internal sealed unsafe class Towers
             _taskGradients = context.Reserve("tower.input_gradients", (long)trunk.Width * _tasks);
         if (!_hasGram)
             return;
-        context.Activations.Reserve("gram", (long)_tasks * _tasks * sizeof(double), p => _gram = p);
         if (trunk.Shared && _together)
         {
             long h = FirstWidth * _tasks;
@@ -140,16 +138,17 @@ internal sealed unsafe class Towers
         }
     }
 
-    /// <summary>Gram matrix [tasks, tasks] of the task gradients on the representation, after <see cref="Backward"/>.</summary>
-    public void Gram(long rows, Span<double> gram)
+    /// <summary>Forms the Gram matrix [tasks, tasks] of the task gradients on the representation in device memory, after <see cref="Backward"/>.</summary>
+    /// <param name="rows">Rows of the batch.</param>
+    /// <param name="gram">In device memory.</param>
+    public void Gram(long rows, double* gram)
     {
         if (!_hasGram)
             throw new InvalidOperationException("the model was built with a balancer that does not look at gradients");
         if (_trunk.Shared && _together)
-            FactoredGram(rows);
+            FactoredGram(rows, gram);
         else
-            BalanceOperations.Gram(_context, Parts, _trunk.Width, _tasks, rows, (double*)_gram);
-        _context.Stream.CopyToHost(_gram, gram);
+            BalanceOperations.Gram(_context, Parts, _trunk.Width, _tasks, rows, gram);
     }
 
     /// <summary>Combines the parts of a shared representation's gradient by <paramref name="taskWeights"/> (device memory); nothing to do when it is not shared.</summary>
@@ -202,7 +201,7 @@ internal sealed unsafe class Towers
         Input = names.Count == 1 ? GroupInput.Shared : input,
     });
 
-    private void FactoredGram(long rows)
+    private void FactoredGram(long rows, double* gram)
     {
         _gradientProduct.Rows = rows;
         _gradientProduct.XRows = rows;
@@ -216,6 +215,7 @@ internal sealed unsafe class Towers
         fixed (BalanceFactoredGramArgs* args = &_factoredArgs)
         {
             args->Starts = starts;
+            args->Gram = gram;
             NativeStatus.Check(NativeMethods.BalanceFactoredGram(_context.Stream.Native, args));
         }
     }
@@ -262,7 +262,6 @@ internal sealed unsafe class Towers
             GradientProductsRowStride = h,
             WeightProducts = _weightProducts!.Data,
             WeightProductsRowStride = h,
-            Gram = (double*)_gram,
         };
     }
 }
