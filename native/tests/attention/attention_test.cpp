@@ -374,7 +374,7 @@ TEST(Attention, SameBitsForAnyOrder) {
   const Result first = run(one, separate), second = run(one, shared), third = run(one, columns);
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
       const Result again = run(device, separate), again_shared = run(device, shared);
       const Result again_columns = run(device, columns);
       ASSERT_TRUE(again.y == first.y && again.dq == first.dq && again.dk == first.dk && again.dv == first.dv);

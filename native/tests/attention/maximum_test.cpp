@@ -205,7 +205,7 @@ TEST(SequenceMaximum, SameBitsForAnyOrder) {
   const Result want = run(one, c);
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (slow ? 1 : 10); ++repeat) {
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
       const Result again = run(device, c);
       ASSERT_TRUE(again.y == want.y && again.dx == want.dx && again.places == want.places);
     }

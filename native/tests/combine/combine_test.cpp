@@ -504,7 +504,7 @@ TEST(Combine, SameBitsForAnyOrder) {
     Result first;
     for (const std::string& spec : repeated_device_specs()) {
       TestDevice device(spec);
-      for (int repeat = 0; repeat < (test_device_is_slow() ? 1 : 20); ++repeat) {
+      for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
         Result have = run(device, c);
         if (sparse) clear_unrouted(c, have.dexpert);
         if (first.y.empty()) first = have;

@@ -315,7 +315,7 @@ TEST(GateBackward, SameBitsForAnyOrder) {
   const std::vector<float> first = run(one, c), first_large = run(one, large);
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
       ASSERT_EQ(run(device, c), first);
       ASSERT_EQ(run(device, large), first_large);
     }

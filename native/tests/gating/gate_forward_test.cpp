@@ -342,7 +342,7 @@ TEST(GateForward, SameBitsForAnyOrderAndAnyBatch) {
     GateOutput first;
     for (const std::string& spec : repeated_device_specs()) {
       TestDevice device(spec);
-      for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
+      for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
         const GateOutput have = run_gate(device, c);
         if (first.logits.empty()) first = have;
         ASSERT_EQ(have.logits, first.logits);

@@ -184,7 +184,7 @@ TEST(Routing, SameForAnyOrder) {
   const Routed want = reference(c);
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (test_device_is_slow() ? 1 : 20); ++repeat) ASSERT_TRUE(run(device, c) == want);
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) ASSERT_TRUE(run(device, c) == want);
   }
 }
 

@@ -1,6 +1,7 @@
 // The same bits for every number of threads, in every schedule and in every repetition, in shapes that are cut in all ways.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "gemm/problem.h"
@@ -140,7 +141,7 @@ TEST(GemmDeterminism, ARowHasTheSameBitsInEveryProduct) {
 TEST(GemmDeterminism, SameBitsInEveryRepetition) {
   for (const Case& test : cases()) {
     SCOPED_TRACE(test.shape.text());
-    const auto have = run(test, gemm_device_specs(2)[0], test_device_is_slow() ? 2 : 20);
+    const auto have = run(test, gemm_device_specs(2)[0], std::max(2, repetitions_of_a_spec()));
     for (size_t i = 4; i < have.size(); ++i)
       EXPECT_TRUE(same_bits(have[i % 4], have[i])) << "output " << i % 4 << " in repetition " << i / 4;
   }

@@ -429,7 +429,7 @@ TEST(Graph, SameBitsForAnyOrder) {
   const Graph turned = transpose(one, graph, true);
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (slow ? 1 : 20); ++repeat) {
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
       ASSERT_EQ(aggregate(device, graph, o, x, {}), y);
       ASSERT_EQ(edge_gradient(device, graph, o, x, dy, {}), dw);
       expect_same(transpose(device, graph, true), turned);

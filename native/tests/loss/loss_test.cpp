@@ -289,7 +289,7 @@ TEST(Loss, SameBitsForAnyOrder) {
   Result first;
   for (const std::string& spec : repeated_device_specs()) {
     TestDevice device(spec);
-    for (int repeat = 0; repeat < (test_device_is_slow() ? 2 : 20); ++repeat) {
+    for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
       const Result result = run(device, tasks, rows);
       if (first.losses.empty()) first = result;
       ASSERT_EQ(result.losses, first.losses);

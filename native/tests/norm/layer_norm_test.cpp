@@ -225,7 +225,7 @@ TEST(LayerNorm, SameBitsForAnyOrder) {
     Result first;
     for (const std::string& spec : repeated_device_specs()) {
       TestDevice device(spec);
-      for (int repeat = 0; repeat < (test_device_is_slow() ? 1 : 5); ++repeat) {
+      for (int repeat = 0; repeat < repetitions_of_a_spec(); ++repeat) {
         const Result have = run(device, c);
         if (first.y.empty()) first = have;
         ASSERT_EQ(have.y, first.y) << spec;

@@ -19,6 +19,12 @@ std::string test_device_spec() {
 
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 constexpr size_t kRepetitions = 20;
 
 bool test_device_is_simt() { return test_device_spec().rfind("simt", 0) == 0; }
@@ -52,15 +58,14 @@ std::vector<std::string> equivalent_device_specs() {
 
 std::vector<std::string> repeated_device_specs() {
   std::vector<std::string> specs = equivalent_device_specs();
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return specs;
-#endif
-  if (test_device_is_simt()) {
+  if (test_device_is_simt() && !kSanitized) {
     while (specs.size() < kRepetitions)
       specs.push_back("simt:exits=strict,order=random,copies=random,seed=" + std::to_string(specs.size()));
   }
   return specs;
 }
+
+int repetitions_of_a_spec() { return test_device_is_slow() ? 1 : kSanitized ? 3 : static_cast<int>(kRepetitions); }
 
 TestDevice::TestDevice(const std::string& spec) {
   if (cudamoe_device_open(spec.c_str(), &device_) != CUDAMOE_OK) throw std::runtime_error(last_error());

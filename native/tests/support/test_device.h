@@ -25,6 +25,9 @@ bool test_device_reaches_host_memory();
 std::vector<std::string> equivalent_device_specs();
 // For cases that are about nothing else: twenty of the executor too, the others random schedules (not under sanitizers).
 std::vector<std::string> repeated_device_specs();
+// How often a case that is about nothing else runs in each: twenty times on a cpu, where who takes which tile is chance, and a few under
+// sanitizers; once on the executor, whose schedules repeat.
+int repetitions_of_a_spec();
 
 // Throws when the device cannot be opened, which fails the test that asked for it.
 class TestDevice {
