@@ -83,8 +83,8 @@ cudaError_t gemm_product_tf32(const GemmProduct& product, GemmTile tile, cudaStr
 // bf16 operands with sums in f32, on tensor cores; x of f32 is rounded.
 cudaError_t gemm_product_bf16(const GemmProduct& product, GemmTile tile, cudaStream_t stream);
 
-// The same product of bf16 operands by wgmma, on sm_90a only. x is bf16, its rows aligned to 16 bytes; the activation is none, ReLU or
-// LeakyReLU.
+// The same product of bf16 operands by wgmma, on sm_90a only; x of f32 is rounded. The rows of x are aligned to 16 bytes; the activation
+// is none, ReLU or LeakyReLU.
 struct GemmWgmmaProduct {
   GemmProduct product;
   ptx::TensorMap packed;  // of the packed weights: [groups][depth][packed_row_stride], boxes of 64 x 64
@@ -117,7 +117,8 @@ CUDAMOE_HOST_DEVICE int64_t gemm_wgrad_partial_floats(int64_t n, int64_t k) { re
 cudaError_t gemm_wgrad_ffma(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_tf32(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_bf16(const GemmWgrad& wgrad, GemmTile tile, cudaStream_t stream);
-// The same of bf16 operands by wgmma, on sm_90a only: tiles of 64 or 128 rows of dw and 128 or 256 columns. Rows are aligned to 16 bytes.
+// The same of bf16 operands by wgmma, on sm_90a only: tiles of 64 or 128 rows of dw and 128 or 256 columns. dz and x are of one type, f32
+// being rounded; their rows are aligned to 16 bytes.
 cudaError_t gemm_wgrad_wgmma(const GemmWgrad& wgrad, GemmWgmmaTile tile, cudaStream_t stream);
 cudaError_t gemm_wgrad_sum(const GemmWgrad& wgrad, cudaStream_t stream);
 

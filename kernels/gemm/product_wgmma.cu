@@ -1,13 +1,14 @@
 // The product behind forward and data gradient by wgmma on sm_90a: y = finish(x * packed) over row groups, bf16 operands, f32 sums; see
-// gemm.h. finish: bias, ReLU or LeakyReLU, or their derivative at `below`.
+// gemm.h; x may be f32, which is rounded. finish: bias, ReLU or LeakyReLU, or their derivative at `below`.
 //
 // Floor: rows * depth of x, the packed weights once and rows * columns of y in bytes; 2 * rows * columns * depth flops.
 // Tiling: a block per multiprocessor, which has a run of units: a row tile of 128 or 256 rows and some of its column tiles, of 64 or 128
 // columns. The rows of x, 64 of depth at a time, are a slab of a ring of four; where depth is at most 256 a row tile stays there for all of
 // its column tiles. Weights are a second ring of four slabs. Twelve warps: two warp-groups multiply, each half of the rows; warp 8 has the
-// weights copied by TMA; warps 9 to 11 take turns at the slabs of x, whose rows lie anywhere (cp.async). So the next tile is under way
-// while one is multiplied and finished. Results go from the accumulators to memory (fragment_rows.cuh).
-// Shared memory: 4 * 128 * (tile rows + tile columns) bytes, at most 192 KiB; both operands have the swizzle of 128 bytes.
+// weights copied by TMA; warps 9 to 11 take turns at the slabs of x, whose rows lie anywhere. So the next tile is under way while one is
+// multiplied and finished. Results go from the accumulators to memory (fragment_rows.cuh).
+// Shared memory: 4 * 128 * (tile rows + tile columns) bytes, at most 192 KiB; both operands have the swizzle of 128 bytes. With rows of f32
+// 12 bytes a tile row more, for where they lie.
 // Order of sums: an element is one accumulator over ascending depth, 16 at a time.
 #include "common/first_offender.cuh"
 #include "common/ptx/barrier.cuh"
@@ -52,16 +53,55 @@ struct Barriers {
   Shared<uint64_t> full_rows, empty_rows, full_weights, empty_weights;  // of kSlots each
 };
 
-// Rows of x into their slabs, by warp `own` of kCopyWarps. A lane copies 16 bytes of every fourth row.
+// A slab of x, of whose rows a lane copies eight elements, of `depth` that are left from `x` on: every fourth row. Rows of x are counted
+// from `x` on; -1: zeros. source[i] is that of row 32 i + lane.
 template <class Tile>
+CUDAMOE_DEVICE void copy_slab(const Bf16* x, int64_t row_stride, const int32_t (&source)[Tile::kRows / kWarp], int depth,
+                              Shared<Bf16> slab) {
+  const int part = lane_id() % 8, row_of_lane = lane_id() / 8;
+  const int bytes = depth <= 0 ? 0 : (depth >= 8 ? 16 : 2 * depth);
+  CUDAMOE_UNROLL
+  for (int i = 0; i < Tile::kRows / kWarp; ++i) {
+    CUDAMOE_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const int row = 32 * i + 4 * j + row_of_lane;
+      const int32_t from = shuffle(kFullWarp, source[i], 4 * j + row_of_lane);
+      const bool inside = from >= 0 && bytes > 0;
+      ptx::cp_async<16>(slab + (row * kDepth + (part ^ row % 8) * 8), inside ? x + from * row_stride : x, inside ? bytes : 0);
+    }
+  }
+}
+// source[row]: in shared memory, since the numbers under way need the registers.
+template <class Tile>
+CUDAMOE_DEVICE void copy_slab(const float* x, int64_t row_stride, Shared<int32_t> source, int depth, Shared<Bf16> slab) {
+  const int part = lane_id() % 8, row_of_lane = lane_id() / 8;
+  CUDAMOE_NO_UNROLL
+  for (int first = row_of_lane; first < Tile::kRows; first += 4 * kRunsTogether) {
+    const float* from[kRunsTogether];
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kRunsTogether; ++j) {
+      const int32_t row_of_x = source[first + 4 * j];
+      from[j] = row_of_x >= 0 && depth > 0 ? x + row_of_x * row_stride : nullptr;
+    }
+    round_runs(from, depth, [&](int j) {
+      const int row = first + 4 * j;
+      return slab + (row * kDepth + (part ^ row % 8) * 8);
+    });
+  }
+}
+
+// Rows of x into their slabs, by warp `own` of kCopyWarps.
+template <class Tile, class X>
 CUDAMOE_DEVICE void copy_rows(const GemmWgmmaProduct& p, int32_t first_group, Shared<Bf16> slabs, const Barriers& barriers, int own) {
   const GemmProduct& product = p.product;
   constexpr int kParts = Tile::kRows / kWarp;
-  const int part = lane_id() % 8, row_of_lane = lane_id() / 8;
+  constexpr bool kRounds = std::is_same_v<X, float>;
+  const int part = lane_id() % 8;
   const bool gathered = product.rows.gather != nullptr;
+  CUDAMOE_SHARED(int32_t, sources, [kRounds ? kCopyWarps * Tile::kRows : 1]);
+  const Shared<int32_t> own_sources = sources + (kRounds ? own * Tile::kRows : 0);
   RingPlace place;
   each_unit<Tile>(p, first_group, [&](const GemmRowTile& tile, int first, int last) {
-    // The row of x of row 32 i + lane, from `x` on; -1: none.
     int32_t source[kParts];
     CUDAMOE_UNROLL
     for (int i = 0; i < kParts; ++i) {
@@ -72,28 +112,28 @@ CUDAMOE_DEVICE void copy_rows(const GemmWgmmaProduct& p, int32_t first_group, Sh
         if (source[i] < 0) note_offender(product.rows.offender, tile.begin + row);
       }
     }
-    const Bf16* x = static_cast<const Bf16*>(product.x.data) + (gathered ? 0 : tile.begin * product.x.row_stride) +
-                    (product.rows.offsets == nullptr ? tile.group * product.x.group_stride : 0);
+    if constexpr (kRounds) {
+      sync_warp();  // the tile before is copied
+      CUDAMOE_UNROLL
+      for (int i = 0; i < kParts; ++i) own_sources[32 * i + lane_id()] = source[i];
+      sync_warp();
+    }
+    const X* x = static_cast<const X*>(product.x.data) + (gathered ? 0 : tile.begin * product.x.row_stride) +
+                 (product.rows.offsets == nullptr ? tile.group * product.x.group_stride : 0);
     const int steps = (rows_stay(p) ? 1 : last - first) * steps_of(p);
     CUDAMOE_NO_UNROLL
     for (int step = 0; step < steps; ++step, place.advance()) {
       if (place.count() % kCopyWarps != own) continue;
       const int depth = step % steps_of(p) * kDepth + 8 * part, left = product.depth - depth;
-      const int bytes = left <= 0 ? 0 : (left >= 8 ? 16 : 2 * left);
+      const X* at = x + (left > 0 ? depth : 0);
       const Shared<Bf16> slab = slabs + place.slot() * Tile::kLeftSlab;
       ptx::mbarrier_wait(barriers.empty_rows + place.slot(), place.parity() ^ 1);
-      CUDAMOE_UNROLL
-      for (int i = 0; i < kParts; ++i) {
-        CUDAMOE_UNROLL
-        for (int j = 0; j < 8; ++j) {
-          const int row = 32 * i + 4 * j + row_of_lane;
-          const int32_t from = shuffle(kFullWarp, source[i], 4 * j + row_of_lane);
-          const bool inside = from >= 0 && bytes > 0;
-          const Bf16* at = inside ? x + from * product.x.row_stride + depth : x;
-          ptx::cp_async<16>(slab + (row * kDepth + (part ^ row % 8) * 8), at, inside ? bytes : 0);
-        }
+      if constexpr (kRounds) {
+        copy_slab<Tile>(at, product.x.row_stride, own_sources, left, slab);
+      } else {
+        copy_slab<Tile>(at, product.x.row_stride, source, left, slab);
+        ptx::cp_async_wait_all();
       }
-      ptx::cp_async_wait_all();
       ptx::fence_proxy_async();
       ptx::mbarrier_arrive(barriers.full_rows + place.slot());
     }
@@ -204,7 +244,7 @@ CUDAMOE_DEVICE void multiply(const GemmWgmmaProduct& p, int32_t first_group, Sha
 
 #endif
 
-template <int kRowBlocks, int kColumns>
+template <int kRowBlocks, int kColumns, class X>
 CUDAMOE_KERNEL(kWgmmaThreads, 1)
 wgmma_product_kernel(const CUDAMOE_GRID_CONSTANT GemmWgmmaProduct p) {
 #if CUDAMOE_HAS_SM90A
@@ -241,7 +281,7 @@ wgmma_product_kernel(const CUDAMOE_GRID_CONSTANT GemmWgmmaProduct p) {
   } else {
     ptx::release_registers<kCopierRegisters>();
     if (warp_id() > kSpareWarp) {
-      copy_rows<Tile>(p, group_of_first[0], left, barriers, uniform_warp_id() - kSpareWarp - 1);
+      copy_rows<Tile, X>(p, group_of_first[0], left, barriers, uniform_warp_id() - kSpareWarp - 1);
     } else if (lane_id() == 0) {
       copy_weights<Tile, kColumns>(p, group_of_first[0], right, barriers);
     }
@@ -269,7 +309,8 @@ cudaError_t launch_tile(GemmWgmmaProduct& p, int multiprocessors, cudaStream_t s
                           .block = {kWgmmaThreads},
                           .dynamic_shared_bytes = Tile::kBytes,
                           .stream = stream};
-  return launch(shape, wgmma_product_kernel<kRowBlocks, kColumns>, p);
+  return p.product.x.is_bf16 != 0 ? launch(shape, wgmma_product_kernel<kRowBlocks, kColumns, Bf16>, p)
+                                  : launch(shape, wgmma_product_kernel<kRowBlocks, kColumns, float>, p);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // The weight gradient of bf16 operands by wgmma on sm_90a: dw[g] (+)= sum over the rows r of group g of dz[r]^T x[r], dbias[g] (+)= sum of
-// dz[r]; see gemm.h.
+// dz[r]; see gemm.h. Both operands are bf16, or both f32, which is rounded.
 //
 // Floor: rows * (n + k) elements of the operands and n * k f32 a group in bytes; 2 * rows * n * k flops.
 // Tiling: a block per chunk of rows of a group and tile of dw, rows being the depth, 64 at a time: a slab of dz and one of x in a ring of
 // four. Both operands lie by columns there, 64 of them in 128 bytes a row, swizzled; a box of 64 x 64 is 8 KiB. Two warp-groups multiply,
-// one above the other or side by side; warp 8 adds up dbias from the slabs of dz; warps 9 to 11 take turns at the slabs (cp.async).
+// one above the other or side by side; warp 8 adds up dbias from the slabs of dz; warps 9 to 11 take turns at the slabs.
 // Shared memory: 4 * 128 * (tile rows + tile columns) bytes, at most 192 KiB.
 // Order of sums: within a chunk an element is one accumulator over ascending rows, 16 at a time (dbias: one at a time); chunks are added in
 // ascending order (wgrad_sum.cu).
@@ -73,19 +73,40 @@ CUDAMOE_DEVICE void copy_slab(const Bf16* base, int64_t row_stride, const int32_
     }
   }
 }
+template <int kColumns>
+CUDAMOE_DEVICE void copy_slab(const float* base, int64_t row_stride, const int32_t (&from)[2], int columns, Shared<Bf16> slab) {
+  constexpr int kParts = kColumns / 8, kAtOnce = kWarp / kParts, kRunsOfEight = 8 / kAtOnce;
+  constexpr int kTogether = kRunsOfEight < kRunsTogether ? kRunsOfEight : kRunsTogether;
+  const int part = lane_id() % kParts, row_of_lane = lane_id() / kParts, left = columns - 8 * part;
+  const Shared<Bf16> box = slab + part / 8 * kBox;
+  CUDAMOE_NO_UNROLL
+  for (int first = 0; first < kDepth; first += kTogether * kAtOnce) {
+    const int32_t of_lane = first < 32 ? from[0] : from[1];
+    const float* runs[kTogether];
+    CUDAMOE_UNROLL
+    for (int j = 0; j < kTogether; ++j) {
+      const int32_t source = shuffle(kFullWarp, of_lane, (first + j * kAtOnce + row_of_lane) % 32);
+      runs[j] = source >= 0 && left > 0 ? base + (source * row_stride + 8 * part) : nullptr;
+    }
+    round_runs(runs, left, [&](int j) {
+      const int row = first + j * kAtOnce + row_of_lane;
+      return box + (row * 64 + (part % 8 ^ row % 8) * 8);
+    });
+  }
+}
 
 // The slabs of both operands, by warp `own` of kCopyWarps.
-template <class Tile>
+template <class Tile, class Operand>
 CUDAMOE_DEVICE void copy_operands(const GemmWgrad& wgrad, const GemmRowTile& chunk, Shared<Bf16> ring, Shared<uint64_t> full,
                                   Shared<uint64_t> empty, int own) {
   const Piece piece = Piece::of_block<Tile>(wgrad, chunk);
   const bool gathered = wgrad.rows.gather != nullptr, strided = wgrad.rows.offsets == nullptr;
   const auto first = [&](const GemmMatrix& matrix, int column, int64_t row) {
-    return static_cast<const Bf16*>(matrix.data) + (strided ? piece.chunk.group * matrix.group_stride : 0) + row * matrix.row_stride +
+    return static_cast<const Operand*>(matrix.data) + (strided ? piece.chunk.group * matrix.group_stride : 0) + row * matrix.row_stride +
            column;
   };
-  const Bf16* dz = first(wgrad.dz, piece.first_row, piece.chunk.begin);
-  const Bf16* x = first(wgrad.x, piece.first_column, gathered ? 0 : piece.chunk.begin);
+  const Operand* dz = first(wgrad.dz, piece.first_row, piece.chunk.begin);
+  const Operand* x = first(wgrad.x, piece.first_column, gathered ? 0 : piece.chunk.begin);
   RingPlace place;
   place.advance(own);
   CUDAMOE_NO_UNROLL
@@ -104,7 +125,7 @@ CUDAMOE_DEVICE void copy_operands(const GemmWgrad& wgrad, const GemmRowTile& chu
     const Shared<Bf16> slab = ring + place.slot() * Tile::kStep;
     copy_slab<Tile::kRows>(dz, wgrad.dz.row_stride, of_dz, wgrad.n - piece.first_row, slab);
     copy_slab<Tile::kColumns>(x, wgrad.x.row_stride, of_x, wgrad.k - piece.first_column, slab + Tile::kLeftSlab);
-    ptx::cp_async_wait_all();
+    if constexpr (std::is_same_v<Operand, Bf16>) ptx::cp_async_wait_all();
     ptx::fence_proxy_async();
     ptx::mbarrier_arrive(full + place.slot());
   }
@@ -221,7 +242,7 @@ CUDAMOE_DEVICE void multiply(const GemmWgrad& wgrad, const GemmRowTile& chunk, S
 
 #endif
 
-template <int kDown, int kGroupColumns>
+template <int kDown, int kGroupColumns, class Operand>
 CUDAMOE_KERNEL(kWgmmaThreads, 1)
 wgmma_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
 #if CUDAMOE_HAS_SM90A
@@ -255,7 +276,7 @@ wgmma_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad) {
   } else {
     ptx::release_registers<kCopierRegisters>();
     if (warp_id() > kSpareWarp) {
-      copy_operands<Tile>(wgrad, chunk_of_block[0], ring, full, empty, uniform_warp_id() - kSpareWarp - 1);
+      copy_operands<Tile, Operand>(wgrad, chunk_of_block[0], ring, full, empty, uniform_warp_id() - kSpareWarp - 1);
     } else {
       add_bias<Tile>(wgrad, chunk_of_block[0], ring, full, empty);
     }
@@ -274,12 +295,13 @@ cudaError_t launch_shape(const GemmWgrad& wgrad, cudaStream_t stream) {
   const int64_t blocks =
       gemm_row_tiles(wgrad.rows, wgrad.chunk_rows) * ceil_divide(wgrad.n, Tile::kRows) * ceil_divide(wgrad.k, Tile::kColumns);
   if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  return launch({.name = "gemm_wgrad",
-                 .grid = {static_cast<int>(blocks)},
-                 .block = {kWgmmaThreads},
-                 .dynamic_shared_bytes = Tile::kBytes,
-                 .stream = stream},
-                wgmma_wgrad_kernel<kDown, kGroupColumns>, wgrad);
+  const LaunchShape shape{.name = "gemm_wgrad",
+                          .grid = {static_cast<int>(blocks)},
+                          .block = {kWgmmaThreads},
+                          .dynamic_shared_bytes = Tile::kBytes,
+                          .stream = stream};
+  return wgrad.dz.is_bf16 != 0 ? launch(shape, wgmma_wgrad_kernel<kDown, kGroupColumns, Bf16>, wgrad)
+                               : launch(shape, wgmma_wgrad_kernel<kDown, kGroupColumns, float>, wgrad);
 }
 
 }  // namespace

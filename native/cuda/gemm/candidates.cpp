@@ -104,9 +104,9 @@ class TrialMemory {
 // Products
 // --------------------------------------------------------------------------------------------------------------------
 
-// Whether wgmma serves a product of packed bf16 weights: many rows, x copied as it lies, a cheap activation.
+// Whether wgmma serves a product of packed bf16 weights: many rows, x copied 16 bytes at a time, a cheap activation.
 bool is_for_wgmma(const Device& device, const GemmProduct& product) {
-  return device.architecture() == 90 && in_place(product.x) && product.activation <= kernels::Activation::kLeakyRelu &&
+  return device.architecture() == 90 && is_aligned(product.x) && product.activation <= kernels::Activation::kLeakyRelu &&
          rows_of_group(product.rows) > kernels::gemm_tile_rows(GemmTile::kLow);
 }
 
@@ -279,7 +279,8 @@ class WgradCandidates {
  public:
   WgradCandidates(const Device& device, const GemmWgrad& wgrad, bool bf16) {
     if (bf16) {
-      if (device.architecture() == 90 && in_place(wgrad.dz) && in_place(wgrad.x)) add("wgmma", nullptr);
+      const bool one_type = wgrad.dz.is_bf16 == wgrad.x.is_bf16;
+      if (device.architecture() == 90 && one_type && is_aligned(wgrad.dz) && is_aligned(wgrad.x)) add("wgmma", nullptr);
       add("bf16", kernels::gemm_wgrad_bf16);
     } else {
       if (splits_f32(device)) add("tf32", kernels::gemm_wgrad_tf32);
@@ -350,8 +351,6 @@ CallKind kind_of(const GemmWgrad& wgrad, bool bf16) {
 }
 
 }  // namespace
-
-bool in_place(const GemmMatrix& matrix) { return matrix.is_bf16 != 0 && is_aligned(matrix); }
 
 cudamoe_status choose_and_run(const Stream& stream, const GemmProduct& product, int32_t packed_dtype, const char* function) {
   const bool bf16 = packed_dtype == CUDAMOE_BF16;

@@ -146,7 +146,7 @@ TEST(GemmDgrad, AlignedRowsInEveryTile) {
       Options options = random_options(random, i % 2 == 0 ? Data::kIntegers : Data::kReals);
       options.aligned = true;
       if (i % 3 != 0) {
-        options.dz_dtype = options.packed_dtype = CUDAMOE_BF16;
+        options.packed_dtype = CUDAMOE_BF16;
         options.activation = static_cast<int32_t>(random.integer(0, 2));
         options.accumulate = options.accumulate && random.coin();
       }

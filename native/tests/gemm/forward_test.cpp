@@ -258,10 +258,12 @@ TEST(GemmForward, OperandsInPlaceInEveryTile) {
   Random random(23);
   for (const std::string& spec : gemm_device_specs(2)) {
     TestDevice device(spec);
-    for (const int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+    for (const auto& [x_dtype, packed_dtype] :
+         {std::pair{CUDAMOE_F32, CUDAMOE_F32}, {CUDAMOE_F32, CUDAMOE_BF16}, {CUDAMOE_BF16, CUDAMOE_BF16}}) {
       for (const Data data : {Data::kIntegers, Data::kReals}) {
         Options options;
-        options.x_dtype = options.packed_dtype = options.y_dtype = dtype;
+        options.x_dtype = options.y_dtype = x_dtype;
+        options.packed_dtype = packed_dtype;
         options.bias = options.aligned = true;
         options.data = data;
         check_forward(device, random, {.groups = 2, .rows = 16, .n = 70, .k = 75}, options);
@@ -282,7 +284,7 @@ TEST(GemmForward, AlignedRowsInEveryTile) {
       Options options = random_options(random, i % 2 == 0 ? Data::kIntegers : Data::kReals);
       options.aligned = true;
       if (i % 3 != 0) {
-        options.x_dtype = options.packed_dtype = CUDAMOE_BF16;
+        options.packed_dtype = CUDAMOE_BF16;
         options.activation = options.accumulate ? 0 : static_cast<int32_t>(random.integer(0, 2));
         options.preactivation = options.preactivation && random.coin();
       }
@@ -291,11 +293,19 @@ TEST(GemmForward, AlignedRowsInEveryTile) {
       const GemmShape deep{.groups = 3, .rows = 260, .n = n, .k = 8 * random.integer(1, 45), .ragged = true, .gather = i % 4 == 1};
       check_forward(device, random, i % 2 == 0 ? few : deep, options);
     }
-    // As many rows as make tall tiles of few columns the best ones.
-    Options options;
-    options.x_dtype = options.packed_dtype = CUDAMOE_BF16;
-    options.aligned = true;
-    check_forward(device, random, {.groups = 1, .rows = 1000, .n = 48, .k = 40}, options);
+    // Low tiles and, where there are as many rows as make them the best ones, tall ones, narrow and wide; depths that a ring of slabs
+    // holds, that it does not, and that end within 16 bytes.
+    for (const int32_t x_dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+      Options options;
+      options.x_dtype = x_dtype;
+      options.packed_dtype = CUDAMOE_BF16;
+      options.aligned = true;
+      const int64_t part = x_dtype == CUDAMOE_F32 ? 4 : 8;
+      check_forward(device, random, {.groups = 1, .rows = 1000, .n = 48, .k = 32 + part}, options);
+      check_forward(device, random, {.groups = 1, .rows = 1000, .n = 136, .k = 32 + part, .ragged = true, .gather = true}, options);
+      check_forward(device, random, {.groups = 2, .rows = 100, .n = 48, .k = 256 + part, .ragged = true, .gather = true}, options);
+      check_forward(device, random, {.groups = 2, .rows = 100, .n = 136, .k = 64}, options);
+    }
   }
 }
 

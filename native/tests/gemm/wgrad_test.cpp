@@ -216,9 +216,11 @@ TEST(GemmWgrad, OperandsInPlaceInEveryTile) {
   Random random(49);
   for (const std::string& spec : gemm_device_specs(2)) {
     TestDevice device(spec);
-    for (const int32_t dtype : {CUDAMOE_F32, CUDAMOE_BF16}) {
+    for (const auto& [dtype, compute_dtype] :
+         {std::pair{CUDAMOE_F32, CUDAMOE_F32}, {CUDAMOE_F32, CUDAMOE_BF16}, {CUDAMOE_BF16, CUDAMOE_BF16}}) {
       Options options;
-      options.dz_dtype = options.x_dtype = options.compute_dtype = dtype;
+      options.dz_dtype = options.x_dtype = dtype;
+      options.compute_dtype = compute_dtype;
       options.bias = true;
       options.data = Data::kIntegers;
       options.dz_row_stride = options.x_row_stride = 144;
