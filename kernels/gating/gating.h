@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "common/report.cuh"
+#include "common/step_numbers.cuh"
 #include "common/target.cuh"
 
 namespace cudamoe::kernels {
@@ -22,6 +23,7 @@ struct GateOptions {
   int32_t renormalise;
   uint64_t seed;  // of the noise, with step (none when < 0) and row_offset + row
   int64_t step, row_offset;
+  const StepNumbers* numbers;  // whose step counts where there is noise; or null
 
   // Logits of one gate: clean ones, then as many noise logits.
   CUDAMOE_HOST_DEVICE int columns() const { return score == GateScore::kNoisy ? 2 * experts : experts; }
@@ -30,6 +32,7 @@ struct GateOptions {
     return score == GateScore::kTopKSoftmax || score == GateScore::kNoisy || (score == GateScore::kSoftmaxTopK && renormalise != 0);
   }
   CUDAMOE_HOST_DEVICE bool has_noise() const { return score == GateScore::kNoisy && step >= 0; }
+  CUDAMOE_DEVICE int64_t step_of_noise() const { return numbers != nullptr ? numbers->step : step; }
 };
 
 struct GateForward {

@@ -87,7 +87,7 @@ CUDAMOE_DEVICE float score_of_key(uint32_t key) { return float_of_bits((key >> 3
 // The standard normal number of (seed, step, sample, gate, expert), as the cpu backend draws it: Philox words of four neighbouring experts,
 // Box-Muller for two words; r cos(2 pi v) for the even, r sin(2 pi v) for the odd expert.
 CUDAMOE_DEVICE float gate_noise(const GateOptions& options, int64_t row, int gate, int expert) {
-  const auto sample = static_cast<uint64_t>(options.row_offset + row), step = static_cast<uint64_t>(options.step);
+  const auto sample = static_cast<uint64_t>(options.row_offset + row), step = static_cast<uint64_t>(options.step_of_noise());
   const uint32_t quads = static_cast<uint32_t>(options.experts + 3) / 4;
   const Philox words =
       philox(static_cast<uint32_t>(options.seed), static_cast<uint32_t>(options.seed >> 32),

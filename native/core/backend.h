@@ -86,7 +86,7 @@
 namespace cudamoe {
 
 // Grows with every change of this table.
-inline constexpr uint32_t kBackendVersion = 14;
+inline constexpr uint32_t kBackendVersion = 15;
 
 // What the library gives to a plug-in that it opens.
 struct Host {

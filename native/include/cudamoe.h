@@ -197,8 +197,8 @@ CUDAMOE_API cudamoe_status cudamoe_stream_synchronize(cudamoe_stream* stream);
  *   - cudamoe_capture_launch runs the sequence on the stream that it was captured on, in order with the stream's other work, any number of
  *     times. Bad data is reported as if the operations were called.
  *   - What the argument structs and the host arrays that they point to say is kept as it was: pointers, sizes, and numbers such as learning
- * rates, step numbers and seeds. What lies in device memory is read when it runs: new batches go into the same buffers. So optimiser steps
- * and noisy gates, whose numbers change with every step, are called outside of a capture.
+ * rates, step numbers and seeds. What lies in device memory is read when it runs: new batches go into the same buffers. So updates and
+ * noisy gates, whose numbers change with every step, take these from device memory: cudamoe_step_numbers.
  *   - The memory must live as long as the capture is launched.
  *   - Run the sequence once before it is captured: a GPU loads kernels at their first call, and in a capture none can be tried: kinds of
  *     calls that are new there take the plainest kernel.
@@ -335,7 +335,7 @@ enum {
   CUDAMOE_OPTIMIZER_ROWWISE_ADAM = 4     /* embedding only; state1 = first moment [rows, dim], state2 = f32 [rows] second */
 };
 
-/* The numbers of an update that differ from step to step, for updates that read them in device memory when they run: a captured one
+/* The numbers that differ from step to step, for updates and noisy gates that read them in device memory when they run: a captured one
  * takes other numbers at each launch. */
 typedef struct cudamoe_step_numbers {
   int64_t step; /* 1, 2, ... */
@@ -561,6 +561,7 @@ typedef struct cudamoe_gate_forward_args {
   int64_t row_offset;
   void* workspace;
   int64_t workspace_bytes;
+  const cudamoe_step_numbers* numbers; /* [1], its step is read instead of step where that is >= 0; or null */
 } cudamoe_gate_forward_args;
 CUDAMOE_API cudamoe_status cudamoe_gate_forward_workspace(cudamoe_stream* stream, const cudamoe_gate_forward_args* args, int64_t* bytes);
 CUDAMOE_API cudamoe_status cudamoe_gate_forward(cudamoe_stream* stream, const cudamoe_gate_forward_args* args);
@@ -591,6 +592,7 @@ typedef struct cudamoe_gate_backward_args {
   uint64_t seed;
   int64_t step;
   int64_t row_offset;
+  const cudamoe_step_numbers* numbers; /* as in the forward */
 } cudamoe_gate_backward_args;
 CUDAMOE_API cudamoe_status cudamoe_gate_backward(cudamoe_stream* stream, const cudamoe_gate_backward_args* args);
 

@@ -35,9 +35,20 @@ int64_t columns_of(const Args& args) {
 }
 
 template <class Args>
+bool has_noise(const Args& args) {
+  return args.score_mode == CUDAMOE_SCORE_NOISY && args.step >= 0;
+}
+
+template <class Args>
+const cudamoe_step_numbers* numbers_read(const Args& args) {
+  return has_noise(args) ? args.numbers : nullptr;
+}
+
+template <class Args>
 void check_noise(Check& check, const Args& args) {
-  if (args.score_mode != CUDAMOE_SCORE_NOISY || args.step < 0) return;
+  if (!has_noise(args)) return;
   check.range("step", args.step, 0, kMaxCounter - 1).range("row_offset", args.row_offset, 0, kMaxCounter - args.rows);
+  check.optional("numbers", args.numbers, alignof(cudamoe_step_numbers));
 }
 
 struct Range {
@@ -93,8 +104,9 @@ void check_forward(Check& check, const cudamoe_gate_forward_args& args, const cu
                                       {"expert_counts", args.expert_counts, gates * experts * 8},
                                       {"probability_sums", args.probability_sums, gates * experts * 8},
                                       {"z_sums", args.z_sums, gates * 8}}};
-  const std::array<Range, 3> inputs{{{"x", args.x, span_bytes(args.rows, args.k_in, args.x_row_stride, 4)},
+  const std::array<Range, 4> inputs{{{"x", args.x, span_bytes(args.rows, args.k_in, args.x_row_stride, 4)},
                                      {"bias", args.bias, columns * 4},
+                                     {"numbers", numbers_read(args), sizeof(cudamoe_step_numbers)},
                                      {"selection_bias", args.selection_bias, gates * experts * 4}}};
   check_apart(check, outputs, inputs);
   if (check.ok()) check.workspace(args.workspace, args.workspace_bytes, needed_bytes(stream, &Backend::gate_forward_workspace, args));
@@ -137,7 +149,8 @@ void check_backward(Check& check, const cudamoe_gate_backward_args& args, const 
   check_noise(check, args);
   if (!check.ok()) return;
   const std::array<Range, 1> outputs{{{"dlogits", args.dlogits, span_bytes(args.rows, columns, args.dlogits_row_stride, 4)}}};
-  const std::array<Range, 7> inputs{{{"logits", args.logits, args.rows * columns * 4},
+  const std::array<Range, 8> inputs{{{"logits", args.logits, args.rows * columns * 4},
+                                     {"numbers", numbers_read(args), sizeof(cudamoe_step_numbers)},
                                      {"probabilities", args.probabilities, probabilities * 4},
                                      {"chosen", args.chosen, chosen * 4},
                                      {"weights", args.weights, chosen * 4},

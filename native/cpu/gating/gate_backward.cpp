@@ -58,7 +58,7 @@ class GateGradientRows {
       rows_to_lanes(logits, columns, rows, experts_, scratch_.logits);
       if (noisy_) rows_to_lanes(logits + experts_, columns, rows, experts_, scratch_.noise_logits);
     }
-    if (noisy_) gate_noise(args_.seed, args_.step, args_.row_offset + row, gate_, experts_, scratch_.noise);
+    if (noisy_) gate_noise(args_.seed, step_of_noise(args_), args_.row_offset + row, gate_, experts_, scratch_.noise);
     if (args_.top_k > 0) {
       load_chosen();
       sparse();

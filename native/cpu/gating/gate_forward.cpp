@@ -80,7 +80,7 @@ class GateRows {
   void add_noise(const float* noise_logits, int64_t columns) {
     const F32 d;
     rows_to_lanes(noise_logits, columns, rows_, experts_, scratch_.noise_logits);
-    gate_noise(args_.seed, args_.step, args_.row_offset + row_, gate_, experts_, scratch_.noise);
+    gate_noise(args_.seed, step_of_noise(args_), args_.row_offset + row_, gate_, experts_, scratch_.noise);
     for (int64_t e = 0; e < experts_; ++e) {
       const VecF32 deviation = softplus(hn::Load(d, scratch_.noise_logits + e * kLanes));
       const VecF32 score = hn::MulAdd(hn::Load(d, scratch_.noise + e * kLanes), deviation, hn::Load(d, scratch_.logits + e * kLanes));

@@ -64,6 +64,12 @@ HWY_INLINE void box_muller(VecU32 w0, VecU32 w1, VecF32* first, VecF32* second) 
   *second = hn::Mul(r, hn::Sin(d, angle));
 }
 
+// The step of a gate's arguments, or that which they point to.
+template <class Args>
+int64_t step_of_noise(const Args& args) {
+  return args.numbers != nullptr ? args.numbers->step : args.step;
+}
+
 // noise [experts rounded up to 4][kLanes] of the samples sample .. sample + kLanes - 1.
 inline void gate_noise(uint64_t seed, int64_t step, int64_t sample, int64_t gate, int64_t experts, float* HWY_RESTRICT noise) {
   const U32 d;

@@ -16,8 +16,9 @@ static_assert(static_cast<int32_t>(kernels::GateScore::kSoftmaxTopK) == CUDAMOE_
 
 template <class Args>
 kernels::GateOptions options_of(const Args& args) {
-  return {args.gates,       args.experts, args.top_k, static_cast<kernels::GateScore>(args.score_mode),
-          args.renormalise, args.seed,    args.step,  args.row_offset};
+  static_assert(sizeof(kernels::StepNumbers) == sizeof(cudamoe_step_numbers));
+  return {args.gates, args.experts, args.top_k,      static_cast<kernels::GateScore>(args.score_mode),           args.renormalise,
+          args.seed,  args.step,    args.row_offset, reinterpret_cast<const kernels::StepNumbers*>(args.numbers)};
 }
 
 constexpr int64_t round_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }

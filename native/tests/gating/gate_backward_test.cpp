@@ -52,9 +52,8 @@ std::vector<float> run(TestDevice& device, Case& c) {
   a.z_coefficient = static_cast<float>(o.z);
   a.dlogits = dlogits.data();
   a.dlogits_row_stride = stride;
-  a.seed = o.seed;
-  a.step = o.step;
-  a.row_offset = c.forward.row_offset;
+  const Buffer<cudamoe_step_numbers> numbers(device, std::vector<cudamoe_step_numbers>{{o.step, 0, 0, 0, 0}});
+  set_step(c.forward, numbers, a);
   CUDAMOE_EXPECT_OK(cudamoe_gate_backward(device.stream(), &a));
   c.report = cudamoe_stream_synchronize(device.stream());
   EXPECT_TRUE(dlogits.guards_intact());
@@ -142,6 +141,7 @@ Case make(TestDevice& device, Random& random, int64_t rows, int64_t gates, int64
   c.forward.rows = rows;
   c.forward.k_in = 6;
   c.forward.options = {gates, experts, top_k, mode, renormalise, random.next(), 12};
+  c.forward.step_on_device = random.coin();
   c.forward.row_offset = random.integer(0, 1) * ((int64_t{1} << 33) + 3);
   c.forward.x = random.reals(rows * 6);
   c.forward.w = random.reals(c.forward.options.columns() * 6, -1.5, 1.5);
@@ -363,6 +363,10 @@ TEST(GateBackward, RefusesBadArguments) {
   refused([](auto& a) { a.dlogits_row_stride = 7; }, "dlogits_row_stride is 7");
   refused([](auto& a) { a.dlogits = const_cast<float*>(a.logits); }, "overlaps");
   refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.row_offset = -1; }, "row_offset is -1");
+  refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.numbers = reinterpret_cast<const cudamoe_step_numbers*>(a.weights + 1); },
+          "numbers");
+  refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.numbers = reinterpret_cast<const cudamoe_step_numbers*>(a.dlogits); },
+          "overlaps");
   refused([](auto& a) { a.top_k = 0; }, "is null");
   refused(
       [](auto& a) {

@@ -78,6 +78,7 @@ GateCase random_case(Random& random, int64_t rows, int64_t k_in, int64_t gates, 
   c.k_in = k_in;
   c.options = {gates, experts, top_k, mode, renormalise, random.next(), random.coin() ? random.integer(0, 1000) : (int64_t{5} << 33) + 7};
   c.row_offset = random.coin() ? 0 : (int64_t{3} << 32) - 5;
+  c.step_on_device = random.coin();
   c.gap = random.integer(0, 5);
   const double size = 2 / std::sqrt(static_cast<double>(k_in));
   c.x = random.reals(rows * k_in);
@@ -423,6 +424,11 @@ TEST(GateForward, RefusesBadArguments) {
   refused([](auto& a) { a.z_sums = a.probability_sums; }, "overlaps");
   refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.row_offset = -1; }, "row_offset is -1");
   refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.step = int64_t{1} << 50; }, "step");
+  refused(
+      [](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.numbers = reinterpret_cast<const cudamoe_step_numbers*>(a.probabilities + 1); },
+      "numbers");
+  refused([](auto& a) { a.score_mode = CUDAMOE_SCORE_NOISY, a.numbers = reinterpret_cast<const cudamoe_step_numbers*>(a.probabilities); },
+          "overlaps");
   refused([](auto& a) { a.workspace_bytes = 10; }, "workspace_bytes is 10");
   refused([](auto& a) { a.workspace = nullptr; }, "workspace is null");
 }

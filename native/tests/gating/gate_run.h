@@ -14,8 +14,18 @@ struct GateCase {
   reference::GateOptions options;
   int64_t rows = 0, k_in = 1, gap = 0, row_offset = 0;
   bool wants_logits = true, wants_probabilities = true, wants_statistics = true;
+  bool step_on_device = false;                    // the step of the noise is read there; the arguments say another one
   std::vector<float> x, w, bias, selection_bias;  // [rows, k_in], [columns, k_in], [columns] or empty, [gates, experts] or empty
 };
+
+// Says the step of a case, whose number in device memory is `numbers`, in arguments of a gate.
+template <class Args>
+void set_step(const GateCase& c, const Buffer<cudamoe_step_numbers>& numbers, Args& args) {
+  args.seed = c.options.seed;
+  args.step = c.step_on_device && c.options.step >= 0 ? 1 : c.options.step;
+  args.numbers = c.step_on_device ? numbers.data() : nullptr;
+  args.row_offset = c.row_offset;
+}
 
 struct GateOutput {
   std::vector<float> logits, probabilities, weights;
@@ -61,9 +71,8 @@ inline GateOutput run_gate(TestDevice& device, const GateCase& c) {
   a.renormalise = o.renormalise;
   a.rows = c.rows;
   a.k_in = c.k_in;
-  a.seed = o.seed;
-  a.step = o.step;
-  a.row_offset = c.row_offset;
+  const Buffer<cudamoe_step_numbers> numbers(device, std::vector<cudamoe_step_numbers>{{o.step, 0, 0, 0, 0}});
+  set_step(c, numbers, a);
   CUDAMOE_EXPECT_OK(cudamoe_gate_forward_workspace(device.stream(), &a, &bytes));
   const Workspace workspace(device, bytes);
   a.x = x.data();

@@ -31,6 +31,7 @@ internal unsafe struct GateForwardArgs
     public long RowOffset;
     public void* Workspace;
     public long WorkspaceBytes;
+    public StepNumbers* Numbers;
 }
 
 /// <summary><c>cudamoe_gate_backward_args</c> of cudamoe.h.</summary>
@@ -58,6 +59,7 @@ internal unsafe struct GateBackwardArgs
     public ulong Seed;
     public long Step;
     public long RowOffset;
+    public StepNumbers* Numbers;
 }
 
 /// <summary><c>cudamoe_routing_args</c> of cudamoe.h.</summary>

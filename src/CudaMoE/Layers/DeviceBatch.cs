@@ -1,3 +1,4 @@
+using System.Numerics;
 using CudaMoE.Data;
 using CudaMoE.Tensors;
 
@@ -6,7 +7,7 @@ namespace CudaMoE.Layers;
 /// <summary>
 /// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
 /// other in page-locked memory and copied, the features when the forward begins and the labels when the losses are asked for. Sequences are
-/// sorted by position on the way.
+/// sorted by position on the way. Ids of bags get more room than they need, of few different sizes, so that most batches of as many rows lie at the same places.
 /// The batch may be refilled as soon as a load has returned.
 /// </summary>
 internal sealed unsafe class DeviceBatch : IDisposable
@@ -16,6 +17,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
     // Bytes that are sent while the host prepares the next ones.
     private const long SentAtOnce = 4 << 20;
     private readonly BatchLayout _layout;
+    private readonly int _maxRows;
+    private readonly long[] _rooms;
     private readonly UploadBuffer? _features;
     private readonly UploadBuffer? _labels;
     private readonly ParallelCopy? _copy;
@@ -23,6 +26,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly int*[] _offsets;
     private readonly int*[] _lengths;
     private readonly SequenceColumns?[] _sequences;
+    private readonly SeenRooms _seenRooms = new();
     private readonly float*[] _taskLabels;
     private readonly float*[] _taskWeights;
 
@@ -32,6 +36,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
     public DeviceBatch(LayerContext context, BatchLayout layout, bool paddedSequences)
     {
         _layout = layout;
+        _maxRows = context.MaxRows;
+        _rooms = new long[layout.Sparse.Count];
         _ids = new int*[layout.Sparse.Count];
         _offsets = new int*[layout.Sparse.Count];
         _lengths = new int*[layout.Sparse.Count];
@@ -63,6 +69,12 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>Ids of an input.</summary>
     public int* Ids(int input) => _ids[input];
 
+    /// <summary>How many ids there is room for from <see cref="Ids"/> on, at least as many as the bags hold; what is behind those is no bag's.</summary>
+    public long Room(int input) => _rooms[input];
+
+    /// <summary>A number for the rooms of all inputs: loads of one number have the same rooms.</summary>
+    public int RoomsNumber => _seenRooms.Number;
+
     /// <summary>[rows + 1] starts of the bags of an input; null for one that is not multi-hot. Of a sequence [positions, rows + 1].</summary>
     public int* Offsets(int input) => _offsets[input];
 
@@ -87,6 +99,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
         {
             for (int f = 0; f < _ids.Length; f++)
             {
+                _rooms[f] = IdCount(batch, f);
                 _ids[f] = IdsOf(batch, f);
                 _offsets[f] = OffsetsOf(batch, f);
                 _lengths[f] = _sequences[f] is { } sequence ? sequence.Lengths : null;
@@ -97,9 +110,12 @@ internal sealed unsafe class DeviceBatch : IDisposable
             return;
         }
 
+        for (int f = 0; f < _ids.Length; f++)
+            _rooms[f] = RoomFor(batch, f);
+        _seenRooms.Look(_rooms);
         long bytes = Aligned((long)batch.Rows * _layout.DenseWidth * sizeof(float));
         for (int f = 0; f < _ids.Length; f++)
-            bytes += Aligned(IdBytes(batch, f)) + Aligned(OffsetBytes(batch, f)) + Aligned(LengthBytes(batch, f));
+            bytes += Aligned(_rooms[f] * sizeof(int)) + Aligned(OffsetBytes(batch, f)) + Aligned(LengthBytes(batch, f));
         byte* host = _features.Begin(bytes);
         Place(batch, host, host);
         Begin = (nint)_features.Commit();
@@ -151,7 +167,19 @@ internal sealed unsafe class DeviceBatch : IDisposable
 
     private int* OffsetsOf(Batch batch, int input) => _sequences[input] is { } sequence ? sequence.Offsets : batch.OffsetsPointer(input);
 
-    private long IdBytes(Batch batch, int input) => (_sequences[input]?.Count ?? batch.IdCount(input)) * sizeof(int);
+    private long IdCount(Batch batch, int input) => _sequences[input]?.Count ?? batch.IdCount(input);
+
+    /// <summary>A function of the number of ids alone, so that results are: at most a quarter more.</summary>
+    private long RoomFor(Batch batch, int input)
+    {
+        const long fewest = 64;
+        long count = IdCount(batch, input);
+        if (!_layout.Sparse[input].MultiHot || _sequences[input] != null)
+            return count;
+        long step = (long)BitOperations.RoundUpToPowerOf2((ulong)Math.Max(count, fewest)) / 8;
+        long most = (long)_maxRows * _layout.Sparse[input].MaxLength;
+        return Math.Max(count, Math.Min((Math.Max(count, fewest) + step - 1) / step * step, most));
+    }
 
     private long OffsetBytes(Batch batch, int input) =>
         _layout.Sparse[input].MultiHot ? Math.Max(1, _layout.Sparse[input].Positions) * (batch.Rows + 1L) * sizeof(int) : 0;
@@ -164,20 +192,22 @@ internal sealed unsafe class DeviceBatch : IDisposable
         long place = 0, sent = 0;
         for (int f = 0; f < _ids.Length; f++)
         {
-            _ids[f] = (int*)Next(IdsOf(batch, f), IdBytes(batch, f));
+            _ids[f] = (int*)Next(IdsOf(batch, f), IdCount(batch, f) * sizeof(int), _rooms[f] * sizeof(int));
             long bytes = OffsetBytes(batch, f);
-            _offsets[f] = bytes == 0 ? null : (int*)Next(OffsetsOf(batch, f), bytes);
-            _lengths[f] = _sequences[f] is { } sequence ? (int*)Next(sequence.Lengths, LengthBytes(batch, f)) : null;
+            _offsets[f] = bytes == 0 ? null : (int*)Next(OffsetsOf(batch, f), bytes, bytes);
+            long lengths = LengthBytes(batch, f);
+            _lengths[f] = _sequences[f] is { } sequence ? (int*)Next(sequence.Lengths, lengths, lengths) : null;
         }
 
-        Dense = (float*)Next(batch.DensePointer, (long)batch.Rows * _layout.DenseWidth * sizeof(float));
+        long dense = (long)batch.Rows * _layout.DenseWidth * sizeof(float);
+        Dense = (float*)Next(batch.DensePointer, dense, dense);
 
-        byte* Next(void* source, long bytes)
+        byte* Next(void* source, long bytes, long room)
         {
             if (host != null)
                 _copy!.Run(source, host + place, bytes);
             byte* address = begin + place;
-            place += Aligned(bytes);
+            place += Aligned(room);
             if (host != null && place - sent >= SentAtOnce)
             {
                 _features!.Send(place);
@@ -185,6 +215,38 @@ internal sealed unsafe class DeviceBatch : IDisposable
             }
 
             return address;
+        }
+    }
+
+    /// <summary>Numbers the rooms that came up.</summary>
+    private sealed class SeenRooms
+    {
+        private const int Most = 64;
+        private readonly List<long[]> _seen = [];
+        private int _first;
+
+        /// <summary>That of the last ones.</summary>
+        public int Number { get; private set; }
+
+        public void Look(long[] rooms)
+        {
+            for (int i = 0; i < _seen.Count; i++)
+            {
+                if (_seen[i].AsSpan().SequenceEqual(rooms))
+                {
+                    Number = _first + i;
+                    return;
+                }
+            }
+
+            if (_seen.Count == Most)
+            {
+                _first += Most;
+                _seen.Clear();
+            }
+
+            Number = _first + _seen.Count;
+            _seen.Add([.. rooms]);
         }
     }
 }

@@ -99,7 +99,7 @@ internal sealed unsafe class EmbeddingLayer
     /// <summary>Gradient of <see cref="Output"/>; the table columns are what <see cref="Update"/> reads. Null when there are no tables.</summary>
     public Slot? OutputGradient { get; }
 
-    /// <summary>Look-ups of the loaded batch, those of all features together.</summary>
+    /// <summary>Look-ups of the loaded batch, those of all features together, with those behind the last bags that are none.</summary>
     public long Lookups { get; private set; }
 
     /// <summary>The most look-ups of a batch.</summary>
@@ -139,7 +139,7 @@ internal sealed unsafe class EmbeddingLayer
             {
                 _features[f].Ids = _batch.Ids(input);
                 _features[f].Offsets = _batch.Offsets(input);
-                _features[f++].Lookups = batch.IdCount(input);
+                _features[f++].Lookups = _batch.Room(input);
                 continue;
             }
 

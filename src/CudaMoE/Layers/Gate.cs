@@ -128,6 +128,7 @@ internal sealed unsafe class Gate
     {
         _forward.Rows = rows;
         _forward.Step = step;
+        _forward.Numbers = Noise(step);
         _forward.Workspace = (void*)_context.Workspace;
         _forward.WorkspaceBytes = _context.WorkspaceBytes;
         fixed (GateForwardArgs* args = &_forward)
@@ -142,6 +143,7 @@ internal sealed unsafe class Gate
     {
         _backward.Rows = rows;
         _backward.Step = step;
+        _backward.Numbers = Noise(step);
         _backward.BalanceCoefficient = auxiliary ? _description.BalanceLoss : 0;
         _backward.ZCoefficient = auxiliary ? _description.ZLoss : 0;
         fixed (GateBackwardArgs* args = &_backward)
@@ -171,6 +173,8 @@ internal sealed unsafe class Gate
         fixed (GemmDgradArgs* args = &_dgrad)
             NativeStatus.Check(NativeMethods.GemmDgrad(_context.Stream.Native, args));
     }
+
+    private StepNumbers* Noise(long step) => _description.Score == ScoreMode.Noisy && step >= 0 ? _context.StepOnDevice : null;
 
     private void Bind()
     {

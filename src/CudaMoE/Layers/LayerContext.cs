@@ -1,4 +1,5 @@
 using CudaMoE.Description;
+using CudaMoE.Interop;
 using CudaMoE.Tensors;
 
 namespace CudaMoE.Layers;
@@ -8,7 +9,7 @@ namespace CudaMoE.Layers;
 /// largest batch, and one work space. Layers are made (they reserve), the context commits, layers bind (they learn addresses and ask for
 /// work space), then they run.
 /// </summary>
-internal sealed class LayerContext : IDisposable
+internal sealed unsafe class LayerContext : IDisposable
 {
     /// <summary>Steps that the host may queue before it waits for a device whose memory it cannot read.</summary>
     public const int StepsAhead = 8;
@@ -20,6 +21,7 @@ internal sealed class LayerContext : IDisposable
     private DeviceBuffer? _workspace;
     private long _workspaceBytes;
     private nint _workspacePointer;
+    private StepNumbers* _stepOnDevice;
 
     public LayerContext(Device device, ModelDescription description, int maxRows, bool training)
         : this(device, description.Architecture.Precision, description.Architecture.ActivationSlope, description.Training.Optimizer, maxRows, training)
@@ -54,6 +56,13 @@ internal sealed class LayerContext : IDisposable
     public Device Device { get; }
 
     public DeviceStream Stream { get; }
+
+    /// <summary>Where noisy gates read the number of a training step, in device memory; null where the number that they are called with counts.</summary>
+    public StepNumbers* StepOnDevice
+    {
+        get => (_root ?? this)._stepOnDevice;
+        set => (_root ?? this)._stepOnDevice = value;
+    }
 
     public ParameterSet Parameters { get; }
 

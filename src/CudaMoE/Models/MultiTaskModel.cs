@@ -130,7 +130,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
             if (training && _shared == null && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
-            bool captured = training && CanCapture && !device.Info.HostAccessible && description.Architecture.Gate.Score != ScoreMode.Noisy;
+            bool captured = training && CanCapture && !device.Info.HostAccessible;
             _lossesPart = _context.Own(new StepPart(_context, captured, Key, RunToLosses));
             _firstPart = _context.Own(new StepPart(_context, captured, Key, RunToTowers));
             _gramPart = _context.Own(new StepPart(_context, captured, GramKey, RunGram));
@@ -262,9 +262,9 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private SparseInput? MultiHot => Layout.Sparse.FirstOrDefault(input => input.MultiHot);
 
-    /// <summary>Whether the host's calls of a step are the same for every batch of as many rows, and copy nothing.</summary>
+    /// <summary>Whether the host's calls of a step are the same for every batch of as many rows with the same rooms for ids, and copy nothing.</summary>
     private bool CanCapture =>
-        MultiHot == null && Description.Architecture.Type is not (ModelType.Grec or ModelType.Mgoe);
+        Layout.Sparse.All(input => input.Positions == 0) && Description.Architecture.Type is not (ModelType.Grec or ModelType.Mgoe);
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
@@ -346,6 +346,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _packed = true;
         _batch = batch;
         _step = step;
+        _context.StepOnDevice = null;
         _input.Load(batch);
     }
 
@@ -410,6 +411,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
         RequireTraining();
         if (_batch == null)
             throw NoBatch();
+        if (_shared != null)
+            _shared.Rows = _batch.Rows;
         _gramPart.Run();
         if (_shared != null)
             _shared.ReadGram(gram);
@@ -463,39 +466,37 @@ public sealed unsafe class MultiTaskModel : IDisposable
     internal void Step(Batch batch, ReadOnlySpan<float> weights, in StepRates rates)
     {
         RequireTraining();
-        LoadAll(batch, rates.Step);
+        LoadAll(batch, rates);
         SetWeights(weights, gramIsFresh: false);
-        SetRates(rates);
         _wholeStep.Run();
         _loss.Keep();
     }
 
     /// <summary>The first part of a training step, likewise: <see cref="Forward"/>, <see cref="ComputeLosses"/>, <see cref="BackwardTowers"/>.</summary>
-    internal void StepToTowers(Batch batch, long step)
+    internal void StepToTowers(Batch batch, in StepRates rates)
     {
         RequireTraining();
-        LoadAll(batch, step);
+        LoadAll(batch, rates);
         _firstPart.Run();
         _loss.Keep();
     }
 
     /// <summary>The second part of a training step, likewise: <see cref="BackwardTrunk"/>, <see cref="Update"/>.</summary>
-    internal void StepFromTrunk(ReadOnlySpan<float> weights, bool gramIsFresh, in StepRates rates)
+    internal void StepFromTrunk(ReadOnlySpan<float> weights, bool gramIsFresh)
     {
         SetWeights(weights, gramIsFresh);
-        SetRates(rates);
         _secondPart.Run();
     }
 
     /// <summary>The losses after a training step, likewise: <see cref="Forward"/>, <see cref="ComputeLosses"/>.</summary>
-    internal void LossesAfterStep(Batch batch, long step)
+    internal void LossesAfterStep(Batch batch, in StepRates rates)
     {
-        LoadAll(batch, step);
+        LoadAll(batch, rates);
         _lossesPart.Run();
         _loss.Keep();
     }
 
-    private StepKey Key() => new(_batch!.Rows, _deviceBatch.Begin, _deviceBatch.BeginLabels, Workspace: 0, Weighted: false, GramIsFresh: false);
+    private StepKey Key() => new(_batch!.Rows, _deviceBatch.Begin, _deviceBatch.RoomsNumber, _deviceBatch.BeginLabels, Workspace: 0, Weighted: false, GramIsFresh: false);
 
     private StepKey GramKey() => _shared == null ? Key() : Key() with { Workspace = _input.Embedding.UpdateWorkspace };
 
@@ -507,10 +508,12 @@ public sealed unsafe class MultiTaskModel : IDisposable
         _order?.Load(batch.Rows);
     }
 
-    private void LoadAll(Batch batch, long step)
+    private void LoadAll(Batch batch, in StepRates rates)
     {
-        Load(batch, step);
+        Load(batch, rates.Step);
         LoadLabels(batch);
+        SetRates(rates);
+        _context.StepOnDevice = _numbers!.Dense;
     }
 
     private void SetWeights(ReadOnlySpan<float> weights, bool gramIsFresh)

@@ -98,8 +98,8 @@ internal sealed unsafe class SharedGradients
     /// <summary>Whether some parameters below the towers belong to single tasks.</summary>
     public bool HasOwn => _own.Count > 0;
 
-    /// <summary>Rows of the batch whose gradients are kept.</summary>
-    public long Rows { get; private set; }
+    /// <summary>Rows of the batch whose gradients are kept; said by the model, since the calls that keep them may be a capture's.</summary>
+    public long Rows { get; set; }
 
     /// <summary>The last Gram matrix, [tasks, tasks].</summary>
     public ReadOnlySpan<double> LastGram => _gram;
@@ -149,7 +149,6 @@ internal sealed unsafe class SharedGradients
     /// <summary>Keeps the gradients that stand in the parameters' block and in the feature row's as those of a part: a task's, or behind the tasks the gates'.</summary>
     public void Keep(long rows, int part)
     {
-        Rows = rows;
         CopyDense(_shared, part, restore: false);
         CopyDense(_own, part, restore: false);
         if (_rows == null)

@@ -115,7 +115,7 @@ public sealed class TrainingStep
         {
             // What was queued is read first: the losses that can be kept are counted by the runs of the losses.
             Finish();
-            _model.LossesAfterStep(batch, step);
+            _model.LossesAfterStep(batch, rates);
             Balancer.ObserveAfterStep(new BalancerInput(step - 1, _model.Losses, default, _valid));
         }
         else if (_unread == _model.LossesKept)
@@ -142,14 +142,14 @@ public sealed class TrainingStep
     /// <summary>A step in the middle of which the host looks at losses or gradients.</summary>
     private void RunInParts(Batch batch, in StepRates rates, bool needsGram, bool observes)
     {
-        _model.StepToTowers(batch, rates.Step);
+        _model.StepToTowers(batch, rates);
         Queued(rates.Step);
         if (_model.LossesKept == 1)
             ReadLosses(batch);
         if (observes)
             Observe(batch);
         ReadOnlySpan<float> weights = _balances ? Balance(batch, rates.Step - 1, needsGram) : [];
-        _model.StepFromTrunk(weights, needsGram, rates);
+        _model.StepFromTrunk(weights, needsGram);
     }
 
     private void Queued(long step)
