@@ -9,7 +9,7 @@ public sealed class ForwardCapture : IDisposable
 {
     private readonly MultiTaskModel _model;
     private DeviceCapture? _capture;
-    private (int Rows, nint Begin) _captured;
+    private (int Rows, int Rooms, nint Begin) _captured;
     private bool _disposed;
 
     internal ForwardCapture(MultiTaskModel model, Batch batch)

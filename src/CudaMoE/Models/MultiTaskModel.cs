@@ -260,7 +260,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
     private List<Slot> OutputGradients => _joint?.LogitGradients ?? _towers.LogitGradients;
 
-    private SparseInput? MultiHot => Layout.Sparse.FirstOrDefault(input => input.MultiHot);
+    /// <summary>The first input whose number of values a capture of a forward pass would keep.</summary>
+    private SparseInput? NotCaptured => Layout.Sparse.FirstOrDefault(input => input.MultiHot && (input.Positions > 0 || Device.Info.HostAccessible));
 
     /// <summary>Whether the host's calls of a step are the same for every batch of as many rows with the same rooms for ids, and copy nothing.</summary>
     private bool CanCapture =>
@@ -301,27 +302,30 @@ public sealed unsafe class MultiTaskModel : IDisposable
     }
 
     /// <summary>Whether <see cref="CaptureForward"/> serves this model.</summary>
-    public bool CanCaptureForward => MultiHot is null;
+    public bool CanCaptureForward => NotCaptured is null;
 
     /// <summary>
     /// A forward pass of evaluation over one batch object, kept as one call: what is in the batch may change, its number of rows may too but then the
     /// pass is captured anew. It saves the checks and calls of each layer, and on a GPU the launch of each kernel, which is most of the time of
     /// small batches.
     /// </summary>
-    /// <param name="batch">Of <see cref="Layout"/>, which must not have multi-hot features: their number of values would be kept.</param>
-    /// <exception cref="NotSupportedException">The model has multi-hot features or sequences.</exception>
+    /// <param name="batch">
+    /// Of <see cref="Layout"/>, which must not have sequences, nor on a device whose memory the host reads multi-hot features: their number of values would be kept.
+    /// Elsewhere multi-hot features get room for more values than they have, and the pass is captured anew when that changes.
+    /// </param>
+    /// <exception cref="NotSupportedException">The model has such features.</exception>
     public ForwardCapture CaptureForward(Batch batch)
     {
-        if (MultiHot is { } input)
+        if (NotCaptured is { } input)
             throw new NotSupportedException($"feature \"{input.Name}\" has several values a sample; a capture would keep their number; call Forward instead");
         return new(this, batch);
     }
 
     /// <summary>Runs a forward pass from a capture where that still fits, else makes it.</summary>
-    internal void RunCaptured(Batch batch, ref DeviceCapture? capture, ref (int Rows, nint Begin) captured)
+    internal void RunCaptured(Batch batch, ref DeviceCapture? capture, ref (int Rows, int Rooms, nint Begin) captured)
     {
         Load(batch, step: -1);
-        if (capture != null && captured == (batch.Rows, _deviceBatch.Begin))
+        if (capture != null && captured == (batch.Rows, _deviceBatch.RoomsNumber, _deviceBatch.Begin))
         {
             capture.Launch();
             _context.Replayed();
@@ -332,7 +336,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
         capture?.Dispose();
         capture = null;
         capture = Stream.Capture(Run);
-        captured = (batch.Rows, _deviceBatch.Begin);
+        captured = (batch.Rows, _deviceBatch.RoomsNumber, _deviceBatch.Begin);
     }
 
     private void Load(Batch batch, long step)

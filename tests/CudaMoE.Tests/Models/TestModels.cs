@@ -60,9 +60,18 @@ internal static class TestModels
     public static IReadOnlyList<int> Outputs(IReadOnlyList<TaskDescription> tasks) => [.. tasks.Select(t => t.Type == TaskType.Multiclass ? t.Classes!.Count : 1)];
 
     /// <summary>Random samples: duplicate ids, empty bags, missing labels, weights of 0.</summary>
-    public static unsafe Batch RandomBatch(BatchLayout layout, IReadOnlyList<TaskDescription> tasks, int rows, Random random)
+    public static Batch RandomBatch(BatchLayout layout, IReadOnlyList<TaskDescription> tasks, int rows, Random random)
     {
-        Batch batch = new(layout, Math.Max(rows, 1)) { Rows = rows };
+        Batch batch = new(layout, Math.Max(rows, 1));
+        Fill(batch, tasks, rows, random);
+        return batch;
+    }
+
+    /// <summary>The same in a batch that is there.</summary>
+    public static unsafe void Fill(Batch batch, IReadOnlyList<TaskDescription> tasks, int rows, Random random)
+    {
+        BatchLayout layout = batch.Layout;
+        batch.Rows = rows;
         for (int f = 0; f < layout.Sparse.Count; f++)
         {
             SparseInput input = layout.Sparse[f];
@@ -100,8 +109,6 @@ internal static class TestModels
                 batch.Weights(t)[row] = random.Next(6) == 0 ? 0 : (float)(0.5 + random.NextDouble());
             }
         }
-
-        return batch;
     }
 
     private static TaskDescription Task(string name, TaskType type) => new()

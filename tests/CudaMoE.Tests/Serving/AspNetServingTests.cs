@@ -57,7 +57,7 @@ public sealed class AspNetServingTests : IDisposable
         const string reason = "failed as the option fault asked for";
         TrainingFixture.WriteData(_folder.Root, rows: 300);
         string run = Trainer.Train(TrainingFixture.Describe(TrainingFixture.Training(TestDevices.Default)), _folder.Root, TrainingFixture.Options(_folder.Root, TestDevices.Default)).RunFolder;
-        using Process process = Start(run, "simt:fault=60");
+        using Process process = Start(run, "simt:fault=20");
         try
         {
             using HttpClient client = new() { BaseAddress = await ListeningAddress(process), Timeout = TimeSpan.FromMinutes(1) };
@@ -73,7 +73,7 @@ public sealed class AspNetServingTests : IDisposable
             HttpResponseMessage health = await client.GetAsync("health");
             Assert.Equal(HttpStatusCode.ServiceUnavailable, health.StatusCode);
             string text = await health.Content.ReadAsStringAsync();
-            Assert.StartsWith("the device simt:fault=60 failed: ", text, StringComparison.Ordinal);
+            Assert.StartsWith("the device simt:fault=20 failed: ", text, StringComparison.Ordinal);
             Assert.Contains(reason, text, StringComparison.Ordinal);
         }
         finally

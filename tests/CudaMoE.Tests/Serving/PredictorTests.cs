@@ -322,7 +322,7 @@ public sealed class PredictorTests : IDisposable
         const string reason = "failed as the option fault asked for";
         string run = Train(TestDevices.Default);
         string[] fields = Rows()[0];
-        Predictor predictor = Predictor.Open(run, new() { Device = "simt:fault=60" });
+        Predictor predictor = Predictor.Open(run, new() { Device = "simt:fault=20" });
         Assert.Null(predictor.QueryFault());
         FeatureRow wrong = predictor.NewRow();
         await Assert.ThrowsAsync<DataException>(() => predictor.PredictAsync(wrong));
@@ -333,7 +333,7 @@ public sealed class PredictorTests : IDisposable
             error = await Record.ExceptionAsync(() => predictor.PredictAsync(Fill(predictor, fields)));
 
         Assert.Contains(reason, Assert.IsType<DeviceException>(error).Message, StringComparison.Ordinal);
-        Assert.Equal($"the device simt:fault=60 failed: {error.Message}", predictor.QueryFault());
+        Assert.Equal($"the device simt:fault=20 failed: {error.Message}", predictor.QueryFault());
         Assert.Contains(reason, (await Assert.ThrowsAsync<DeviceException>(() => predictor.PredictAsync(Fill(predictor, fields)))).Message, StringComparison.Ordinal);
         await predictor.DisposeAsync();
         Assert.Equal("the predictor was disposed", predictor.QueryFault());
