@@ -13,7 +13,6 @@ internal sealed unsafe class FusionTrunk : Trunk
     private readonly List<FusionLevel> _levels = [];
     private readonly List<TaskParameters> _ownOfTasks = [];
     private readonly int _outputs;
-    private long _rows;
 
     public FusionTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, int tasks)
     {
@@ -43,7 +42,7 @@ internal sealed unsafe class FusionTrunk : Trunk
 
     public override int ExpertCount => Last.Gates?.Experts ?? 0;
 
-    public override ReadOnlySpan<double> GateSums => Last.Gates == null ? [] : Last.Gates.ProbabilitySums(_rows);
+    public override ReadOnlySpan<double> GateSums(long rows) => Last.Gates == null ? [] : Last.Gates.ProbabilitySums(rows);
 
     public override bool SplitsInputGradient => true;
 
@@ -65,7 +64,6 @@ internal sealed unsafe class FusionTrunk : Trunk
 
     public override void Forward(long rows, long step)
     {
-        _rows = rows;
         foreach (FusionLevel level in _levels)
             level.Forward(rows);
     }

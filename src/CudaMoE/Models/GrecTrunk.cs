@@ -157,15 +157,12 @@ internal sealed unsafe class GrecTrunk : Trunk
     public override bool SplitsInputGradient => true;
 
     /// <summary>[1, experts] sums over the samples of the mean over a sample's tokens.</summary>
-    public override ReadOnlySpan<double> GateSums
+    public override ReadOnlySpan<double> GateSums(long rows)
     {
-        get
-        {
-            ReadOnlySpan<double> sums = _gate.ProbabilitySums;
-            for (int e = 0; e < _gateSums.Length; e++)
-                _gateSums[e] = sums[e] / GateRowsPerSample;
-            return _gateSums;
-        }
+        ReadOnlySpan<double> sums = _gate.ProbabilitySums;
+        for (int e = 0; e < _gateSums.Length; e++)
+            _gateSums[e] = sums[e] / GateRowsPerSample;
+        return _gateSums;
     }
 
     public override ReadOnlySpan<long> DroppedPairs

@@ -38,7 +38,6 @@ internal sealed unsafe class MgoeTrunk : Trunk
     private readonly List<Move> _fromUnits = [];
     private readonly List<Slot> _rowGradients = [];
     private nint _one;
-    private long _rows;
 
     public MgoeTrunk(LayerContext context, InputBlock input, DeviceBatch batch, ModelDescription description, BatchLayout layout)
     {
@@ -154,7 +153,7 @@ internal sealed unsafe class MgoeTrunk : Trunk
 
     public override int ExpertCount => _gates.Experts;
 
-    public override ReadOnlySpan<double> GateSums => _gates.ProbabilitySums(_rows);
+    public override ReadOnlySpan<double> GateSums(long rows) => _gates.ProbabilitySums(rows);
 
     public override bool SplitsInputGradient => true;
 
@@ -177,7 +176,6 @@ internal sealed unsafe class MgoeTrunk : Trunk
 
     public override void Forward(long rows, long step)
     {
-        _rows = rows;
         _weights?.Forward(rows);
         foreach (MacroAggregator side in _sides)
             side.Forward(rows);

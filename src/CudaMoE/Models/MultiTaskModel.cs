@@ -217,7 +217,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     public bool IsSparse => _trunk.Gate?.Sparse ?? false;
 
     /// <summary>Sums over the last batch's rows of the gate probabilities, [gates, experts]; empty when there are none.</summary>
-    public ReadOnlySpan<double> GateSums => _trunk.GateSums;
+    public ReadOnlySpan<double> GateSums => _trunk.GateSums(_batch?.Rows ?? 0);
 
     /// <summary>Rows of the last batch that chose each expert, [gates, experts]; sparse mixtures only.</summary>
     public ReadOnlySpan<long> ExpertCounts => IsSparse ? _trunk.Gate!.ExpertCounts : [];
@@ -264,8 +264,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private SparseInput? NotCaptured => Layout.Sparse.FirstOrDefault(input => input.MultiHot && (input.Positions > 0 || Device.Info.HostAccessible));
 
     /// <summary>Whether the host's calls of a step are the same for every batch of as many rows with the same rooms for ids, and copy nothing.</summary>
-    private bool CanCapture =>
-        Layout.Sparse.All(input => input.Positions == 0) && Description.Architecture.Type is not (ModelType.Grec or ModelType.Mgoe);
+    private bool CanCapture => Layout.Sparse.All(input => input.Positions == 0) && Description.Architecture.Type != ModelType.Grec;
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&

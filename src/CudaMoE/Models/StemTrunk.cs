@@ -22,7 +22,6 @@ internal sealed unsafe class StemTrunk : Trunk
     private readonly UnitGates _gates;
     private readonly Slot? _open;
     private readonly Combine _mixtures;
-    private long _rows;
 
     public StemTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, int tasks)
     {
@@ -88,7 +87,7 @@ internal sealed unsafe class StemTrunk : Trunk
 
     public override int ExpertCount => _gates.Experts;
 
-    public override ReadOnlySpan<double> GateSums => _gates.ProbabilitySums(_rows);
+    public override ReadOnlySpan<double> GateSums(long rows) => _gates.ProbabilitySums(rows);
 
     public override bool SplitsInputGradient => true;
 
@@ -105,7 +104,6 @@ internal sealed unsafe class StemTrunk : Trunk
 
     public override void Forward(long rows, long step)
     {
-        _rows = rows;
         for (int task = 0; task < _tasks; task++)
         {
             Slot sum = Unit(_gateInputs, task);

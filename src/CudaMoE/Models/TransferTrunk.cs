@@ -67,7 +67,7 @@ internal sealed unsafe class TransferTrunk : Trunk
 
     public override int ExpertCount => _trunk.ExpertCount;
 
-    public override ReadOnlySpan<double> GateSums => _trunk.GateSums;
+    public override ReadOnlySpan<double> GateSums(long rows) => _trunk.GateSums(rows);
 
     public override ReadOnlySpan<long> DroppedPairs => _trunk.DroppedPairs;
 

@@ -35,8 +35,8 @@ internal abstract class Trunk
     /// <summary>Experts that these gates weigh.</summary>
     public virtual int ExpertCount => Gate?.Experts ?? 0;
 
-    /// <summary>[gates, experts] sums of their weights over the rows of the last forward.</summary>
-    public virtual ReadOnlySpan<double> GateSums => Gate == null ? [] : Gate.ProbabilitySums;
+    /// <summary>[gates, experts] sums of their weights over the <paramref name="rows"/> of the last forward.</summary>
+    public virtual ReadOnlySpan<double> GateSums(long rows) => Gate == null ? [] : Gate.ProbabilitySums;
 
     /// <summary>Rows that the gates weigh for each sample.</summary>
     public virtual int GateRowsPerSample => 1;

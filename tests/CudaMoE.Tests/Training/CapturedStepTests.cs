@@ -84,6 +84,15 @@ public sealed class CapturedStepTests
         ["adatt"] = (
             new() { Type = ModelType.Adatt, Projection = 8, Experts = TwoLevels, Tower = [4] }, Plain with { Balancer = new() { Type = BalancerType.MultiBalance } }),
         ["cross_stitch"] = (new() { Type = ModelType.CrossStitch, Experts = TwoLevels, Tower = [4] }, Scheduled),
+        ["mgoe"] = (
+            new()
+            {
+                Type = ModelType.Mgoe,
+                Experts = new() { PerTask = 1, Shared = 1, Layers = [6] },
+                Macro = new() { User = "user", Item = "item", UserNodes = 3, ItemNodes = 2 },
+                Tower = [4],
+            },
+            Scheduled),
         ["stem"] = (new() { Type = ModelType.Stem, Experts = new() { PerTask = 1, Shared = 1, Layers = [6] }, Tower = [4] }, Scheduled),
     };
 
@@ -114,6 +123,7 @@ public sealed class CapturedStepTests
     [InlineData("mmoe, static weights, momentum, adagrad", 1)]
     [InlineData("aitm", 1)]
     [InlineData("stem", 1)]
+    [InlineData("mgoe", 1)]
     [InlineData("mmoe, noisy", 1)]
     [InlineData("mmoe, noisy, multi_balance", 3)]
     [InlineData("mmoe, uw", 2)]
@@ -171,6 +181,6 @@ public sealed class CapturedStepTests
 
         step.Finish();
         float[] parameters = [.. model.Parameters.SelectMany(parameter => TestDevices.Read(model, parameter))];
-        return (parameters, [.. step.Totals.Sums, .. step.Losses, .. step.Weights, step.LearningRate], model.Replays);
+        return (parameters, [.. step.Totals.Sums, .. step.Losses, .. step.Weights, step.LearningRate, .. model.GateSums], model.Replays);
     }
 }
