@@ -7,7 +7,7 @@ namespace CudaMoE.Layers;
 /// <summary>
 /// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
 /// other in page-locked memory and copied, the features when the forward begins and the labels when the losses are asked for. Sequences are
-/// sorted by position on the way. Ids of bags get more room than they need, of few different sizes, so that most batches of as many rows lie at the same places.
+/// sorted by position on the way. There, ids of bags and of positions get more room than they need, so that most batches of as many rows lie at the same places.
 /// The batch may be refilled as soon as a load has returned.
 /// </summary>
 internal sealed unsafe class DeviceBatch : IDisposable
@@ -45,7 +45,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
         for (int f = 0; f < _sequences.Length; f++)
         {
             if (layout.Sparse[f].Positions > 0)
-                _sequences[f] = new(f, layout.Sparse[f].Positions, context.MaxRows, paddedSequences);
+                _sequences[f] = new(f, layout.Sparse[f].Positions, context.MaxRows, paddedSequences, spaced: !context.Device.Info.HostAccessible);
         }
 
         _taskLabels = new float*[layout.Tasks];

@@ -12,6 +12,7 @@ internal sealed unsafe class SequenceColumns : IDisposable
     private readonly int _input;
     private readonly int _positions;
     private readonly bool _padded;
+    private readonly bool _spaced;
     private readonly long[] _starts;
     private int* _ids;
     private int* _offsets;
@@ -21,21 +22,23 @@ internal sealed unsafe class SequenceColumns : IDisposable
     /// <param name="positions">Its positions.</param>
     /// <param name="maxRows">Rows of the largest batch.</param>
     /// <param name="padded">Whether positions behind a sample's last value hold id 0.</param>
-    public SequenceColumns(int input, int positions, int maxRows, bool padded)
+    /// <param name="spaced">Whether each position has room for an id of every sample, so that positions begin at the same places in all batches of as many rows.</param>
+    public SequenceColumns(int input, int positions, int maxRows, bool padded, bool spaced)
     {
         _input = input;
         _positions = positions;
         _padded = padded;
+        _spaced = spaced;
         _starts = new long[positions + 1];
         _ids = (int*)NativeMemory.AlignedAlloc((nuint)((long)positions * maxRows * sizeof(int)), 64);
         _offsets = (int*)NativeMemory.AlignedAlloc((nuint)(positions * (maxRows + 1L) * sizeof(int)), 64);
         _lengths = (int*)NativeMemory.AlignedAlloc((nuint)(maxRows * sizeof(int)), 64);
     }
 
-    /// <summary>The ids of all positions, one position after the other.</summary>
+    /// <summary>The ids of all positions, one position after the other; in the room behind a position's last bag zeros, which are no bag's.</summary>
     public int* Ids => _ids;
 
-    /// <summary>Number of <see cref="Ids"/>.</summary>
+    /// <summary>Number of <see cref="Ids"/>, with that room.</summary>
     public long Count => _starts[_positions];
 
     /// <summary>[positions, rows + 1] starts of each position's bags.</summary>
@@ -70,6 +73,8 @@ internal sealed unsafe class SequenceColumns : IDisposable
             }
 
             offsets[rows] = (int)(next - _starts[position]);
+            for (long end = (position + 1L) * rows; _spaced && next < end; next++)
+                _ids[next] = 0;
         }
 
         _starts[_positions] = next;

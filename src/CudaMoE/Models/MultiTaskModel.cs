@@ -130,7 +130,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
 
             if (training && _shared == null && BalancerFacts.Of(balancer).Family == BalancerFamily.Columns)
                 _columns = new(_context, GradientsLookedAt(), RepresentationsLookedAt());
-            bool captured = training && CanCapture && !device.Info.HostAccessible;
+            bool captured = training && !device.Info.HostAccessible;
             _lossesPart = _context.Own(new StepPart(_context, captured, Key, RunToLosses));
             _firstPart = _context.Own(new StepPart(_context, captured, Key, RunToTowers));
             _gramPart = _context.Own(new StepPart(_context, captured, GramKey, RunGram));
@@ -234,7 +234,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// <summary>Balance and z losses of the last batch, and in training the penalty of a chain of tasks, times their coefficients.</summary>
     public double AuxiliaryLoss => (_trunk.Gate?.AuxiliaryLoss((long)(_batch?.Rows ?? 0) * _trunk.GateRowsPerSample) ?? 0) + (_order?.Value() ?? 0);
 
-    /// <summary>Whether training steps run from captures; not where the host reads the device's memory, or where the host's calls depend on more than the number of rows.</summary>
+    /// <summary>Whether training steps run from captures; not where the host reads the device's memory.</summary>
     internal bool CapturesSteps
     {
         get => _wholeStep.Enabled;
@@ -261,10 +261,7 @@ public sealed unsafe class MultiTaskModel : IDisposable
     private List<Slot> OutputGradients => _joint?.LogitGradients ?? _towers.LogitGradients;
 
     /// <summary>The first input whose number of values a capture of a forward pass would keep.</summary>
-    private SparseInput? NotCaptured => Layout.Sparse.FirstOrDefault(input => input.MultiHot && (input.Positions > 0 || Device.Info.HostAccessible));
-
-    /// <summary>Whether the host's calls of a step are the same for every batch of as many rows with the same rooms for ids, and copy nothing.</summary>
-    private bool CanCapture => Layout.Sparse.All(input => input.Positions == 0) && Description.Architecture.Type != ModelType.Grec;
+    private SparseInput? NotCaptured => Device.Info.HostAccessible ? Layout.Sparse.FirstOrDefault(input => input.MultiHot) : null;
 
     private bool HasTrunkInputGradients =>
         _trunk.SplitsInputGradient && !_trunk.Shared && Description.Training.Balancer.Place == RepresentationPlace.TrunkInput &&
@@ -309,8 +306,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
     /// small batches.
     /// </summary>
     /// <param name="batch">
-    /// Of <see cref="Layout"/>, which must not have sequences, nor on a device whose memory the host reads multi-hot features: their number of values would be kept.
-    /// Elsewhere multi-hot features get room for more values than they have, and the pass is captured anew when that changes.
+    /// Of <see cref="Layout"/>, which on a device whose memory the host reads must not have multi-hot features or sequences: their number of values would be kept.
+    /// Elsewhere they get room for more values than they have, and the pass is captured anew when that changes.
     /// </param>
     /// <exception cref="NotSupportedException">The model has such features.</exception>
     public ForwardCapture CaptureForward(Batch batch)

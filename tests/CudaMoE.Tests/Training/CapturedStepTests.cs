@@ -159,23 +159,44 @@ public sealed class CapturedStepTests
         Assert.InRange(captured.Replays, sizes.Length / 3, sizes.Length - 3);
     }
 
+    public static TheoryData<string> GrecCases => [.. GrecModels.All.Keys];
+
+    [SimtTheory]
+    [MemberData(nameof(GrecCases))]
+    public void Run_Grec_FromCaptures_LeavesTheBitsOfCalls(string name)
+    {
+        ModelDescription description = GrecModels.All[name];
+        description = description with { Training = Scheduled };
+        BatchLayout layout = GrecModels.LayoutOf(description);
+        int[] sizes = [6, 6, 6, 4, 6, 6, 4, 4, 6];
+        (float[] Parameters, double[] Losses, long Replays) called = Train(TestDevices.Simt, description, layout, sizes, captured: false);
+        (float[] Parameters, double[] Losses, long Replays) captured = Train(TestDevices.Simt, description, layout, sizes, captured: true);
+        Assert.Equal(called.Losses, captured.Losses);
+        Assert.Equal(called.Parameters, captured.Parameters);
+        Assert.Equal(sizes.Length - 4, captured.Replays);
+    }
+
     private static (float[] Parameters, double[] Losses, long Replays) Train(string device, string name, int[] sizes, bool captured)
     {
-        using Device opened = Device.Open(device);
         (ArchitectureDescription architecture, TrainingDescription training) = Models[name];
         ModelDescription description = TestModels.Describe(architecture, TestModels.BinaryTasks, training);
         bool multiHot = name.Contains("multi-hot");
-        BatchLayout layout = multiHot ? TestModels.Layout : OneHot;
         if (!multiHot)
             description = description with { Features = [.. description.Features.Where(feature => feature.Type != FeatureType.MultiHot)] };
-        using MultiTaskModel model = new(opened, description, layout, [1, 1, 1], sizes.Max(), training: true);
+        return Train(device, description, multiHot ? TestModels.Layout : OneHot, sizes, captured);
+    }
+
+    private static (float[] Parameters, double[] Losses, long Replays) Train(string device, ModelDescription description, BatchLayout layout, int[] sizes, bool captured)
+    {
+        using Device opened = Device.Open(device);
+        using MultiTaskModel model = new(opened, description, layout, TestModels.Outputs(description.Tasks), sizes.Max(), training: true);
         Assert.Equal(!opened.Info.HostAccessible, model.CapturesSteps);
         model.CapturesSteps &= captured;
         TrainingStep step = new(model, sizes.Length);
         Random random = new(7);
         for (int i = 0; i < sizes.Length; i++)
         {
-            using Batch batch = TestModels.RandomBatch(layout, TestModels.BinaryTasks, sizes[i], random);
+            using Batch batch = TestModels.RandomBatch(layout, description.Tasks, sizes[i], random);
             step.Run(batch, i + 1);
         }
 
