@@ -7,7 +7,7 @@ namespace CudaMoE.Layers;
 /// <summary>
 /// A batch as operations read it. Where the device can read the host's memory that is the batch itself; elsewhere its parts are laid one after the
 /// other in page-locked memory and copied, the features when the forward begins and the labels when the losses are asked for. Sequences are
-/// sorted by position on the way. There, ids of bags and of positions get more room than they need, so that most batches of as many rows lie at the same places.
+/// sorted by position on the way. What is copied has more room for ids of bags and of positions than they need, so that most batches of as many rows lie at the same places.
 /// The batch may be refilled as soon as a load has returned.
 /// </summary>
 internal sealed unsafe class DeviceBatch : IDisposable
@@ -19,6 +19,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly BatchLayout _layout;
     private readonly int _maxRows;
     private readonly long[] _rooms;
+    private readonly int[] _bags;
     private readonly UploadBuffer? _features;
     private readonly UploadBuffer? _labels;
     private readonly ParallelCopy? _copy;
@@ -26,7 +27,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private readonly int*[] _offsets;
     private readonly int*[] _lengths;
     private readonly SequenceColumns?[] _sequences;
-    private readonly SeenRooms _seenRooms = new();
+    private readonly SeenRooms _seenRooms;
     private readonly float*[] _taskLabels;
     private readonly float*[] _taskWeights;
 
@@ -38,6 +39,8 @@ internal sealed unsafe class DeviceBatch : IDisposable
         _layout = layout;
         _maxRows = context.MaxRows;
         _rooms = new long[layout.Sparse.Count];
+        _bags = [.. Enumerable.Range(0, layout.Sparse.Count).Where(f => layout.Sparse[f].MultiHot && layout.Sparse[f].Positions == 0)];
+        _seenRooms = new(_bags.Length);
         _ids = new int*[layout.Sparse.Count];
         _offsets = new int*[layout.Sparse.Count];
         _lengths = new int*[layout.Sparse.Count];
@@ -72,7 +75,7 @@ internal sealed unsafe class DeviceBatch : IDisposable
     /// <summary>How many ids there is room for from <see cref="Ids"/> on, at least as many as the bags hold; what is behind those is no bag's.</summary>
     public long Room(int input) => _rooms[input];
 
-    /// <summary>A number for the rooms of all inputs: loads of one number have the same rooms.</summary>
+    /// <summary>A number for the rooms of all inputs: loads of one number and as many rows have the same rooms.</summary>
     public int RoomsNumber => _seenRooms.Number;
 
     /// <summary>[rows + 1] starts of the bags of an input; null for one that is not multi-hot. Of a sequence [positions, rows + 1].</summary>
@@ -111,8 +114,10 @@ internal sealed unsafe class DeviceBatch : IDisposable
         }
 
         for (int f = 0; f < _ids.Length; f++)
-            _rooms[f] = RoomFor(batch, f);
-        _seenRooms.Look(_rooms);
+            _rooms[f] = IdCount(batch, f);
+        foreach (int bags in _bags)
+            _rooms[bags] = RoomFor(bags, _rooms[bags]);
+        _seenRooms.Look(_rooms, _bags);
         long bytes = Aligned((long)batch.Rows * _layout.DenseWidth * sizeof(float));
         for (int f = 0; f < _ids.Length; f++)
             bytes += Aligned(_rooms[f] * sizeof(int)) + Aligned(OffsetBytes(batch, f)) + Aligned(LengthBytes(batch, f));
@@ -170,15 +175,11 @@ internal sealed unsafe class DeviceBatch : IDisposable
     private long IdCount(Batch batch, int input) => _sequences[input]?.Count ?? batch.IdCount(input);
 
     /// <summary>A function of the number of ids alone, so that results are: at most a quarter more.</summary>
-    private long RoomFor(Batch batch, int input)
+    private long RoomFor(int input, long ids)
     {
         const long fewest = 64;
-        long count = IdCount(batch, input);
-        if (!_layout.Sparse[input].MultiHot || _sequences[input] != null)
-            return count;
-        long step = (long)BitOperations.RoundUpToPowerOf2((ulong)Math.Max(count, fewest)) / 8;
-        long most = (long)_maxRows * _layout.Sparse[input].MaxLength;
-        return Math.Max(count, Math.Min((Math.Max(count, fewest) + step - 1) / step * step, most));
+        long least = Math.Max(ids, fewest), step = (long)BitOperations.RoundUpToPowerOf2((ulong)least) / 8;
+        return Math.Max(ids, Math.Min((least + step - 1) / step * step, (long)_maxRows * _layout.Sparse[input].MaxLength));
     }
 
     private long OffsetBytes(Batch batch, int input) =>
@@ -218,35 +219,38 @@ internal sealed unsafe class DeviceBatch : IDisposable
         }
     }
 
-    /// <summary>Numbers the rooms that came up.</summary>
-    private sealed class SeenRooms
+    /// <summary>Numbers the rooms that came up; those that did not for long get another number when they do.</summary>
+    private sealed class SeenRooms(int inputs)
     {
         private const int Most = 64;
-        private readonly List<long[]> _seen = [];
-        private int _first;
+
+        // The last seen first.
+        private readonly List<(int Number, long[] Rooms)> _seen = [];
+        private readonly long[] _last = new long[inputs];
+        private int _count;
 
         /// <summary>That of the last ones.</summary>
         public int Number { get; private set; }
 
-        public void Look(long[] rooms)
+        public void Look(long[] rooms, int[] inputs)
         {
+            for (int i = 0; i < inputs.Length; i++)
+                _last[i] = rooms[inputs[i]];
             for (int i = 0; i < _seen.Count; i++)
             {
-                if (_seen[i].AsSpan().SequenceEqual(rooms))
-                {
-                    Number = _first + i;
-                    return;
-                }
+                if (!_seen[i].Rooms.AsSpan().SequenceEqual(_last))
+                    continue;
+                (int Number, long[] Rooms) found = _seen[i];
+                _seen.RemoveAt(i);
+                _seen.Insert(0, found);
+                Number = found.Number;
+                return;
             }
 
             if (_seen.Count == Most)
-            {
-                _first += Most;
-                _seen.Clear();
-            }
-
-            Number = _first + _seen.Count;
-            _seen.Add([.. rooms]);
+                _seen.RemoveAt(Most - 1);
+            Number = _count++;
+            _seen.Insert(0, (Number, [.. _last]));
         }
     }
 }
