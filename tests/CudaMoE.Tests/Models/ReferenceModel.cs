@@ -194,7 +194,7 @@ internal sealed class ReferenceModel
         {
             double term = a;
             double sum = a;
-            for (int n = 1; n < 200; n++)
+            for (int n = 1; Math.Abs(term) > 1e-20; n++)
             {
                 term *= -a * a / n;
                 sum += term / ((2 * n) + 1);
