@@ -21,7 +21,7 @@ internal sealed record DataSources(IReadOnlyList<string> Train, IReadOnlyList<st
 
     /// <summary>
     /// A hash of all that the cache depends on: the files (path, length, time of change, content), how they are read, encoded and split.
-    /// What only the model uses (dimensions, pooling, loss weights) is left out, so that changing it keeps the cache.
+    /// What only the model uses (dimensions, pooling, where tables lie, loss weights, given tasks) is left out, so that changing it keeps the cache.
     /// </summary>
     public string Key(ModelDescription description, FittedEncoders? encoders)
     {
@@ -39,12 +39,12 @@ internal sealed record DataSources(IReadOnlyList<string> Train, IReadOnlyList<st
             [
                 .. description.Features.Select(feature => new FittedFeature
                 {
-                    Description = feature with { Dimension = null, Pooling = PoolingKind.Sum },
+                    Description = feature with { Dimension = null, Pooling = PoolingKind.Sum, Storage = null },
                     Statistics = new(),
                 }),
             ],
             Tables = [],
-            Tasks = [.. description.Tasks.Select(task => new FittedTask { Description = task with { Weight = 1 } })],
+            Tasks = [.. description.Tasks.Select(task => new FittedTask { Description = task with { Weight = 1, Given = null } })],
         };
         Add(JsonSerializer.Serialize(recipe, EncodersJson.Default.EncodersDocument));
         Add(FormattableString.Invariant($"{data.ValidationSplit?.From} {data.ValidationSplit?.Fraction:R} {data.ValidationSplit?.Seed}"));

@@ -95,7 +95,7 @@ public sealed class FittedEncoders
     /// <summary>Writes the JSON to a stream, as a checkpoint does.</summary>
     public void Save(Stream stream) => stream.Write(ToUtf8Json());
 
-    /// <summary>These encoders with what only the model uses (dimensions, pooling, loss weights) as a description has it.</summary>
+    /// <summary>These encoders with what only the model uses (dimensions, pooling, where tables lie, loss weights, given tasks) as a description has it.</summary>
     /// <exception cref="DataException">The description has other features or tasks.</exception>
     internal FittedEncoders With(ModelDescription description)
     {
@@ -111,7 +111,7 @@ public sealed class FittedEncoders
         {
             FeatureDescription mine = Features[i].Description;
             FeatureDescription theirs = description.Features[i];
-            if (mine with { Dimension = theirs.Dimension, Pooling = theirs.Pooling } != theirs)
+            if (mine with { Dimension = theirs.Dimension, Pooling = theirs.Pooling, Storage = theirs.Storage } != theirs)
                 throw new DataException(
                     $"the encoders' feature \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
             features[i] = Features[i] with { Description = theirs };
@@ -124,7 +124,7 @@ public sealed class FittedEncoders
         {
             TaskDescription mine = Tasks[i].Description;
             TaskDescription theirs = description.Tasks[i];
-            if (Serialize(mine with { Weight = theirs.Weight }) != Serialize(theirs))
+            if (Serialize(mine with { Weight = theirs.Weight, Given = theirs.Given }) != Serialize(theirs))
                 throw new DataException(
                     $"the encoders' task \"{mine.Name}\" is not the description's \"{theirs.Name}\", or is described otherwise");
             tasks[i] = Tasks[i] with { Description = theirs };

@@ -15,7 +15,7 @@ public enum CalibrationBinning
 
 /// <summary>
 /// Metrics of a binary task: AUC and GAUC exactly, by sorting all scores (ties count half), log loss, normalised entropy,
-/// calibration and accuracy. Keeps 12 bytes a row (4 less without weights or without groups), and 16 more while it computes.
+/// calibration and accuracy. Keeps 12 bytes a row (4 less without weights or without groups), and 16 more from the first time that it computes; room doubles as rows come.
 /// </summary>
 /// <remarks>
 /// Labels may be anything from 0 to 1: a row counts as positive with weight w y and as negative with weight w (1 - y).

@@ -27,13 +27,25 @@ public sealed class CacheTests : IDisposable
     public void Open_WhatOnlyTheModelUsesChanged_ReusesTheCache()
     {
         Assert.True(Opened(Model).Built);
-        FeatureDescription wider = Describe.Category("c") with { Dimension = 16 };
+        FeatureDescription wider = Describe.Category("c") with { Dimension = 16, Storage = new() { Place = StoragePlace.Host } };
         ModelDescription changed = Model with { Features = [wider, Describe.X], Tasks = [Describe.Y with { Weight = 3 }] };
         using Dataset data = Dataset.Open(changed, _folder.Root);
         Assert.False(data.WasBuilt);
         Assert.Equal(16, data.Layout.Sparse[0].Dimension);
         Assert.Equal(16, data.Encoders.Tables[0].Dimension);
+        Assert.Equal(StoragePlace.Host, data.Encoders.Features[0].Description.Storage!.Place);
         Assert.Equal(3, data.Encoders.Tasks[0].Description.Weight);
+    }
+
+    [Fact]
+    public void Open_TaskGivenAnotherOne_ReusesTheCache()
+    {
+        TaskDescription second = Describe.Y with { Name = "again", Column = "y" };
+        ModelDescription apart = Model with { Tasks = [Describe.Y, second] };
+        Assert.True(Opened(apart).Built);
+        using Dataset data = Dataset.Open(apart with { Tasks = [Describe.Y, second with { Given = "y" }] }, _folder.Root);
+        Assert.False(data.WasBuilt);
+        Assert.Equal("y", data.Encoders.Tasks[1].Description.Given);
     }
 
     public static TheoryData<string> Changes => ["feature", "task", "format", "split", "content", "time", "group"];
