@@ -73,8 +73,8 @@ internal sealed class GroupedMlp
                 Input = routed ? GroupInput.Routed : i == 0 ? plan.Input : plan.Groups == 1 ? GroupInput.Shared : GroupInput.Strided,
                 X = x,
                 Y = y,
-                Weight = AddParameters(i, "weight", ParameterKind.Weight, n, k),
-                Bias = plan.Bias ? AddParameters(i, "bias", ParameterKind.Bias, n) : null,
+                Weight = AddWeight(context, plan, i, n, k),
+                Bias = AddBias(context, plan, i, n),
                 Activation = activation,
                 Preactivation = preactivation,
                 Routing = plan.Routing,
@@ -110,6 +110,14 @@ internal sealed class GroupedMlp
     public Linear First => _layers[0].Single();
 
     public int OutputWidth => _plan.Widths[^1];
+
+    /// <summary>The weights of a layer, [groups, n, k], under the names that the plan gives them.</summary>
+    public static ParameterBlock AddWeight(LayerContext context, GroupedMlpPlan plan, int layer, long n, long k) =>
+        AddParameters(context, plan, layer, "weight", ParameterKind.Weight, n, k);
+
+    /// <summary>The biases of a layer, [groups, n]; null where the plan has none.</summary>
+    public static ParameterBlock? AddBias(LayerContext context, GroupedMlpPlan plan, int layer, long n) =>
+        plan.Bias ? AddParameters(context, plan, layer, "bias", ParameterKind.Bias, n) : null;
 
     public void Pack()
     {
@@ -188,10 +196,10 @@ internal sealed class GroupedMlp
             ? _context.Reserve(name, width * _plan.Groups)
             : Slot.Reserve(_context.Activations, name, _plan.Routing.MaxSlots, width);
 
-    private ParameterBlock AddParameters(int layer, string what, ParameterKind kind, params long[] shape)
+    private static ParameterBlock AddParameters(LayerContext context, GroupedMlpPlan plan, int layer, string what, ParameterKind kind, params long[] shape)
     {
-        if (_plan.GroupNames != null)
-            return _context.Parameters.AddGroup([.. _plan.GroupNames.Select(group => $"{_plan.Name}.{group}.layers.{layer}.{what}")], kind, shape);
-        return _context.Parameters.Add($"{_plan.Name}.layers.{layer}.{what}", kind, _plan.Groups == 1 ? shape : [_plan.Groups, .. shape]);
+        if (plan.GroupNames != null)
+            return context.Parameters.AddGroup([.. plan.GroupNames.Select(group => $"{plan.Name}.{group}.layers.{layer}.{what}")], kind, shape);
+        return context.Parameters.Add($"{plan.Name}.layers.{layer}.{what}", kind, plan.Groups == 1 ? shape : [plan.Groups, .. shape]);
     }
 }

@@ -20,27 +20,14 @@ internal sealed unsafe class MixtureTrunk : Trunk
     public MixtureTrunk(LayerContext context, InputBlock input, ArchitectureDescription architecture, int tasks, ulong seed)
     {
         _input = input;
-        ExpertsDescription experts = architecture.Experts!;
-        int count = experts.Count!.Value;
-        int gates = architecture.Gate.Sharing == GateSharing.Shared ? 1 : tasks;
-        _gate = new(context, architecture.Gate, gates, count, input.Output, seed);
+        _gate = MakeGate(context, input, architecture, tasks, seed);
         if (_gate.Sparse)
-            _routing = new(context, architecture.Gate, count, gates, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
-        _experts = new(context, new()
-        {
-            Name = "experts",
-            Groups = count,
-            Widths = experts.Layers,
-            Activation = architecture.Activation,
-            X = input.Output,
-            InputWidth = input.Output.Columns,
-            Input = _routing == null ? GroupInput.Shared : GroupInput.Routed,
-            Routing = _routing,
-        });
+            _routing = new(context, architecture.Gate, _gate.Experts, _gate.Gates, () => _gate.ChosenPointer, () => _gate.WeightsPointer);
+        _experts = new(context, PlanExperts(input, architecture, _routing));
         _combine = new(context, new()
         {
             Name = "combine",
-            Sums = gates,
+            Sums = _gate.Gates,
             Choices = _gate.Choices,
             Weights = _gate.Output,
             WeightsGradient = _gate.OutputGradient,
@@ -74,6 +61,23 @@ internal sealed unsafe class MixtureTrunk : Trunk
     public override bool SplitsInputGradient => true;
 
     public override IEnumerable<TaskParameters> OwnOfTasks => Shared ? [] : [new("gate.")];
+
+    /// <summary>A gate a task, or one for all.</summary>
+    public static Gate MakeGate(LayerContext context, InputBlock input, ArchitectureDescription architecture, int tasks, ulong seed) =>
+        new(context, architecture.Gate, architecture.Gate.Sharing == GateSharing.Shared ? 1 : tasks, architecture.Experts!.Count!.Value, input.Output, seed);
+
+    /// <summary>The experts, on all rows or on the slots of <paramref name="routing"/>.</summary>
+    public static GroupedMlpPlan PlanExperts(InputBlock input, ArchitectureDescription architecture, Routing? routing) => new()
+    {
+        Name = "experts",
+        Groups = architecture.Experts!.Count!.Value,
+        Widths = architecture.Experts.Layers,
+        Activation = architecture.Activation,
+        X = input.Output,
+        InputWidth = input.Output.Columns,
+        Input = routing == null ? GroupInput.Shared : GroupInput.Routed,
+        Routing = routing,
+    };
 
     public override void Pack()
     {

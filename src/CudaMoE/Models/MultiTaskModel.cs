@@ -78,6 +78,8 @@ public sealed unsafe class MultiTaskModel : IDisposable
                 ModelType.SharedBottom => new BottomTrunk(_context, _input, architecture, taskNames: null, keepsGradient: false),
                 ModelType.SingleTask => new BottomTrunk(_context, _input, architecture, _taskNames, HasSharedGradients && architecture.Transfer == null),
                 ModelType.Grec => new GrecTrunk(_context, _input, description, layout),
+                ModelType.Mmoe when FusedMixtureTrunk.Serves(_context, architecture) =>
+                    new FusedMixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
                 ModelType.Mmoe => new MixtureTrunk(_context, _input, architecture, outputs.Count, description.Training.Seed),
                 ModelType.Mgoe => new MgoeTrunk(_context, _input, _deviceBatch, description, layout),
                 ModelType.Stem => new StemTrunk(_context, _input, architecture, outputs.Count),
