@@ -48,6 +48,36 @@ public sealed class CacheTests : IDisposable
         Assert.Equal("y", data.Encoders.Tasks[1].Description.Given);
     }
 
+    [Theory]
+    [InlineData("storage", null)]
+    [InlineData("given", null)]
+    [InlineData("min count", "feature \"c\"")]
+    [InlineData("weight column", "task \"again\"")]
+    [InlineData("name", "task \"again\"")]
+    public void Open_EncodersOfACheckpoint_AreTakenUnlessTheyEncodeOtherwise(string change, string? refused)
+    {
+        TaskDescription second = Describe.Y with { Name = "again", Column = "y" };
+        ModelDescription trained = Model with { Tasks = [Describe.Y, second] };
+        using Dataset first = Dataset.Open(trained, _folder.Root);
+        FeatureDescription category = Describe.Category("c");
+        ModelDescription changed = change switch
+        {
+            "storage" => trained with { Features = [category with { Storage = new() { Place = StoragePlace.Host } }, Describe.X] },
+            "given" => trained with { Tasks = [Describe.Y, second with { Given = "y" }] },
+            "min count" => trained with { Features = [category with { MinCount = 2 }, Describe.X] },
+            "weight column" => trained with { Tasks = [Describe.Y, second with { WeightColumn = "x" }] },
+            _ => trained with { Tasks = [Describe.Y, second with { Name = "other" }] },
+        };
+        if (refused != null)
+        {
+            Assert.Contains(refused, Assert.Throws<DataException>(() => Dataset.Open(changed, _folder.Root, first.Encoders)).Message);
+            return;
+        }
+
+        using Dataset again = Dataset.Open(changed, _folder.Root, first.Encoders);
+        Assert.Equal(first.Train.Rows, again.Train.Rows);
+    }
+
     public static TheoryData<string> Changes => ["feature", "task", "format", "split", "content", "time", "group"];
 
     [Theory]
