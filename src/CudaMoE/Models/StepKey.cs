@@ -2,7 +2,7 @@ using CudaMoE.Layers;
 
 namespace CudaMoE.Models;
 
-/// <summary>All that the host's calls of a training step depend on, in models whose steps can be captured.</summary>
+/// <summary>All that the host's calls of a training step depend on.</summary>
 /// <param name="Rows">Of the batch.</param>
 /// <param name="Features">Where its features begin, in device memory.</param>
 /// <param name="Rooms">Number of the rooms of its features (<see cref="DeviceBatch.RoomsNumber"/>).</param>
