@@ -72,7 +72,7 @@ build_for_gpu() {
   capability="${capability/./}"
   [ "$capability" != 90 ] || capability=90a
   require_packages build
-  build_cuda "$nvcc" "-DCUDAMOE_CUDA_ARCHITECTURES=$capability-real"
+  build_cuda "$nvcc" "-DCUDAMOE_CUDA_CODE=arch=compute_$capability,code=sm_$capability"
 }
 
 describe_machine() { # device

@@ -18,19 +18,18 @@ build_sanitized() { # folder sanitizers
   step "build $(basename "$1")" ninja -C "$1" -j "$JOBS" cudamoe_tests cudamoe_simt_tests
 }
 
-# The kernels run on the executor as well, without the cases that take most of the time (native/tests/CMakeLists.txt).
+# Which levels and which cases of the kernels, without those that take most of the time: native/tests/CMakeLists.txt.
 sanitize_address() {
   build_sanitized "$BUILD/address" address,undefined
   # An allocation that cannot be had must come back as null, as it does without the sanitizer.
   ASAN_OPTIONS="allocator_may_return_null=1:detect_stack_use_after_return=1:strict_string_checks=1" UBSAN_OPTIONS="print_stacktrace=1" \
-    test_native "$BUILD/address" "address "
+    test_native "$BUILD/address" "address " -R '^native_(sse4|avx2|highest|simt|simt_executor)$'
 }
 
-# On the cpu at the highest level of this machine only: how work is split between threads does not depend on the level.
 sanitize_thread() {
   local folder="$BUILD/thread"
   build_sanitized "$folder" thread
-  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" test_native "$folder" "thread " -R '^native_(highest|simt|simt_executor)$'
+  TSAN_OPTIONS="second_deadlock_stack=1:allocator_may_return_null=1" test_native "$folder" "thread " -R '^native_(threads|simt|simt_executor)$'
 }
 
 . tools/test.sh

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using CudaMoE.Tests.Support;
 
 namespace CudaMoE.Cli.Tests;
@@ -55,7 +56,10 @@ public sealed class ToolTests : IDisposable
     [Fact]
     public void BenchBalancers_AnswersAsJson()
     {
-        string config = Path.Combine(Repository.Root, "benchmarks", "configs", "mmoe.json");
+        JsonNode small = JsonNode.Parse(File.ReadAllText(Path.Combine(Repository.Root, "benchmarks", "configs", "mmoe.json")))!;
+        small["sparse"]!["rows"] = 100;
+        string config = Path.Combine(_folder.Path, "small.json");
+        File.WriteAllText(config, small.ToJsonString());
 
         ToolResult result = ToolProcess.RunHere("bench", "balancers", "--config", config, "--batch", "16", "--rounds", "3", "--steps", "1", "--tasks", "2", "--device", TestDevices.Default, "--output", "json");
 
