@@ -26,7 +26,7 @@ constexpr int kMaxThreads = 1024;
 bool has_avx512_bf16() { return (cpuid(7, 1).eax & (1u << 5)) != 0; }
 
 Level highest_level() {
-  const int64_t targets = hwy::SupportedTargets();  // CPUID and XCR0
+  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;  // by CPUID and XCR0, and compiled
   if (targets & HWY_AVX3) return has_avx512_bf16() ? Level::kAvx512Bf16 : Level::kAvx512;
   return (targets & HWY_AVX2) ? Level::kAvx2 : Level::kSse4;
 }
