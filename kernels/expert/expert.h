@@ -11,6 +11,7 @@
 namespace cudamoe::kernels {
 
 struct OffenderCell;
+struct SampleCounts;
 
 // One layer of all experts: weights of bf16, packed as the gemm family does.
 struct ExpertLayer {
@@ -161,5 +162,9 @@ struct ExpertRound {
   int64_t y_row_stride, y_task_stride;
 };
 cudaError_t expert_round(const ExpertRound& round, cudaStream_t stream);
+
+// Compares samples of what experts left in y, h and before, or mixtures in y, with the same sums in double precision, and adds to counts.
+// Of mixtures rows.rows are the samples, and chosen [samples, tasks, choices] where the form is kSparse; tiles and items are not read.
+cudaError_t expert_compare(const Expert& expert, const int32_t* chosen, int samples, SampleCounts* counts, cudaStream_t stream);
 
 }  // namespace cudamoe::kernels

@@ -7,81 +7,18 @@
 // Bound of the difference: 32 sqrt(terms) 2^-24 sum |a b|, for sums of exact products (bf16) or products rounded to f32 (split tf32), in
 // any order; one term that is missing or wrong among operands of like size is beyond it up to some 4,000 terms, and among some thousand
 // samples in longer sums. A result that is stored as bf16 may also be off by 2^-8 of itself.
-#include "common/activation.cuh"
-#include "common/samples.h"
-#include "gemm/rows.cuh"
+#include "gemm/samples.cuh"
 
 namespace cudamoe::kernels {
 namespace {
 
-constexpr int kThreads = 128;
-
-CUDAMOE_DEVICE double magnitude(double x) { return x < 0 ? -x : x; }
-
-CUDAMOE_DEVICE float element(const GemmMatrix& matrix, int64_t group, int64_t row, int64_t column) {
-  const int64_t at = group * matrix.group_stride + row * matrix.row_stride + column;
-  return matrix.is_bf16 != 0 ? to_float(static_cast<const Bf16*>(matrix.data)[at]) : static_cast<const float*>(matrix.data)[at];
-}
-
-// The operand as the kernel multiplies it.
-CUDAMOE_DEVICE double operand(const GemmMatrix& matrix, int64_t group, int64_t row, int64_t column, bool rounded) {
-  const float value = element(matrix, group, row, column);
-  return rounded ? to_float(to_bf16(value)) : value;
-}
-
-CUDAMOE_DEVICE double bound_of(int64_t terms, double magnitudes) {
-  constexpr double kUnit = 32.0 / (1 << 24);
-  return kUnit * sqrt(static_cast<double>(terms)) * magnitudes;
-}
-
-// Whether a result is off. What is not finite is left to the tests: a split of infinity is NaN.
-CUDAMOE_DEVICE bool is_wrong(float result, double expected, double bound, bool is_bf16) {
-  if (!is_finite(expected)) return false;
-  constexpr double kHalfUnit = 1.0 / 256, kRoundings = 1.0 / (1 << 20);
-  const double most = bound + magnitude(expected) * (is_bf16 ? kHalfUnit : kRoundings) + 1e-30;
-  return !(magnitude(result - expected) <= most);
-}
-
-struct SampledRow {
-  int64_t group, row;  // group -1: there is none
-};
-
-CUDAMOE_DEVICE SampledRow strided_row(const GemmRows& rows, int64_t sample, int64_t samples) {
-  if (rows.rows == 0) return {-1, 0};
-  const int64_t group = sample % rows.groups, of_group = sample / rows.groups, per_group = ceil_divide(samples, int64_t{rows.groups});
-  return {group, per_group > 1 ? of_group * (rows.rows - 1) / (per_group - 1) : sample % rows.rows};
-}
-
-CUDAMOE_DEVICE SampledRow ragged_row(const GemmRows& rows, int64_t sample, int64_t samples) {
-  const int64_t even = samples / 2, used = rows.offsets[rows.groups];
-  if (used == 0) return {-1, 0};
-  if (sample >= even) {
-    const int64_t group = (sample - even) / 2 * rows.groups / ceil_divide(samples - even, int64_t{2});
-    const int64_t begin = rows.offsets[group], end = rows.offsets[group + 1];
-    if (begin == end) return {-1, 0};
-    return {group, sample % 2 == 0 ? begin : end - 1};
-  }
-  const int64_t row = even > 1 ? sample * (used - 1) / (even - 1) : 0;
-  // The last group that begins at or before the row.
-  int64_t low = 0, high = rows.groups - 1;
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (rows.offsets[middle] <= row) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return {low, row};
-}
-
-CUDAMOE_KERNEL(kThreads, 4)
+CUDAMOE_KERNEL(kSampleThreads, 4)
 compare_product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product, int32_t packed_is_bf16, SampleCounts* counts) {
   const GemmRows& rows = product.rows;
-  if (!offsets_are_good<kThreads>(rows)) return;
+  if (!offsets_are_good<kSampleThreads>(rows)) return;
   const SampledRow at = rows.offsets == nullptr ? strided_row(rows, block_x(), grid_size_x()) : ragged_row(rows, block_x(), grid_size_x());
   if (at.group < 0) return;
-  const int64_t columns = product.columns < kThreads ? product.columns : kThreads;
+  const int64_t columns = product.columns < kSampleThreads ? product.columns : kSampleThreads;
   if (thread_x() >= columns) return;
   const int64_t column = thread_x() * int64_t{product.columns} / columns, source = source_row(rows, at.row);
   const bool rounded = packed_is_bf16 != 0;
@@ -123,12 +60,12 @@ compare_product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product, int32_t 
   if (wrong) atomic_add(&counts->wrong, 1u);
 }
 
-CUDAMOE_KERNEL(kThreads, 4)
+CUDAMOE_KERNEL(kSampleThreads, 4)
 compare_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad, int32_t rounded, SampleCounts* counts) {
   const GemmRows& rows = wgrad.rows;
-  if (!offsets_are_good<kThreads>(rows)) return;
-  CUDAMOE_SHARED(double, sums, [kThreads]);
-  CUDAMOE_SHARED(double, magnitudes, [kThreads]);
+  if (!offsets_are_good<kSampleThreads>(rows)) return;
+  CUDAMOE_SHARED(double, sums, [kSampleThreads]);
+  CUDAMOE_SHARED(double, magnitudes, [kSampleThreads]);
   // Elements spread by odd numbers, the bias behind the last column.
   const int64_t group = block_x() % rows.groups, spread = block_x() / rows.groups;
   const int64_t n = spread * 37 % wgrad.n, columns = wgrad.k + (wgrad.dbias != nullptr ? 1 : 0);
@@ -136,7 +73,7 @@ compare_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad, int32_t rounde
   const int64_t begin = rows.offsets == nullptr ? 0 : rows.offsets[group],
                 end = rows.offsets == nullptr ? rows.rows : rows.offsets[group + 1];
   double sum = 0, total = 0;
-  for (int64_t row = begin + thread_x(); row < end; row += kThreads) {
+  for (int64_t row = begin + thread_x(); row < end; row += kSampleThreads) {
     const int64_t source = source_row(rows, row);
     double term = operand(wgrad.dz, group, row, n, rounded != 0);
     if (k < wgrad.k) term *= source < 0 ? 0.0 : operand(wgrad.x, group, source, k, rounded != 0);
@@ -148,7 +85,7 @@ compare_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad, int32_t rounde
   sync_block();
   if (thread_x() != 0) return;
   sum = total = 0;
-  for (int i = 0; i < kThreads; ++i) {
+  for (int i = 0; i < kSampleThreads; ++i) {
     sum += sums[i];
     total += magnitudes[i];
   }
@@ -162,12 +99,12 @@ compare_wgrad_kernel(const CUDAMOE_GRID_CONSTANT GemmWgrad wgrad, int32_t rounde
 }  // namespace
 
 cudaError_t gemm_compare_product(const GemmProduct& product, bool packed_is_bf16, int samples, SampleCounts* counts, cudaStream_t stream) {
-  return launch({.name = "gemm_compare_product", .grid = {samples}, .block = {kThreads}, .stream = stream}, compare_product_kernel, product,
-                packed_is_bf16 ? 1 : 0, counts);
+  return launch({.name = "gemm_compare_product", .grid = {samples}, .block = {kSampleThreads}, .stream = stream}, compare_product_kernel,
+                product, packed_is_bf16 ? 1 : 0, counts);
 }
 
 cudaError_t gemm_compare_wgrad(const GemmWgrad& wgrad, bool rounded, int samples, SampleCounts* counts, cudaStream_t stream) {
-  return launch({.name = "gemm_compare_wgrad", .grid = {samples}, .block = {kThreads}, .stream = stream}, compare_wgrad_kernel, wgrad,
+  return launch({.name = "gemm_compare_wgrad", .grid = {samples}, .block = {kSampleThreads}, .stream = stream}, compare_wgrad_kernel, wgrad,
                 rounded ? 1 : 0, counts);
 }
 

@@ -1,6 +1,6 @@
 // Mixtures of experts: the fused kernel, or, a piece of the samples at a time, routing, two products and combine.
 #include "combine/combine.h"
-#include "cuda/expert/plan.h"
+#include "cuda/expert/trial.h"
 #include "cuda/gating/routing.h"
 
 namespace cudamoe::cuda {
@@ -82,7 +82,12 @@ cudamoe_status make_keys(const Stream& stream, const Args& args, int64_t first_p
   return stream.check(kernels::expert_keys(make, stream.get()), kFunction);
 }
 
-cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fused, int64_t tiles, kernels::Expert& expert) {
+// The mixtures without how the fused kernel goes about them.
+kernels::Expert describe_mixtures(const Stream& stream, const Args& args, const FusedExpert& fused) {
+  kernels::Expert expert = describe_experts(args, fused);
+  expert.form = args.chosen == nullptr ? kernels::ExpertForm::kDense : kernels::ExpertForm::kSparse;
+  expert.rows.rows = args.rows;
+  expert.rows.groups = 1;
   expert.rows.function = kernels::GemmFunction::kExpertForward;
   expert.rows.report = stream.device_report();
   expert.y = {args.y, args.y_row_stride, 0, args.y_dtype == CUDAMOE_BF16 ? 1 : 0};
@@ -92,17 +97,13 @@ cudamoe_status run_fused(const Stream& stream, const Args& args, FusedExpert fus
   expert.choices = args.choices;
   expert.gates = args.gates;
   expert.residual = args.residual;
-  fused.launch.blocks = expert_blocks(stream.device(), tiles, 0);
-  const cudaError_t error = map_weights(expert, args.experts, fused.launch);
-  return stream.check(error == cudaSuccess ? kernels::expert_mix(expert, fused.launch, stream.get()) : error, kFunction);
+  return expert;
 }
 
-cudamoe_status mix_fused_dense(const Stream& stream, const Args& args, const FusedExpert& fused) {
-  kernels::Expert expert = describe_experts(args, fused);
-  expert.form = kernels::ExpertForm::kDense;
-  expert.rows.rows = args.rows;
-  expert.rows.groups = 1;
-  return run_fused(stream, args, fused, parts_of(args.rows, kernels::kExpertRows), expert);
+cudaError_t launch_mix(const Stream& stream, const Args& args, kernels::ExpertLaunch launch, int64_t tiles, const kernels::Expert& expert) {
+  launch.blocks = expert_blocks(stream.device(), tiles, 0);
+  const cudaError_t error = map_weights(expert, args.experts, launch);
+  return error == cudaSuccess ? kernels::expert_mix(expert, launch, stream.get()) : error;
 }
 
 kernels::ExpertLists take_lists(Pieces& pieces, const Args& args) {
@@ -121,21 +122,18 @@ kernels::ExpertLists take_lists(Pieces& pieces, const Args& args) {
   return lists;
 }
 
-cudamoe_status mix_fused_sparse(const Stream& stream, const Args& args, const FusedExpert& fused) {
+cudaError_t mix_fused_sparse(const Stream& stream, const Args& args, const FusedExpert& fused) {
   Pieces pieces(args.workspace);
   kernels::ExpertLists lists = take_lists(pieces, args);
   lists.offender = static_cast<kernels::OffenderCell*>(stream.scratch());
   lists.report = stream.device_report();
-  const cudamoe_status status = stream.check(kernels::expert_lists(lists, stream.get()), kFunction);
-  if (status != CUDAMOE_OK) return status;
-  kernels::Expert expert = describe_experts(args, fused);
-  expert.form = kernels::ExpertForm::kSparse;
+  if (const cudaError_t error = kernels::expert_lists(lists, stream.get()); error != cudaSuccess) return error;
+  kernels::Expert expert = describe_mixtures(stream, args, fused);
   expert.rows.rows = lists.items;
-  expert.rows.groups = 1;
   expert.tiles = lists.tiles;
   expert.tile_count = lists.tile_count;
   expert.items = lists.sorted;
-  return run_fused(stream, args, fused, lists.most_tiles(), expert);
+  return launch_mix(stream, args, fused.launch, lists.most_tiles(), expert);
 }
 
 // Where the fused kernel does not serve: samples in pieces whose hidden rows and outputs take about 64 MiB.
@@ -224,34 +222,81 @@ cudamoe_status mix_piece(void* handle, const Args& args, const Piece& piece, int
   return stream.check(error, kFunction);
 }
 
+int64_t bytes_of_lists(const Args& args) {
+  Pieces pieces(nullptr);
+  take_lists(pieces, args);
+  return pieces.bytes();
+}
+
+struct MixCall {
+  void* handle;
+  const Stream& stream;
+  Args args;
+  std::optional<FusedExpert> fused;
+
+  cudaError_t run_fused() const {
+    if (args.chosen != nullptr) return mix_fused_sparse(stream, args, *fused);
+    return launch_mix(stream, args, fused->launch, parts_of(args.rows, kernels::kExpertRows), describe_mixtures(stream, args, *fused));
+  }
+
+  cudamoe_status run_products() const {
+    const Piece piece(handle, args, args.chosen == nullptr, args.workspace);
+    cudamoe_status status = CUDAMOE_OK;
+    for (int64_t first = 0; first < args.rows && status == CUDAMOE_OK; first += piece.samples)
+      status = mix_piece(handle, args, piece, first, std::min(piece.samples, args.rows - first));
+    return status;
+  }
+
+  cudaError_t compare(kernels::SampleCounts* counts) const {
+    return kernels::expert_compare(describe_mixtures(stream, args, *fused), args.chosen, kExpertSamples, counts, stream.get());
+  }
+
+  kernels::GemmMatrix x() const { return {args.x, args.x_row_stride, 0, args.x_dtype == CUDAMOE_BF16 ? 1 : 0}; }
+  kernels::GemmMatrix y() const { return {args.y, args.y_row_stride, args.y_task_stride, args.y_dtype == CUDAMOE_BF16 ? 1 : 0}; }
+
+  CallKind kind() const {
+    Bits form = expert_form_bits(args);
+    form.add(is_aligned(x()), 1).add(is_aligned(y()), 1).add(args.chosen != nullptr, 1).add(args.residual != nullptr, 1);
+    form.add(static_cast<uint64_t>(args.experts), 13)
+        .add(static_cast<uint64_t>(args.tasks), 13)
+        .add(static_cast<uint64_t>(args.choices), 13);
+    form.add(power_above(args.rows), 5);
+    return {expert_shape_bits(args.n, args.k, args.hidden), form.get() | kExpertMixKind};
+  }
+
+  std::string words() const {
+    return std::to_string(args.tasks) + " mixtures of " + (args.chosen == nullptr ? "" : std::to_string(args.choices) + " chosen of ") +
+           std::to_string(args.experts) + " experts " + std::to_string(args.k) + " -> " + std::to_string(args.hidden) + " -> " +
+           std::to_string(args.n) + ", up to 2^" + std::to_string(power_above(args.rows)) + " rows";
+  }
+
+  cudaError_t write_to(TrialMemory& memory) {
+    const cudaError_t error =
+        replace(memory, args.rows * args.tasks, args.n, is_aligned(y()), args.y_dtype == CUDAMOE_BF16, &args.y, &args.y_task_stride);
+    args.y_row_stride = args.tasks * args.y_task_stride;
+    return error;
+  }
+};
+
 }  // namespace
 
 int64_t expert_mix_workspace(void* handle, const Args& args) {
   const Device& device = stream_of(handle).device();
-  const auto sparse = [&] {
-    if (!fuse_sparse(device, args)) return Piece(handle, args, false, nullptr).bytes;
-    Pieces pieces(nullptr);
-    take_lists(pieces, args);
-    return pieces.bytes();
-  }();
+  const auto bytes = [&](bool fuses, bool dense) {
+    const int64_t lists = fuses && !dense ? bytes_of_lists(args) : 0;
+    return fuses && !device.trials().on() ? lists : std::max(lists, Piece(handle, args, dense, nullptr).bytes);
+  };
+  const int64_t sparse = bytes(fuse_sparse(device, args).has_value(), false);
   // Pointers may still be null: as many choices as experts may be chosen ones too.
-  if (args.choices != args.experts || fuse_dense(device, args)) return sparse;
-  return std::max(sparse, Piece(handle, args, true, nullptr).bytes);
+  return args.choices != args.experts ? sparse : std::max(sparse, bytes(fuse_dense(device, args).has_value(), true));
 }
 
 cudamoe_status expert_mix(void* handle, const Args& args) {
   if (const cudamoe_status status = check_expert_size(args, kFunction); status != CUDAMOE_OK) return status;
   if (args.rows == 0) return CUDAMOE_OK;
   const Stream& stream = stream_of(handle);
-  const bool dense = args.chosen == nullptr;
-  if (const auto fused = dense ? fuse_dense(stream.device(), args) : fuse_sparse(stream.device(), args))
-    return dense ? mix_fused_dense(stream, args, *fused) : mix_fused_sparse(stream, args, *fused);
-  const Piece piece(handle, args, dense, args.workspace);
-  for (int64_t first = 0; first < args.rows; first += piece.samples) {
-    const cudamoe_status status = mix_piece(handle, args, piece, first, std::min(piece.samples, args.rows - first));
-    if (status != CUDAMOE_OK) return status;
-  }
-  return CUDAMOE_OK;
+  const MixCall call{handle, stream, args, args.chosen == nullptr ? fuse_dense(stream.device(), args) : fuse_sparse(stream.device(), args)};
+  return call.fused ? choose_and_run(call, *call.fused, kFunction) : call.run_products();
 }
 
 }  // namespace cudamoe::cuda

@@ -2,13 +2,20 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <string>
 
 #include "cuda/tensor_map.h"
-#include "cuda/trials/trials.h"
+#include "cuda/trials/kind.h"
+#include "cuda/trials/memory.h"
 
 namespace cudamoe::cuda {
+
+bool is_aligned(const kernels::GemmMatrix& matrix) {
+  const int64_t of_16_bytes = matrix.is_bf16 != 0 ? 8 : 4;
+  return reinterpret_cast<uintptr_t>(matrix.data) % 16 == 0 && matrix.row_stride % of_16_bytes == 0 &&
+         matrix.group_stride % of_16_bytes == 0;
+}
+
 namespace {
 
 using kernels::GemmMatrix;
@@ -21,30 +28,6 @@ constexpr int kSamples = 256;
 
 // Rows of a group. For ragged groups, whose sizes the host does not know, the average counts.
 int64_t rows_of_group(const GemmRows& rows) { return rows.offsets != nullptr ? divide_up(rows.rows, rows.groups) : rows.rows; }
-
-// The least n with number <= 2^n.
-uint64_t power_above(int64_t number) { return std::bit_width(static_cast<uint64_t>(std::max<int64_t>(number, 1) - 1)); }
-
-bool is_aligned(const GemmMatrix& matrix) {
-  const int64_t of_16_bytes = matrix.is_bf16 != 0 ? 8 : 4;
-  return reinterpret_cast<uintptr_t>(matrix.data) % 16 == 0 && matrix.row_stride % of_16_bytes == 0 &&
-         matrix.group_stride % of_16_bytes == 0;
-}
-
-// Puts values of a few bits side by side.
-class Bits {
- public:
-  Bits& add(uint64_t value, int width) {
-    bits_ = bits_ << width | value;
-    return *this;
-  }
-  uint64_t get() const { return bits_; }
-
- private:
-  uint64_t bits_ = 0;
-};
-
-uint64_t shape_bits(int64_t a, int64_t b) { return static_cast<uint64_t>(a) << 32 | static_cast<uint64_t>(b); }
 
 Bits row_bits(const GemmRows& rows) {
   return Bits()
@@ -59,46 +42,6 @@ std::string row_words(const GemmRows& rows) {
   return std::to_string(rows.groups) + (rows.offsets != nullptr ? " ragged" : "") + (rows.gather != nullptr ? " gathered" : "") +
          " groups of up to 2^" + std::to_string(power_above(rows_of_group(rows))) + " rows";
 }
-
-// Memory of a trial.
-class TrialMemory {
- public:
-  explicit TrialMemory(const Stream& stream) : stream_(stream) {}
-  ~TrialMemory() {
-    for (const Piece& piece : pieces_) {
-      if (piece.memory != nullptr) stream_.device().memory().release(piece.memory);
-    }
-  }
-  TrialMemory(const TrialMemory&) = delete;
-  TrialMemory& operator=(const TrialMemory&) = delete;
-
-  template <class T>
-  cudaError_t take(int64_t count, T** memory) {
-    Piece& piece = pieces_[static_cast<size_t>(taken_++)];
-    piece.bytes = static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T);
-    const cudaError_t error = stream_.device().memory().allocate(&piece.memory, piece.bytes);
-    *memory = static_cast<T*>(piece.memory);
-    return error;
-  }
-
-  cudaError_t poison() const {
-    cudaError_t error = cudaSuccess;
-    for (const Piece& piece : pieces_) {
-      if (error == cudaSuccess && piece.memory != nullptr) error = cudaMemsetAsync(piece.memory, 0xFF, piece.bytes, stream_.get());
-    }
-    return error;
-  }
-
- private:
-  const Stream& stream_;
-  struct Piece {
-    void* memory = nullptr;
-    size_t bytes = 0;
-  };
-
-  std::array<Piece, 2> pieces_{};
-  int taken_ = 0;
-};
 
 // --------------------------------------------------------------------------------------------------------------------
 // Products

@@ -12,6 +12,9 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // centre GPU (A100: 156 tf32 against 19.5 f32 TFLOP/s); on the others (sm_86, sm_89) their rates are about equal.
 inline bool splits_f32(const Device& device) { return device.architecture() == 80 || device.architecture() >= 90; }
 
+// Whether rows begin at multiples of 16 bytes.
+bool is_aligned(const kernels::GemmMatrix& matrix);
+
 // Runs the product in the kernel and the tile for it. Strides of packed weights and the offender's cell are set.
 cudamoe_status choose_and_run(const Stream& stream, const kernels::GemmProduct& product, int32_t packed_dtype, const char* function);
 

@@ -86,7 +86,7 @@ class Trials {
   TrialLog log_;
   mutable std::shared_mutex choices_mutex_;
   std::map<CallKind, size_t> choices_;
-  std::mutex trial_mutex_;  // one trial at a time: others would disturb its times
+  std::recursive_mutex trial_mutex_;  // one trial at a time, others would disturb its times; a candidate's own parts may be tried in it
   mutable std::mutex notes_mutex_;
   std::vector<std::string> notes_;
 };

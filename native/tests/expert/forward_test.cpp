@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "expert/expert_case.h"
+#include "support/trials.h"
 
 namespace cudamoe::test {
 namespace {
@@ -95,6 +96,23 @@ TEST(ExpertForward, SmallIntegersAreExactInEveryCombination) {
     for (int i = 0; i < random_cases(300); ++i) {
       check_forward(device, random, random_experts(random, 40), random_rows(random, 40), ExpertOptions::random(random, Data::kIntegers));
     }
+  }
+}
+
+// The first call of a kind holds the fused kernel and the products against plain sums.
+TEST(ExpertForward, OnTrialBothWaysAreRight) {
+  const Variable on("CUDAMOE_TRIALS", "on"), no_log("CUDAMOE_CACHE", "off");
+  Random random(36);
+  for (const std::string& spec : expert_device_specs(1)) {
+    TestDevice device(spec);
+    for (const Data data : {Data::kIntegers, Data::kReals}) {
+      for (int i = 0; i < random_cases(16); ++i) {
+        ExpertOptions options = ExpertOptions::random(random, data);
+        options.packed_dtype = CUDAMOE_BF16;
+        check_forward(device, random, random_experts(random, 70), random_rows(random, 40), options);
+      }
+    }
+    EXPECT_EQ(notes(device), "") << spec;
   }
 }
 

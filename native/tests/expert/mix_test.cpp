@@ -1,7 +1,12 @@
 // cudamoe_expert_mix against double precision, against experts and combine in memory, and with wrong arguments and data.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
 #include "expert/expert_case.h"
+#include "support/trials.h"
 
 namespace cudamoe::test {
 namespace {
@@ -125,6 +130,76 @@ TEST(ExpertMix, SmallIntegersAreExactInEveryCombination) {
       check_mix(device, random, shape, random_mixture(random, 40), ExpertOptions::random(random, Data::kIntegers));
     }
   }
+}
+
+// The first call of a kind holds the fused kernel and the products against plain sums.
+TEST(ExpertMix, OnTrialBothWaysAreRight) {
+  const Variable on("CUDAMOE_TRIALS", "on"), no_log("CUDAMOE_CACHE", "off");
+  Random random(49);
+  for (const std::string& spec : expert_device_specs(1)) {
+    TestDevice device(spec);
+    for (const Data data : {Data::kIntegers, Data::kReals}) {
+      for (int i = 0; i < random_cases(16); ++i) {
+        const ExpertShape shape{random.integer(1, 6), random.integer(1, 40), random.integer(1, 70), random.integer(1, 70)};
+        ExpertOptions options = ExpertOptions::random(random, data);
+        options.packed_dtype = CUDAMOE_BF16;
+        check_mix(device, random, shape, random_mixture(random, 40), options);
+      }
+    }
+    EXPECT_EQ(notes(device), "") << spec;
+  }
+}
+
+// A verdict that the fused kernel is wrong here, as an earlier process left it: products serve, to the same bits.
+TEST(ExpertMix, WithoutTheFusedKernelProductsServe) {
+  namespace fs = std::filesystem;
+  if (test_device_spec().rfind("simt", 0) != 0) GTEST_SKIP() << "verdicts are kept by devices with trials";
+  const fs::path folder = fs::path(testing::TempDir()) / "cudamoe-expert-trials";
+  fs::remove_all(folder);
+  const Variable on("CUDAMOE_TRIALS", "on"), log("CUDAMOE_CACHE", folder.string().c_str());
+  const auto run = [](std::string* noted) {
+    TestDevice device;
+    Random random(50);
+    ExpertOptions options;
+    options.packed_dtype = CUDAMOE_BF16;
+    options.bias = true;
+    const Experts experts(device, random, {3, 20, 70, 9}, options);
+    constexpr int64_t kRows = 40;
+    const Matrix x = experts.make_x(device, random, 1, kRows);
+    const Buffer<float> gates(device, random.reals(kRows * 2 * 3)), y(device, kRows * 2 * 9);
+    cudamoe_expert_mix_args args{};
+    experts.describe(args);
+    args.experts = args.choices = 3;
+    args.tasks = 2;
+    args.rows = kRows;
+    args.x = x.data();
+    args.x_row_stride = x.layout().row_stride;
+    args.gates = gates.data();
+    args.y = y.data();
+    args.y_row_stride = 18;
+    args.y_task_stride = 9;
+    const Workspace workspace = make_workspace(device, args, cudamoe_expert_mix_workspace);
+    EXPECT_EQ(cudamoe_expert_mix(device.stream(), &args), CUDAMOE_OK) << last_error();
+    EXPECT_EQ(cudamoe_stream_synchronize(device.stream()), CUDAMOE_OK) << last_error();
+    *noted = notes(device);
+    return y.get();
+  };
+  std::string noted;
+  const std::vector<float> fused = run(&noted);
+  EXPECT_EQ(noted, "");
+  int verdicts = 0;
+  for (const auto& file : fs::recursive_directory_iterator(folder)) {
+    if (!file.is_regular_file()) continue;
+    std::ostringstream text;
+    text << std::ifstream(file.path()).rdbuf();
+    std::string all = text.str();
+    for (size_t at = 0; (at = all.find(" fused right ", at)) != std::string::npos; ++verdicts) all.replace(at, 13, " fused wrong ");
+    std::ofstream(file.path()) << all;
+  }
+  EXPECT_EQ(verdicts, 1);
+  EXPECT_EQ(run(&noted), fused);
+  EXPECT_NE(noted.find("2 mixtures of 3 experts 20 -> 70 -> 9, up to 2^6 rows: fused was struck out in an earlier run"), std::string::npos)
+      << noted;
 }
 
 TEST(ExpertMix, RealsAreWithinTheBound) {

@@ -1,38 +1,15 @@
 // Kernels that are tried before they are used (CUDAMOE_TRIALS, as on a GPU): each passes its trial on the executor, as every kind of GPU,
 // and the product has the bits that it has without trials. What happens to a kernel that is wrong: tests/simt/trials_test.cpp.
+#include "support/trials.h"
+
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "gemm/problem.h"
-#include "support/system.h"
 
 namespace cudamoe::test {
 namespace {
-
-// Sets an environment variable while it lives.
-class Variable {
- public:
-  Variable(const char* name, const char* value) : name_(name) {
-    if (const char* old = std::getenv(name)) old_ = old;
-    set_variable(name, value);
-  }
-  ~Variable() { set_variable(name_, old_ ? old_->c_str() : nullptr); }
-  Variable(const Variable&) = delete;
-  Variable& operator=(const Variable&) = delete;
-
- private:
-  const char* name_;
-  std::optional<std::string> old_;
-};
-
-std::string notes(const TestDevice& device) {
-  char text[4096];
-  int64_t length = 0;
-  EXPECT_EQ(cudamoe_device_get_notes(device.device(), text, sizeof text, &length), CUDAMOE_OK) << last_error();
-  return text;
-}
 
 struct Case {
   GemmShape shape;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -11,8 +12,10 @@
 #include <sstream>
 #include <thread>
 
+#include "common/samples.h"
 #include "core/backend.h"
 #include "cuda/device.h"
+#include "expert/expert.h"
 #include "gemm/gemm.h"
 
 extern "C" const cudamoe::Backend* cudamoe_backend_entry(const cudamoe::Host* host);
@@ -32,12 +35,44 @@ const Backend& backend() {
   return *cudamoe_backend_entry(&host);
 }
 
-// A device of the backend with a stream and a product of it.
-class Product {
+// A device of the backend with a stream, and memory that holds values.
+class OpenDevice {
  public:
-  explicit Product(float scale = 1, const char* options = "") {
+  explicit OpenDevice(const char* options = "") {
     EXPECT_EQ(backend().device_open(options, &device_), CUDAMOE_OK);
     EXPECT_EQ(backend().stream_create(device_, &stream_), CUDAMOE_OK);
+  }
+  ~OpenDevice() {
+    backend().stream_destroy(stream_);
+    for (void* memory : memory_) backend().release(device_, memory, 0);
+    backend().device_close(device_);
+  }
+  OpenDevice(const OpenDevice&) = delete;
+  OpenDevice& operator=(const OpenDevice&) = delete;
+
+  void* handle() const { return stream_; }
+  cuda::Stream& stream() const { return *static_cast<cuda::Stream*>(stream_); }
+
+  template <class T>
+  T* keep(const std::vector<T>& values) {
+    void* memory = nullptr;
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    EXPECT_EQ(backend().allocate(device_, bytes, &memory), CUDAMOE_OK);
+    EXPECT_EQ(backend().copy(stream_, memory, values.data(), bytes, CUDAMOE_HOST_TO_DEVICE), CUDAMOE_OK);
+    EXPECT_EQ(backend().stream_synchronize(stream_), CUDAMOE_OK);
+    memory_.push_back(memory);
+    return static_cast<T*>(memory);
+  }
+
+ private:
+  void *device_ = nullptr, *stream_ = nullptr;
+  std::vector<void*> memory_;
+};
+
+// With a product.
+class Product : public OpenDevice {
+ public:
+  explicit Product(float scale = 1, const char* options = "") : OpenDevice(options) {
     std::vector<float> x(kRows * kDepth), packed(kDepth * kStride);
     for (size_t i = 0; i < x.size(); ++i) x[i] = scale * std::sin(static_cast<float>(i + 1));
     for (size_t i = 0; i < packed.size(); ++i) packed[i] = std::cos(static_cast<float>(i + 1));
@@ -57,30 +92,10 @@ class Product {
     product_.packed_group_stride = kDepth * kStride;
     product_.y = {keep(std::vector<float>(kRows * kColumns)), kColumns, 0, 0};
   }
-  ~Product() {
-    backend().stream_destroy(stream_);
-    for (void* memory : memory_) backend().release(device_, memory, 0);
-    backend().device_close(device_);
-  }
-  Product(const Product&) = delete;
-  Product& operator=(const Product&) = delete;
 
-  cuda::Stream& stream() const { return *static_cast<cuda::Stream*>(stream_); }
   const kernels::GemmProduct& get() const { return product_; }
 
  private:
-  float* keep(const std::vector<float>& values) {
-    void* memory = nullptr;
-    const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
-    EXPECT_EQ(backend().allocate(device_, bytes, &memory), CUDAMOE_OK);
-    EXPECT_EQ(backend().copy(stream_, memory, values.data(), bytes, CUDAMOE_HOST_TO_DEVICE), CUDAMOE_OK);
-    EXPECT_EQ(backend().stream_synchronize(stream_), CUDAMOE_OK);
-    memory_.push_back(memory);
-    return static_cast<float*>(memory);
-  }
-
-  void *device_ = nullptr, *stream_ = nullptr;
-  std::vector<void*> memory_;
   kernels::GemmProduct product_{};
 };
 
@@ -192,6 +207,118 @@ INSTANTIATE_TEST_SUITE_P(Trials, WrongOnPurpose,
                                          std::pair<const char*, Kernel>{"missing_row", missing_row},
                                          std::pair<const char*, Kernel>{"refused", refused}),
                          [](const auto& test) { return std::string(test.param.first); });
+
+// Mixtures of three experts 9 -> 12 -> 5 for two tasks, of all or of two chosen ones, computed on the device, as their samples are
+// described.
+class Mixtures : public OpenDevice {
+ public:
+  explicit Mixtures(bool sparse) {
+    cudamoe_expert_mix_args args{};
+    args.struct_size = sizeof args;
+    args.experts = kExperts;
+    args.tasks = kTasks;
+    args.choices = sparse ? 2 : kExperts;
+    args.rows = kRows;
+    args.n = kOutputs;
+    args.hidden = kHidden;
+    args.k = kDepth;
+    args.x = keep(waves(kRows * kDepth, 1.7f));
+    args.x_row_stride = kDepth;
+    args.packed1 = keep(as_bf16(waves(kExperts * kDepth * 16, 0.3f)));
+    args.packed2 = keep(as_bf16(waves(kExperts * kHidden * 8, 0.7f)));
+    args.bias1 = keep(waves(kExperts * kHidden, 1.1f));
+    args.bias1_group_stride = kHidden;
+    args.bias2 = keep(waves(kExperts * kOutputs, 0.9f));
+    args.bias2_group_stride = kOutputs;
+    args.gates = keep(waves(kRows * kTasks * args.choices, 2.3f));
+    if (sparse) {
+      std::vector<int32_t> numbers(static_cast<size_t>(kRows * kTasks * 2));
+      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<int32_t>(i * 5 % 7 % kExperts);
+      chosen = keep(numbers);
+    } else {
+      args.residual = keep(waves(kTasks * kExperts, 0.4f));
+    }
+    args.chosen = chosen;
+    args.y = keep(std::vector<float>(kRows * kTasks * kOutputs));
+    args.y_row_stride = kTasks * kOutputs;
+    args.y_task_stride = kOutputs;
+    args.packed_dtype = CUDAMOE_BF16;
+    args.hidden_activation = CUDAMOE_ACTIVATION_TANH;
+    args.workspace_bytes = backend().expert_mix_workspace(handle(), args);
+    args.workspace = keep(std::vector<char>(static_cast<size_t>(args.workspace_bytes) + 1));
+    EXPECT_EQ(backend().expert_mix(handle(), args), CUDAMOE_OK);
+    expert.form = sparse ? kernels::ExpertForm::kSparse : kernels::ExpertForm::kDense;
+    expert.rows.rows = kRows;
+    expert.rows.groups = 1;
+    expert.depth = kDepth;
+    expert.hidden = kHidden;
+    expert.columns = kOutputs;
+    expert.x = {args.x, kDepth, 0, 0};
+    expert.first = {args.packed1, 16, kDepth * 16, args.bias1, kHidden, kernels::Activation::kTanh};
+    expert.second = {args.packed2, 8, kHidden * 8, args.bias2, kOutputs, kernels::Activation::kNone};
+    expert.y = {args.y, args.y_row_stride, 0, 0};
+    expert.y_task_stride = kOutputs;
+    expert.experts = kExperts;
+    expert.tasks = kTasks;
+    expert.choices = args.choices;
+    expert.gates = args.gates;
+    expert.residual = args.residual;
+  }
+
+  kernels::SampleCounts compare(const kernels::Expert& as) {
+    auto* counts = keep(std::vector<kernels::SampleCounts>(1));
+    EXPECT_EQ(kernels::expert_compare(as, chosen, 64, counts, stream().get()), cudaSuccess);
+    kernels::SampleCounts seen{};
+    EXPECT_EQ(backend().copy(handle(), &seen, counts, sizeof seen, CUDAMOE_DEVICE_TO_HOST), CUDAMOE_OK);
+    EXPECT_EQ(backend().stream_synchronize(handle()), CUDAMOE_OK);
+    return seen;
+  }
+
+  static constexpr int kTasks = 2, kExperts = 3, kHidden = 12, kOutputs = 5;
+  kernels::Expert expert{};
+  const int32_t* chosen = nullptr;
+
+ private:
+  // With room behind, for descriptions that begin too late.
+  static std::vector<float> waves(int64_t count, float step) {
+    std::vector<float> values(static_cast<size_t>(count) + 8);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(step * static_cast<float>(i + 1));
+    return values;
+  }
+  static std::vector<uint16_t> as_bf16(const std::vector<float>& values) {
+    std::vector<uint16_t> bits;
+    for (const float value : values) bits.push_back(static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
+    return bits;
+  }
+};
+
+TEST(ExpertSamples, FindWhatAFusedKernelLeavesOut) {
+  for (const bool sparse : {false, true}) {
+    SCOPED_TRACE(sparse ? "sparse" : "dense");
+    Mixtures mixtures(sparse);
+    const kernels::SampleCounts right = mixtures.compare(mixtures.expert);
+    EXPECT_EQ(right.samples, 64u * Mixtures::kOutputs);
+    EXPECT_EQ(right.informative, right.samples);
+    EXPECT_EQ(right.wrong, 0u);
+    const auto wrong = [&](auto&& change) {
+      kernels::Expert other = mixtures.expert;
+      change(other);
+      return mixtures.compare(other).wrong;
+    };
+    EXPECT_GT(wrong([](auto& e) { e.depth -= 1; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.hidden -= 1; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.experts -= 1, e.choices = std::min(e.choices, e.experts); }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.first.bias += 1; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.second.bias = nullptr; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.second.packed = static_cast<const uint16_t*>(e.second.packed) + 1; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.first.activation = kernels::Activation::kNone; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.gates += 1; }), 0u);
+    EXPECT_GT(wrong([](auto& e) { e.y_task_stride = 0; }), 0u);
+    if (!sparse) {
+      EXPECT_GT(wrong([](auto& e) { e.residual = nullptr; }), 0u);
+    }
+  }
+}
 
 TEST(Trials, PreferenceComesBeforeSpeedAndSpeedAmongTheSameSums) {
   const Product product;
