@@ -282,13 +282,12 @@ struct MixCall {
 
 int64_t expert_mix_workspace(void* handle, const Args& args) {
   const Device& device = stream_of(handle).device();
-  const auto bytes = [&](bool fuses, bool dense) {
-    const int64_t lists = fuses && !dense ? bytes_of_lists(args) : 0;
-    return fuses && !device.trials().on() ? lists : std::max(lists, Piece(handle, args, dense, nullptr).bytes);
-  };
-  const int64_t sparse = bytes(fuse_sparse(device, args).has_value(), false);
+  // Enough for either way, and for fewer rows, which may go the other one.
+  int64_t bytes = std::max(lists_of(args) > 0 ? bytes_of_lists(args) : 0, Piece(handle, args, false, nullptr).bytes);
   // Pointers may still be null: as many choices as experts may be chosen ones too.
-  return args.choices != args.experts ? sparse : std::max(sparse, bytes(fuse_dense(device, args).has_value(), true));
+  if (args.choices == args.experts && (device.trials().on() || !fuse_dense(device, args)))
+    bytes = std::max(bytes, Piece(handle, args, true, nullptr).bytes);
+  return bytes;
 }
 
 cudamoe_status expert_mix(void* handle, const Args& args) {

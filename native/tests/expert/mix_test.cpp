@@ -332,6 +332,34 @@ TEST(ExpertMix, EqualsExpertsAndCombine) {
   }
 }
 
+// Whoever asks for the most rows that will come has enough for each batch.
+TEST(ExpertMix, WorkSpaceForMoreRowsIsEnoughForFewer) {
+  for (const std::string& spec : expert_device_specs(2)) {
+    TestDevice device(spec);
+    for (const int32_t experts : {3, 60}) {
+      for (const int32_t choices : {2, 3}) {
+        cudamoe_expert_mix_args args{};
+        args.struct_size = sizeof args;
+        args.experts = experts;
+        args.tasks = 2;
+        args.choices = choices;
+        args.n = 5;
+        args.hidden = 3;
+        args.k = 4;
+        args.packed_dtype = CUDAMOE_BF16;
+        int64_t before = 0;
+        for (const int64_t rows : {0, 1, 10, 300, 1000, 30000, 200000, 2000000}) {
+          args.rows = rows;
+          int64_t bytes = -1;
+          CUDAMOE_ASSERT_OK(cudamoe_expert_mix_workspace(device.stream(), &args, &bytes));
+          EXPECT_GE(bytes, before) << spec << ", " << experts << " experts, " << choices << " choices, " << rows << " rows";
+          before = bytes;
+        }
+      }
+    }
+  }
+}
+
 struct Small {
   explicit Small(TestDevice& device)
       : x(device, std::vector<float>(6 * 4, 1.0f)), gates(device, std::vector<float>(6 * 2 * 2, 0.5f)), y(device, 6 * 2 * 5) {
