@@ -4,8 +4,8 @@ namespace CudaMoE.Layers;
 
 /// <summary>
 /// For inference: the mixtures of two-layer experts in one operation, y[b, t, :] = sum over the choices of gate t, of gate weight times expert(x[b]).
-/// Neither hidden rows nor the experts' outputs are kept, so they take no memory of the model; the bits are those of <see cref="GroupedMlp"/> and
-/// <see cref="Combine"/>. Mixtures of chosen experts have no capacity: every pair is computed.
+/// Neither hidden rows nor the experts' outputs are activations of the model; the work space has room for a piece of them. The bits are those of
+/// <see cref="GroupedMlp"/> and <see cref="Combine"/> where both multiply by the same instruction. Mixtures of chosen experts have no capacity: every pair is computed.
 /// </summary>
 internal sealed unsafe class ExpertMix
 {

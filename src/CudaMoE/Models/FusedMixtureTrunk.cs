@@ -4,8 +4,8 @@ using CudaMoE.Layers;
 namespace CudaMoE.Models;
 
 /// <summary>
-/// <see cref="MixtureTrunk"/> for inference on a GPU with bf16 experts of two layers: their mixtures are one operation, for which it has fused kernels, and
-/// neither experts' rows nor slots for chosen ones take memory. Its bits are those of <see cref="MixtureTrunk"/>.
+/// <see cref="MixtureTrunk"/> for inference on a GPU with bf16 experts of two layers: their mixtures are one operation, for which it has fused kernels.
+/// Its bits are those of <see cref="MixtureTrunk"/> where both multiply by the same instruction.
 /// </summary>
 internal sealed unsafe class FusedMixtureTrunk : Trunk
 {
