@@ -40,15 +40,14 @@ log_launches() {
   step "run the executor's tests" ctest --test-dir "$BUILD/native" -R '^native_simt$' --output-on-failure --timeout 1500
 }
 
-# A part of the operations at one batch size in a process of its own, as many at once as there are processors. The last operations, caches of tables,
-# take longest: they are the first to run.
+# Both batch sizes at once, each in a process of its own.
 count_costs() {
-  local program="$BUILD/native/native/bench/device/cudamoe_device_bench" parts=12 batch part
-  for ((part = parts; part >= 1; part--)); do
-    for batch in "${COUNT_BATCHES[@]}"; do printf '%s %s\n' "$batch" "$part"; done
-  done | xargs -P "$JOBS" -n 2 sh -c '"$0" --count --batch "$3" --part "$4/$2" >"$1/costs-$3-$4.tsv"' "$program" "$REPORT" "$parts" || return 1
-  : >"$REPORT/costs.tsv"
+  local program="$BUILD/native/native/bench/device/cudamoe_device_bench" batch pids=() pid
   for batch in "${COUNT_BATCHES[@]}"; do
-    for ((part = 1; part <= parts; part++)); do cat "$REPORT/costs-$batch-$part.tsv" >>"$REPORT/costs.tsv"; done
+    "$program" --count --batch "$batch" >"$REPORT/costs-$batch.tsv" &
+    pids+=($!)
   done
+  for pid in "${pids[@]}"; do wait "$pid" || return 1; done
+  : >"$REPORT/costs.tsv"
+  for batch in "${COUNT_BATCHES[@]}"; do cat "$REPORT/costs-$batch.tsv" >>"$REPORT/costs.tsv"; done
 }

@@ -19,7 +19,6 @@ struct Options {
   std::string device = "cuda", filter;
   std::vector<int64_t> batches;
   double seconds = 0.5;
-  size_t part = 1, parts = 1;
   bool count = false, markdown = false, list = false;
 };
 
@@ -33,11 +32,10 @@ struct Options {
       "  beside cuBLAS where libcublas.so.12 can be loaded. --seconds: how long each may take.\n"
       "cudamoe_device_bench --list\n"
       "  Prints the names of the operations.\n"
-      "cudamoe_device_bench --count --batch N,N [--part I/N]\n"
+      "cudamoe_device_bench --count --batch N,N\n"
       "  Runs every operation once on the counting executor and prints, separated by tabs: operation, batch, launches, bytes of memory, "
       "bytes\n"
-      "  between cache and multiprocessors, floating-point operations, floor in bytes, floor in operations.\n"
-      "  --part: the I-th of N parts of the operations, alike in number.\n");
+      "  between cache and multiprocessors, floating-point operations, floor in bytes, floor in operations.\n");
   std::exit(status);
 }
 
@@ -65,10 +63,6 @@ Options parse(int argc, char** argv) {
       }
     } else if (option == "--filter") {
       options.filter = value;
-    } else if (option == "--part") {
-      char end = 0;
-      if (std::sscanf(value, "%zu/%zu%c", &options.part, &options.parts, &end) != 2 || options.part < 1 || options.part > options.parts)
-        usage(2);
     } else if (option == "--seconds") {
       options.seconds = std::atof(value);
     } else {
@@ -103,8 +97,6 @@ int run(const Options& options) {
     for (const Case& each : cases) std::printf("%s\n", each.name.c_str());
     return 0;
   }
-  const auto end_of_part = [&](size_t part) { return cases.begin() + static_cast<std::ptrdiff_t>(cases.size() * part / options.parts); };
-  cases = {end_of_part(options.part - 1), end_of_part(options.part)};
   DeviceEngine engine(options.device);
   std::unique_ptr<Meter> meter;
   if (!options.count) meter = std::make_unique<Meter>(engine, options.seconds, options.markdown);
