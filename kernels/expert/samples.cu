@@ -13,18 +13,6 @@
 namespace cudamoe::kernels {
 namespace {
 
-struct Bounded {
-  double value, bound;
-};
-
-// What the activation makes of a sum that is off by `bound` at most. None is steeper than 1.13, but for a LeakyReLU whose slope is.
-CUDAMOE_DEVICE Bounded activate_bounded(Activation activation, double sum, double bound, float slope) {
-  const double steepness = magnitude(slope);
-  bound *= steepness > 2 ? steepness : 2;
-  if (activation != Activation::kNone) bound += 1e-6;
-  return {activate(activation, static_cast<float>(sum), slope), bound};
-}
-
 CUDAMOE_DEVICE double rounded_to_bf16(double value) { return to_float(to_bf16(static_cast<float>(value))); }
 
 CUDAMOE_DEVICE double weight_of(const ExpertLayer& layer, int64_t expert, int64_t t, int64_t column) {
@@ -58,8 +46,7 @@ compare_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, const int32_t* chosen,
   if (!offsets_are_good<kSampleThreads>(rows)) return;
   Sampled at = mixture_row(expert, block_x(), grid_size_x());
   if (!mixes) {
-    const SampledRow row =
-        rows.offsets == nullptr ? strided_row(rows, block_x(), grid_size_x()) : ragged_row(rows, block_x(), grid_size_x());
+    const SampledRow row = sampled_row(rows, block_x(), grid_size_x());
     at = {row.group, row.row, 0};
   }
   if (at.group < 0) return;
@@ -118,7 +105,7 @@ compare_kernel(const CUDAMOE_GRID_CONSTANT Expert expert, const int32_t* chosen,
     if (wrong) atomic_add(&counts->wrong, 1u);
     return;
   }
-  GemmMatrix y = expert.y;
+  const GemmMatrix& y = expert.y;
   const float result =
       mixes ? element(y, 0, 0, at.row * y.row_stride + at.task * expert.y_task_stride + column) : element(y, at.group, at.row, column);
   wrong = wrong || is_wrong(result, total, bound, y.is_bf16 != 0);

@@ -16,7 +16,7 @@ CUDAMOE_KERNEL(kSampleThreads, 4)
 compare_product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product, int32_t packed_is_bf16, SampleCounts* counts) {
   const GemmRows& rows = product.rows;
   if (!offsets_are_good<kSampleThreads>(rows)) return;
-  const SampledRow at = rows.offsets == nullptr ? strided_row(rows, block_x(), grid_size_x()) : ragged_row(rows, block_x(), grid_size_x());
+  const SampledRow at = sampled_row(rows, block_x(), grid_size_x());
   if (at.group < 0) return;
   const int64_t columns = product.columns < kSampleThreads ? product.columns : kSampleThreads;
   if (thread_x() >= columns) return;
@@ -48,11 +48,9 @@ compare_product_kernel(const CUDAMOE_GRID_CONSTANT GemmProduct product, int32_t 
       bound *= magnitude(factor) + 1.0 / (1 << 10);
     }
   } else {
-    expected = activate(product.activation, static_cast<float>(sum), product.slope);
-    // No activation is steeper than 1.13, but for a LeakyReLU whose slope is.
-    const double slope = magnitude(product.slope);
-    bound *= slope > 2 ? slope : 2;
-    if (product.activation != Activation::kNone) bound += 1e-6;
+    const Bounded y = activate_bounded(product.activation, sum, bound, product.slope);
+    expected = y.value;
+    bound = y.bound;
   }
   wrong = wrong || is_wrong(element(product.y, at.group, at.row, column), expected, bound, product.y.is_bf16 != 0);
   atomic_add(&counts->samples, 1u);

@@ -69,4 +69,21 @@ CUDAMOE_DEVICE SampledRow ragged_row(const GemmRows& rows, int64_t sample, int64
   return {low, row};
 }
 
+CUDAMOE_DEVICE SampledRow sampled_row(const GemmRows& rows, int64_t sample, int64_t samples) {
+  return rows.offsets == nullptr ? strided_row(rows, sample, samples) : ragged_row(rows, sample, samples);
+}
+
+// A result and how far another way to compute it may be from it.
+struct Bounded {
+  double value, bound;
+};
+
+// What the activation makes of a sum that is off by `bound` at most. None is steeper than 1.13, but for a LeakyReLU whose slope is.
+CUDAMOE_DEVICE Bounded activate_bounded(Activation activation, double sum, double bound, float slope) {
+  const double steepness = magnitude(slope);
+  bound *= steepness > 2 ? steepness : 2;
+  if (activation != Activation::kNone) bound += 1e-6;
+  return {activate(activation, static_cast<float>(sum), slope), bound};
+}
+
 }  // namespace cudamoe::kernels

@@ -48,9 +48,9 @@ inline std::array<Candidate, 2> expert_candidates(const Device& device, const Fu
 
 template <class Call>
 cudamoe_status choose_and_run(const Call& call, const FusedExpert& fused, const char* function) {
-  const Device& device = call.stream.device();
+  Device& device = call.stream.device();
   size_t chosen = kFused;
-  Trials& trials = call.stream.device().trials();
+  Trials& trials = device.trials();
   if (const CallKind kind = call.kind(); trials.on() && !trials.known(kind, &chosen)) {
     const auto candidates = expert_candidates(device, fused);
     ExpertTrial<Call> trial(call);

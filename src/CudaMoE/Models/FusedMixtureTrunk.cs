@@ -33,8 +33,8 @@ internal sealed unsafe class FusedMixtureTrunk : Trunk
     public override Gate Gate => _gate;
 
     /// <summary>
-    /// Whether it serves a model: two layers, no capacity that would drop pairs, and a device that gains by it. On a cpu the operation takes as long as
-    /// products and combine for hundreds of rows, and longer for few.
+    /// Whether it serves a model: two layers, no capacity that would drop pairs, and a device that gains by it. On a cpu the operation takes longer
+    /// than products and combine for few rows, and as long for many (docs/kernels.md).
     /// </summary>
     public static bool Serves(LayerContext context, ArchitectureDescription architecture) =>
         !context.Training && context.Precision == Precision.Bf16 && !context.Device.Info.HostAccessible
