@@ -175,13 +175,17 @@ struct WgradBlock {
   }
   bool converts_dz() const { return args.dz_dtype != CUDAMOE_F32 || args.compute_dtype != CUDAMOE_F32; }
   // Operands that need no conversion are read where they lie, unless their rows are so far apart that the lines of a tile or panel fall
-  // into a few sets of the caches. For x its rows must also be whole aligned panels.
-  bool dz_in_place() const { return !converts_dz() && args.dz_row_stride <= 512; }
+  // into a few sets of the caches; an odd number of lines from row to row spreads them over all sets. Rows of x must also be aligned, and
+  // a last panel that they fill in part is copied.
+  static bool spread(int64_t row_stride, int64_t most) { return row_stride <= most || row_stride % 32 == 16; }
+  bool dz_in_place() const { return !converts_dz() && spread(args.dz_row_stride, 512); }
   bool x_in_place() const {
-    return args.x_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.gather == nullptr && args.k % kPanel == 0 &&
-           args.x_row_stride <= (dz_in_place() ? 512 : 1024) && args.x_row_stride % 16 == 0 && args.x_group_stride % 16 == 0 &&
+    return args.x_dtype == CUDAMOE_F32 && args.compute_dtype == CUDAMOE_F32 && args.gather == nullptr &&
+           spread(args.x_row_stride, dz_in_place() ? 512 : 1024) && args.x_row_stride % 16 == 0 && args.x_group_stride % 16 == 0 &&
            reinterpret_cast<uintptr_t>(args.x) % 64 == 0;
   }
+  // Panels of x from here on are copied.
+  int64_t first_copied_panel() const { return x_in_place() ? std::clamp(args.k / kPanel, first_panel, end_panel) : first_panel; }
 
   int64_t tile_column(int64_t tile) const { return part_begin(args.n, plan.tiles, tile); }
   bool sums_bias() const { return args.dbias != nullptr && first_panel == 0; }
@@ -193,10 +197,12 @@ struct WgradBlock {
 
   template <bool kRound, class T>
   void copy_x(int64_t begin, int64_t rows) const {
-    const int64_t columns = std::min<int64_t>(args.k, end_panel * kPanel) - first_panel * kPanel;
+    const int64_t skipped = first_copied_panel() - first_panel;
+    const int64_t columns = std::min<int64_t>(args.k, end_panel * kPanel) - (first_panel + skipped) * kPanel;
+    float* to = x_panels + skipped * panel_chunk_floats(kPanel);
     for (int64_t r = 0; r < rows; ++r) {
       if (const void* from = row_of_x(begin + r); from != nullptr) {
-        copy_x_row<kRound>(static_cast<const T*>(from), columns, panel_chunk_floats(kPanel), x_panels + r * kPanel);
+        copy_x_row<kRound>(static_cast<const T*>(from) + skipped * kPanel, columns, panel_chunk_floats(kPanel), to + r * kPanel);
         continue;
       }
       report_row(begin + r);
@@ -296,15 +302,18 @@ struct WgradBlock {
   template <class B>
   struct Chunk {
     int64_t begin, rows, steps;
-    bool first, last;  // of the group
-    const B* x;        // its first panel, and elements from a panel and from a step to the next
-    int64_t x_panel_stride, x_row_stride;
+    bool first, last;   // of the group
+    const B* copied_x;  // panels of the task, those of them that are copied
+    const float* x;     // the task's first panel where x lies, for those that are not
+    int64_t first_copied_panel;
     Prefetcher& prefetcher;
   };
 
   // Multiplies one tile with as many panels from `panel` on as it takes at once, at most up to `most_panel`; answers their number.
   template <class B>
   int multiply_panels(const Chunk<B>& chunk, int64_t tile, const B* dz, int64_t dz_stride, int64_t panel, int64_t most_panel) const {
+    const bool copied = panel >= chunk.first_copied_panel;
+    if (!copied) most_panel = std::min(most_panel, chunk.first_copied_panel);
     const int64_t sums_stride = plan.block_panels * kPanel, row = tile_column(tile);
     const int64_t column = panel * kPanel, columns = std::min<int64_t>(args.k, most_panel * kPanel) - column;
     int taken = 1;
@@ -314,9 +323,16 @@ struct WgradBlock {
     tile_args.prefetcher = &chunk.prefetcher;
     tile_args.a = dz;
     tile_args.a_step = dz_stride;
-    tile_args.b = chunk.x + (panel - first_panel) * chunk.x_panel_stride;
-    tile_args.b_step = chunk.x_row_stride;
-    tile_args.panel_stride = chunk.x_panel_stride;
+    tile_args.b = chunk.copied_x + (panel - first_panel) * panel_chunk_floats(kPanel);
+    tile_args.b_step = kPanel;
+    tile_args.panel_stride = panel_chunk_floats(kPanel);
+    if constexpr (std::is_same_v<B, float>) {
+      if (!copied) {
+        tile_args.b = chunk.x + (panel - first_panel) * kPanel;
+        tile_args.b_step = args.x_row_stride;
+        tile_args.panel_stride = kPanel;
+      }
+    }
     tile_args.depth = chunk.steps;
     tile_args.start = chunk.first ? nullptr : partial;
     tile_args.start_stride = sums_stride;
@@ -381,15 +397,11 @@ struct WgradBlock {
 #if CUDAMOE_BF16_DOT
     if (pairs()) {
       const auto* x = reinterpret_cast<const Bf16Pair*>(x_panels);
-      return multiply_copies<Bf16Pair>({begin, rows, steps, first, last, x, panel_chunk_floats(kPanel), kPanel, prefetcher});
+      return multiply_copies<Bf16Pair>({begin, rows, steps, first, last, x, nullptr, first_panel, prefetcher});
     }
 #endif
-    Chunk<float> chunk{begin, rows, steps, first, last, x_panels, panel_chunk_floats(kPanel), kPanel, prefetcher};
-    if (x_in_place()) {
-      chunk.x = static_cast<const float*>(row_of_x(begin));
-      chunk.x_panel_stride = kPanel;
-      chunk.x_row_stride = args.x_row_stride;
-    }
+    const float* x = x_in_place() ? static_cast<const float*>(row_of_x(begin)) : nullptr;
+    const Chunk<float> chunk{begin, rows, steps, first, last, x_panels, x, first_copied_panel(), prefetcher};
     if (dz_in_place()) {
       multiply_in_place(chunk);
     } else {
@@ -407,7 +419,7 @@ struct WgradBlock {
     if (sums_bias()) std::memset(bias_sums, 0, static_cast<size_t>(tile_column(end_tile) - tile_column(first_tile)) * sizeof(float));
     for (int64_t done = 0; done < rows; done += chunk_rows()) {
       const int64_t chunk = std::min(chunk_rows(), rows - done), steps = divide_up(chunk, plan.step_rows);
-      if (!x_in_place()) copy_x_chunk(begin + done, chunk);
+      if (first_copied_panel() < end_panel) copy_x_chunk(begin + done, chunk);
       const int64_t all_steps = (end_tile - first_tile) * (end_panel - first_panel) * steps;
       if (done + chunk < rows) {
         prefetcher.start(list, list_chunk(done + chunk, list), all_steps);
@@ -427,7 +439,7 @@ struct WgradBlock {
 WgradBlock block_of_task(const cudamoe_gemm_wgrad_args& args, const WgradPlan& plan, const RowGroups& groups, int64_t task, Stream& stream,
                          float* workspace) {
   const int64_t blocks = plan.tile_blocks * plan.panel_blocks, group = task / blocks;
-  const int64_t tile_block = task % blocks / plan.panel_blocks, panel_block = task % plan.panel_blocks;
+  const auto [tile_block, panel_block] = plan.block(task % blocks);
   float* x_panels = workspace;
   float* dz_tiles = x_panels + plan.x_floats;
   float* sums = dz_tiles + plan.dz_floats;
@@ -468,6 +480,31 @@ namespace cudamoe::cpu {
 
 HWY_EXPORT(wgrad_task);
 
+// The time of the thread with the most to do, in products of a tile with a panel, when every thread keeps to its part of the tasks.
+double longest_part(const WgradPlan& plan, int threads, const cudamoe_gemm_wgrad_args& args) {
+  // What a tile or a panel costs a task besides its products: copies, and lines from a far cache.
+  constexpr double kOperand = 0.1;
+  const int64_t blocks = plan.tile_blocks * plan.panel_blocks, tasks = args.groups * blocks;
+  const auto time_of_task = [&](int64_t task) {
+    const auto [tile_block, panel_block] = plan.block(task % blocks);
+    const auto size = [](int64_t length, int64_t parts, int64_t part) {
+      return static_cast<double>(part_begin(length, parts, part + 1) - part_begin(length, parts, part));
+    };
+    const double tiles = size(plan.tiles, plan.tile_blocks, tile_block);
+    double panels = size(plan.panels, plan.panel_blocks, panel_block);
+    const int64_t rest = args.k % tile_shape().columns;
+    if (panel_block == plan.panel_blocks - 1 && rest > 0 && rest <= tile_shape().columns / 2) panels -= 0.5;
+    return tiles * panels + kOperand * (tiles + panels);
+  };
+  double longest = 0;
+  for (int64_t part = 0; part < threads; ++part) {
+    double time = 0;
+    for (int64_t task = part_begin(tasks, threads, part); task < part_begin(tasks, threads, part + 1); ++task) time += time_of_task(task);
+    longest = std::max(longest, time);
+  }
+  return longest;
+}
+
 WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   constexpr int64_t kMostColumns = 256, kTasksAThread = 2;
   const TileShape& shape = tile_shape();
@@ -475,23 +512,30 @@ WgradPlan plan_wgrad(int threads, const cudamoe_gemm_wgrad_args& args) {
   plan.step_rows = multiplies_pairs(args.compute_dtype == CUDAMOE_BF16) ? 2 : 1;
   plan.tiles = divide_up(args.n, shape.rows);
   plan.panels = divide_up(args.k, shape.columns);
-  const int64_t most_tiles = std::max<int64_t>(1, kMostBlockRows / shape.rows),
-                most_panels = std::max<int64_t>(1, kMostColumns / shape.columns);
-  // Few tasks: each reads its columns of x and dz once more, from memory when the rows are many.
-  const int64_t wanted = threads == 1 ? 1 : divide_up(kTasksAThread * threads, args.groups);
-  // Of all cuts into enough blocks, the one that copies the fewest columns: every cut of n copies x once more, every cut of k copies dz.
-  double best = 0;
-  for (int64_t tile_blocks = divide_up(plan.tiles, most_tiles); tile_blocks <= plan.tiles; ++tile_blocks) {
-    const int64_t panel_blocks = std::min(plan.panels, std::max(divide_up(wanted, tile_blocks), divide_up(plan.panels, most_panels)));
-    const double copied =
-        static_cast<double>(tile_blocks) * static_cast<double>(args.k) + static_cast<double>(panel_blocks) * static_cast<double>(args.n);
-    const bool enough = tile_blocks * panel_blocks >= std::min(wanted, plan.tiles * plan.panels);
-    if (enough && (plan.tile_blocks == 0 || copied < best)) {
-      plan.tile_blocks = tile_blocks;
-      plan.panel_blocks = panel_blocks;
-      best = copied;
+  plan.tile_blocks = divide_up(plan.tiles, std::max<int64_t>(1, kMostBlockRows / shape.rows));
+  plan.panel_blocks = divide_up(plan.panels, std::max<int64_t>(1, kMostColumns / shape.columns));
+  // A few tasks a thread: another program may keep one of the processors busy, but each task reads its columns of x and dz once more, from
+  // memory when the rows are many.
+  const int64_t wanted = std::min(threads == 1 ? 1 : divide_up(kTasksAThread * threads, args.groups), plan.tiles * plan.panels);
+  if (plan.tile_blocks * plan.panel_blocks < wanted) {
+    // Of the cuts into just enough blocks, and both orders, the one that keeps the threads busy for the same time.
+    constexpr int kMostCuts = 8;
+    const int64_t least_panel_blocks = plan.panel_blocks, most_tile_blocks = std::min(plan.tiles, wanted);
+    WgradPlan best = plan;
+    double least = 0;
+    plan.tile_blocks = std::max(plan.tile_blocks, divide_up(wanted, plan.panels));
+    for (int cut = 0; cut < kMostCuts && plan.tile_blocks <= most_tile_blocks; ++cut, ++plan.tile_blocks) {
+      plan.panel_blocks = std::min(plan.panels, std::max(divide_up(wanted, plan.tile_blocks), least_panel_blocks));
+      for (const bool by_panels : {false, true}) {
+        plan.by_panels = by_panels;
+        const double longest = longest_part(plan, threads, args);
+        if (least == 0 || longest < least) {
+          least = longest;
+          best = plan;
+        }
+      }
     }
-    if (tile_blocks >= wanted && plan.tile_blocks != 0) break;
+    plan = best;
   }
   const int64_t block_tiles = divide_up(plan.tiles, plan.tile_blocks);
   plan.block_panels = divide_up(plan.panels, plan.panel_blocks);

@@ -21,10 +21,19 @@ struct WgradPlan {
   int64_t step_rows;                  // 2: bf16 pairs are multiplied
   int64_t tiles, panels;              // of dw[n, k]: tiles of rows, panels of columns
   int64_t tile_blocks, panel_blocks;  // tasks of a group along n and along k
+  bool by_panels;                     // tasks with the same columns of x follow each other, not those with the same columns of dz
   int64_t block_panels;               // most panels of a task
   int64_t workers;
   // Parts of a worker's work space, in floats.
   int64_t x_floats, dz_floats, sums_floats, bias_floats;
+
+  struct Block {
+    int64_t tile_block, panel_block;
+  };
+  Block block(int64_t task_of_group) const {
+    if (by_panels) return {task_of_group % tile_blocks, task_of_group / tile_blocks};
+    return {task_of_group / panel_blocks, task_of_group % panel_blocks};
+  }
 
   int64_t worker_floats() const { return x_floats + dz_floats + sums_floats + bias_floats; }
   int64_t bytes() const { return workers * worker_floats() * static_cast<int64_t>(sizeof(float)); }

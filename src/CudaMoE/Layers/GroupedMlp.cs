@@ -38,6 +38,12 @@ internal sealed record GroupedMlpPlan
 
     /// <summary>Leading input columns whose gradient is wanted; null = all.</summary>
     public long? InputGradientColumns { get; init; }
+
+    /// <summary>
+    /// Whether there may be a gap behind each row of the outputs and their gradients: on a CPU rows a multiple of 4 KiB apart compete for a few sets of
+    /// its caches. False where rows of another width are read from the same memory.
+    /// </summary>
+    public bool SpreadRows { get; init; }
 }
 
 /// <summary>Equal multi-layer perceptrons run as grouped products: towers, experts, bottoms. Outputs lie side by side.</summary>
@@ -193,7 +199,7 @@ internal sealed class GroupedMlp
 
     private Slot ReserveOutput(string name, long width) =>
         _plan.Routing == null
-            ? _context.Reserve(name, width * _plan.Groups)
+            ? Slot.Reserve(_context.Activations, name, _context.MaxRows, width * _plan.Groups, spread: _plan.SpreadRows && _context.Device.Info.HostAccessible)
             : Slot.Reserve(_context.Activations, name, _plan.Routing.MaxSlots, width);
 
     private static ParameterBlock AddParameters(LayerContext context, GroupedMlpPlan plan, int layer, string what, ParameterKind kind, params long[] shape)

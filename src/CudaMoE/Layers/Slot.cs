@@ -31,11 +31,13 @@ internal sealed class Slot
 
     public unsafe float* Data => (float*)Pointer;
 
-    /// <summary>Reserves [rows, columns] of f32; rows start at multiples of 64 bytes.</summary>
-    public static Slot Reserve(Arena arena, string name, long rows, long columns)
+    /// <summary>Reserves [rows, columns] of f32; rows start at multiples of 64 bytes, with <paramref name="spread"/> never a multiple of 4 KiB apart.</summary>
+    public static Slot Reserve(Arena arena, string name, long rows, long columns, bool spread = false)
     {
-        const long lane = 16;
+        const long lane = 16, page = 1024;
         long stride = columns >= lane ? (columns + lane - 1) / lane * lane : columns;
+        if (spread && stride % page == 0)
+            stride += lane;
         return ReserveExact(arena, name, rows, columns, stride);
     }
 

@@ -39,6 +39,7 @@ internal sealed unsafe class FusionLevel
             InputWidth = below?.Width ?? x.Columns,
             Input = _first ? GroupInput.Shared : GroupInput.Strided,
             GroupsPerInput = _first ? null : plan.Units,
+            SpreadRows = true,
         });
         if (plan.Gated)
         {

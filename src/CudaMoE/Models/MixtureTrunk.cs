@@ -77,6 +77,7 @@ internal sealed unsafe class MixtureTrunk : Trunk
         InputWidth = input.Output.Columns,
         Input = routing == null ? GroupInput.Shared : GroupInput.Routed,
         Routing = routing,
+        SpreadRows = true,
     };
 
     public override void Pack()
