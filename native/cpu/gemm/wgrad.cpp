@@ -480,27 +480,39 @@ namespace cudamoe::cpu {
 
 HWY_EXPORT(wgrad_task);
 
+// Parts of a length as part_begin cuts it, without a division for each.
+struct Parts {
+  Parts(int64_t length, int64_t parts) : size(length / parts), longer(length % parts) {}
+  int64_t size, longer;  // the first `longer` parts have one more
+  int64_t operator[](int64_t part) const { return size + (part < longer ? 1 : 0); }
+};
+
 // The time of the thread with the most to do, in products of a tile with a panel, when every thread keeps to its part of the tasks.
 double longest_part(const WgradPlan& plan, int threads, const cudamoe_gemm_wgrad_args& args) {
   // What a tile or a panel costs a task besides its products: copies, and lines from a far cache.
   constexpr double kOperand = 0.1;
-  const int64_t blocks = plan.tile_blocks * plan.panel_blocks, tasks = args.groups * blocks;
-  const auto time_of_task = [&](int64_t task) {
-    const auto [tile_block, panel_block] = plan.block(task % blocks);
-    const auto size = [](int64_t length, int64_t parts, int64_t part) {
-      return static_cast<double>(part_begin(length, parts, part + 1) - part_begin(length, parts, part));
-    };
-    const double tiles = size(plan.tiles, plan.tile_blocks, tile_block);
-    double panels = size(plan.panels, plan.panel_blocks, panel_block);
-    const int64_t rest = args.k % tile_shape().columns;
-    if (panel_block == plan.panel_blocks - 1 && rest > 0 && rest <= tile_shape().columns / 2) panels -= 0.5;
-    return tiles * panels + kOperand * (tiles + panels);
-  };
-  double longest = 0;
-  for (int64_t part = 0; part < threads; ++part) {
-    double time = 0;
-    for (int64_t task = part_begin(tasks, threads, part); task < part_begin(tasks, threads, part + 1); ++task) time += time_of_task(task);
+  const int64_t blocks = plan.tile_blocks * plan.panel_blocks;
+  const Parts tiles_of(plan.tiles, plan.tile_blocks), panels_of(plan.panels, plan.panel_blocks), tasks_of(args.groups * blocks, threads);
+  const int64_t rest = args.k % tile_shape().columns;
+  const double last_panel = rest > 0 && rest <= tile_shape().columns / 2 ? 0.5 : 1;
+  double longest = 0, time = 0;
+  int64_t part = 0, left = tasks_of[0];  // tasks of the part
+  const auto add = [&](int64_t tile_block, int64_t panel_block) {
+    const auto tiles = static_cast<double>(tiles_of[tile_block]);
+    const double panels = static_cast<double>(panels_of[panel_block]) - (panel_block == plan.panel_blocks - 1 ? 1 - last_panel : 0);
+    time += tiles * panels + kOperand * (tiles + panels);
     longest = std::max(longest, time);
+    if (--left == 0) {
+      left = tasks_of[++part];
+      time = 0;
+    }
+  };
+  for (int64_t group = 0; group < args.groups; ++group) {
+    for (int64_t outer = 0; outer < (plan.by_panels ? plan.panel_blocks : plan.tile_blocks); ++outer) {
+      for (int64_t inner = 0; inner < (plan.by_panels ? plan.tile_blocks : plan.panel_blocks); ++inner) {
+        add(plan.by_panels ? inner : outer, plan.by_panels ? outer : inner);
+      }
+    }
   }
   return longest;
 }
