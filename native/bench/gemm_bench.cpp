@@ -17,9 +17,14 @@ struct Shape {
   const int64_t* offsets = nullptr;
   const int32_t* gather = nullptr;
   int64_t x_row_stride = 0, x_group_stride = 0;  // 0: as narrow as possible
+  int64_t x_gap = 0, y_gap = 0;                  // elements behind a row when the stride is 0
   int32_t activation = CUDAMOE_ACTIVATION_NONE;
 
   int64_t all_rows() const { return offsets == nullptr ? groups * rows : rows; }
+  int64_t x_stride() const { return x_row_stride != 0 ? x_row_stride : k + x_gap; }
+  int64_t y_stride() const { return n + y_gap; }
+  // Peers take rows without gaps only.
+  bool dense() const { return x_row_stride == 0 && x_gap == 0 && y_gap == 0; }
   Work work() const { return {2.0 * static_cast<double>(all_rows()) * static_cast<double>(n) * static_cast<double>(k), 0}; }
 };
 
@@ -63,14 +68,14 @@ std::function<void()> forward(Engine& engine, const Shape& shape, const float* x
   args.gather = shape.gather;
   args.x_rows = shape.all_rows();
   args.x = x;
-  args.x_row_stride = shape.x_row_stride != 0 ? shape.x_row_stride : shape.k;
-  args.x_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.k;
+  args.x_row_stride = shape.x_stride();
+  args.x_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.x_stride();
   args.packed = pack(engine, shape, weights, 0, dtype);
   args.bias = engine.random(shape.groups * shape.n);
   args.bias_group_stride = shape.n;
   args.y = y;
-  args.y_row_stride = shape.n;
-  args.y_group_stride = shape.rows * shape.n;
+  args.y_row_stride = shape.y_stride();
+  args.y_group_stride = shape.rows * shape.y_stride();
   args.packed_dtype = dtype;
   args.activation = shape.activation;
   give_workspace(engine, args, cudamoe_gemm_forward_workspace);
@@ -81,12 +86,12 @@ std::function<void()> dgrad(Engine& engine, const Shape& shape, const float* dz,
                             int32_t dtype) {
   auto args = start<cudamoe_gemm_dgrad_args>(shape);
   args.dz = dz;
-  args.dz_row_stride = shape.n;
-  args.dz_group_stride = shape.rows * shape.n;
+  args.dz_row_stride = shape.y_stride();
+  args.dz_group_stride = shape.rows * shape.y_stride();
   args.packed = pack(engine, shape, weights, 1, dtype);
   args.dx = dx;
-  args.dx_row_stride = shape.x_row_stride != 0 ? shape.x_row_stride : shape.k;
-  args.dx_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.k;
+  args.dx_row_stride = shape.x_stride();
+  args.dx_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.x_stride();
   args.below = below;
   args.below_row_stride = args.dx_row_stride;
   args.below_group_stride = args.dx_group_stride;
@@ -101,11 +106,11 @@ std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz,
   args.gather = shape.gather;
   args.x_rows = shape.all_rows();
   args.dz = dz;
-  args.dz_row_stride = shape.n;
-  args.dz_group_stride = shape.rows * shape.n;
+  args.dz_row_stride = shape.y_stride();
+  args.dz_group_stride = shape.rows * shape.y_stride();
   args.x = x;
-  args.x_row_stride = shape.x_row_stride != 0 ? shape.x_row_stride : shape.k;
-  args.x_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.k;
+  args.x_row_stride = shape.x_stride();
+  args.x_group_stride = shape.x_group_stride != 0 ? shape.x_group_stride : shape.rows * shape.x_stride();
   args.dw = dw;
   args.dw_row_stride = shape.k;
   args.dw_group_stride = shape.n * shape.k;
@@ -120,7 +125,7 @@ std::function<void()> wgrad(Engine& engine, const Shape& shape, const float* dz,
 void measure(Bench& bench, Engine& machine, const std::string& name, const Shape& shape) {
   if (!bench.selected("forward " + name) && !bench.selected("dgrad " + name) && !bench.selected("wgrad " + name)) return;
   Engine engine(machine.threads());
-  const int64_t x_elements = shape.all_rows() * shape.k, y_elements = shape.all_rows() * shape.n,
+  const int64_t x_elements = shape.all_rows() * (shape.k + shape.x_gap), y_elements = shape.all_rows() * shape.y_stride(),
                 weights_elements = shape.groups * shape.n * shape.k;
   const float* x = engine.random(x_elements);
   const float* weights = engine.random(weights_elements);
@@ -132,7 +137,7 @@ void measure(Bench& bench, Engine& machine, const std::string& name, const Shape
   // A peer's product for each group, one call after the other.
   const auto each_group = [&](auto&& make) -> std::function<void()> {
     std::vector<std::function<void()>> calls;
-    if (shape.x_row_stride != 0) return {};
+    if (!shape.dense()) return {};
     for (int32_t group = 0; group < shape.groups; ++group) {
       const int64_t begin = shape.offsets == nullptr ? group * shape.rows : shape.offsets[group];
       const int64_t rows = shape.offsets == nullptr ? shape.rows : shape.offsets[group + 1] - begin;
@@ -185,6 +190,15 @@ void run(Bench& bench, Engine& engine) {
   plain("input 4096x429->256 relu", 4096, 256, 429, CUDAMOE_ACTIVATION_RELU);
   plain("experts 4096x256->1024 relu", 4096, 1024, 256, CUDAMOE_ACTIVATION_RELU);
   plain("experts 4096x256->1024 gelu", 4096, 1024, 256, CUDAMOE_ACTIVATION_GELU);
+  // The same two with rows as a model on a CPU lays them: aligned, and not a multiple of 4 KiB apart.
+  Shape input{4096, 256, 429};
+  input.x_gap = 3;
+  input.activation = CUDAMOE_ACTIVATION_RELU;
+  measure(bench, engine, "input 4096x429->256 relu, model's rows", input);
+  Shape experts{4096, 1024, 256};
+  experts.y_gap = 16;
+  experts.activation = CUDAMOE_ACTIVATION_RELU;
+  measure(bench, engine, "experts 4096x256->1024 relu, model's rows", experts);
   Shape towers{4096, 64, 128, 3};
   towers.x_row_stride = 384;
   towers.x_group_stride = 128;
